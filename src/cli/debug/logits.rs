@@ -1,0 +1,11 @@
+//! `latrod debug logits`.
+
+use crate::cli::CliError;
+
+/// logits
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+pub fn run(_args: Args) -> Result<(), CliError> {
+    Err(CliError::Failed("not here yet".into()))
+}

@@ -1,0 +1,9 @@
+//! LaTRO, the learner (Chen et al. 2024, arXiv 2411.04282).
+
+pub mod advantage;
+pub mod metrics;
+pub mod optimizer;
+pub mod prompt;
+pub mod reward;
+pub mod sentinel;
+pub mod settings;

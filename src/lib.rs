@@ -1,0 +1,16 @@
+//! `latrod` learns a LoRA adapter on a quantised GGUF model with LaTRO (Chen et al. 2024,
+//! arXiv 2411.04282): the model samples rationales for questions whose answers are known, and the
+//! likelihood it then gives to the right answer is its own reward.
+//!
+//! Data flows one way: [`data`] → [`model`] → [`latro`] → [`promotion`] → [`store`] → [`report`].
+//! ARCHITECTURE.md has the code map.
+
+pub mod cli;
+pub mod data;
+pub mod kernels;
+pub mod latro;
+pub mod model;
+pub mod ops;
+pub mod promotion;
+pub mod report;
+pub mod store;

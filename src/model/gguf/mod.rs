@@ -1,0 +1,5 @@
+//! GGUF files.
+
+mod types;
+
+pub use types::GgmlType;

@@ -1,0 +1,4 @@
+//! Is an adapter better? Held-out evaluation and its statistics.
+
+pub mod answer;
+pub mod statistics;

@@ -1,0 +1,3 @@
+//! What others get to see of the learner.
+
+pub mod curve;
