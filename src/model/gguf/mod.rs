@@ -1,5 +1,19 @@
-//! GGUF files.
+//! GGUF files (ggml `docs/gguf.md`): a strict reader that treats every byte as hostile.
+//!
+//! Owns the file format. What the metadata means is in [`super::spec`] and [`super::tokenizer`];
+//! how blocks are decoded is the kernels' business.
 
+mod cursor;
+mod error;
+mod file;
+mod header;
+mod metadata;
+mod tensor;
 mod types;
 
+pub use error::GgufError;
+pub use file::GgufFile;
+pub use header::Header;
+pub use metadata::{Array, Metadata, Value};
+pub use tensor::TensorInfo;
 pub use types::GgmlType;
