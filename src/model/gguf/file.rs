@@ -76,7 +76,7 @@ impl GgufFile {
     /// The tensor with this name.
     #[must_use]
     pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
-        self.header.tensors.iter().find(|t| t.name == name)
+        self.header.tensor(name)
     }
 
     /// A tensor's data, exactly as it lies in the file.

@@ -3,7 +3,7 @@
 //!
 //! Works on any stream of known length; knows nothing about the tensors' contents.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::io::Read;
 use std::path::Path;
 
@@ -31,6 +31,8 @@ pub struct Header {
     pub metadata: Metadata,
     /// The tensor table, in file order.
     pub tensors: Vec<TensorInfo>,
+    /// Where each tensor's name stands in the table.
+    names: HashMap<String, usize>,
 }
 
 impl Header {
@@ -41,7 +43,7 @@ impl Header {
     /// [`GgufError`] when the bytes break the format or a limit, or a tensor's data would lie
     /// outside the file. Memory stays within a small multiple of the header's true size.
     pub fn read(reader: impl Read, file_len: u64, path: &Path) -> Result<Self, GgufError> {
-        let mut cursor = Cursor::new(reader, file_len.min(MAX_HEADER_BYTES), path);
+        let mut cursor = Cursor::new(reader, file_len, MAX_HEADER_BYTES, path);
         let version = read_version(&mut cursor)?;
         cursor.place = "the tensor count".into();
         let tensors = cursor.count(32, MAX_TENSORS)?;
@@ -56,8 +58,15 @@ impl Header {
             let value = read_value(&mut cursor)?;
             metadata.insert(key, value)?;
         }
-        let tensors = read_tensors(&mut cursor, tensors, alignment(&metadata)?, file_len)?;
-        Ok(Self { version, metadata, tensors })
+        let alignment = alignment(&metadata)?;
+        let (tensors, names) = read_tensors(&mut cursor, tensors, alignment, file_len)?;
+        Ok(Self { version, metadata, tensors, names })
+    }
+
+    /// The tensor with this name.
+    #[must_use]
+    pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
+        self.names.get(name).map(|&i| &self.tensors[i])
     }
 }
 
@@ -152,9 +161,7 @@ fn read_array(cursor: &mut Cursor<'_, impl Read>) -> Result<Array, GgufError> {
         10 => Array::U64(cursor.values(n, u64::from_le_bytes)?),
         11 => Array::I64(cursor.values(n, i64::from_le_bytes)?),
         12 => Array::F64(cursor.values(n, f64::from_le_bytes)?),
-        _ => Array::Strings(
-            (0..n).map(|_| cursor.string(Text::Value)).collect::<Result<_, _>>()?,
-        ),
+        _ => Array::Strings((0..n).map(|_| cursor.string(Text::Value)).collect::<Result<_, _>>()?),
     })
 }
 
@@ -165,13 +172,13 @@ fn read_tensors(
     count: usize,
     alignment: u64,
     file_len: u64,
-) -> Result<Vec<TensorInfo>, GgufError> {
+) -> Result<(Vec<TensorInfo>, HashMap<String, usize>), GgufError> {
     let mut tensors = Vec::with_capacity(count);
-    let mut names: HashSet<String> = HashSet::with_capacity(count);
+    let mut names = HashMap::with_capacity(count);
     for i in 0..count {
         cursor.place = format!("the entry of tensor number {i}");
         let tensor = read_tensor(cursor, alignment)?;
-        if !names.insert(tensor.name.clone()) {
+        if names.insert(tensor.name.clone(), i).is_some() {
             return Err(cursor.tensor_error(&tensor.name, "is there twice; the file is damaged"));
         }
         tensors.push(tensor);
@@ -194,7 +201,7 @@ fn read_tensors(
         }
     }
     check_overlap(cursor, &tensors)?;
-    Ok(tensors)
+    Ok((tensors, names))
 }
 
 fn read_tensor(
@@ -255,4 +262,3 @@ fn check_overlap(cursor: &Cursor<'_, impl Read>, tensors: &[TensorInfo]) -> Resu
     }
     Ok(())
 }
-

@@ -266,7 +266,11 @@ impl Metadata {
 
     /// A string.
     pub fn opt_str(&self, key: &str) -> Result<Option<&str>, GgufError> {
-        self.opt(key, "a string", |v| if let Value::String(s) = v { Some(s.as_str()) } else { None })
+        self.opt(
+            key,
+            "a string",
+            |v| if let Value::String(s) = v { Some(s.as_str()) } else { None },
+        )
     }
 
     /// See [`Self::opt_str`].

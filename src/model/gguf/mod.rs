@@ -17,3 +17,9 @@ pub use header::Header;
 pub use metadata::{Array, Metadata, Value};
 pub use tensor::TensorInfo;
 pub use types::GgmlType;
+
+#[cfg(test)]
+#[path = "../../../tests/common/gguf.rs"]
+pub(crate) mod fixture;
+#[cfg(test)]
+mod tests;
