@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::error::shown;
 use super::{GgmlType, GgufError, Header, Metadata, TensorInfo};
 
 /// An open GGUF file whose header was read and checked.
@@ -134,7 +133,9 @@ impl GgufFile {
             hash.update(&buffer[..n]);
             position += n as u64;
         }
-        Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
+        let digits = b"0123456789abcdef";
+        let hex = |b: &u8| [digits[usize::from(b >> 4)], digits[usize::from(b & 15)]];
+        Ok(hash.finalize().iter().flat_map(hex).map(char::from).collect())
     }
 
     fn readable_bytes(&self, tensor: &TensorInfo) -> Result<u64, GgufError> {
@@ -148,6 +149,6 @@ impl GgufFile {
     }
 
     fn tensor_error(&self, tensor: &TensorInfo, problem: String) -> GgufError {
-        GgufError::Tensor { path: self.path.clone(), name: shown(&tensor.name), problem }
+        GgufError::Tensor { path: self.path.clone(), name: tensor.shown_name(), problem }
     }
 }

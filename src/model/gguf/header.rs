@@ -230,7 +230,7 @@ fn read_tensor(
     }
     let mut bytes = None;
     if let (Some(values), Some(size)) = (ggml_type.block_values(), ggml_type.block_bytes()) {
-        if dims[0] % values as u64 != 0 {
+        if !dims[0].is_multiple_of(values as u64) {
             let p = format!(
                 "has rows of {} values, but {ggml_type} needs a multiple of {values}",
                 dims[0]
@@ -242,7 +242,7 @@ fn read_tensor(
             return Err(cursor.tensor_error(&name, &format!("has impossible dimensions {dims:?}")));
         }
     }
-    if start % alignment != 0 {
+    if !start.is_multiple_of(alignment) {
         let p = format!("starts at offset {start}, which is no multiple of {alignment}");
         return Err(cursor.tensor_error(&name, &p));
     }

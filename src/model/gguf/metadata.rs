@@ -176,6 +176,7 @@ impl Metadata {
     }
 
     /// All entries in file order.
+    #[must_use]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Value)> {
         self.entries.iter().map(|(k, v)| (k.as_str(), v))
     }
@@ -198,7 +199,9 @@ impl Metadata {
         GgufError::Key { path: self.path.clone(), key: shown(key), problem }
     }
 
-    fn missing(&self, key: &str) -> GgufError {
+    /// The error of a key that should be there.
+    #[must_use]
+    pub fn missing(&self, key: &str) -> GgufError {
         self.error(key, "is missing".into())
     }
 
@@ -218,7 +221,10 @@ impl Metadata {
             self.error(key, format!("should be {expected}, but is {found}"))
         })
     }
+}
 
+#[allow(clippy::missing_errors_doc)] // the type's own documentation says it once for all of them
+impl Metadata {
     /// A number of 32 bits without sign.
     pub fn opt_u32(&self, key: &str) -> Result<Option<u32>, GgufError> {
         self.opt(key, "an integer that fits u32", |v| v.integer()?.try_into().ok())
