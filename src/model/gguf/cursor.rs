@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use super::GgufError;
-use super::error::shown;
+use super::printable;
 
 /// Where a string may come from decides how long it may be.
 #[derive(Clone, Copy)]
@@ -35,15 +35,18 @@ pub(super) struct Cursor<'a, R> {
     reader: R,
     position: u64,
     end: u64,
+    /// Whether `end` is our limit and not the file's end.
+    limited: bool,
     path: &'a Path,
     /// What is being read, for messages: "the value of metadata key x".
     pub(super) place: String,
 }
 
 impl<'a, R: Read> Cursor<'a, R> {
-    /// `end` is the first byte that must not be read; `reader` stands at byte 0.
-    pub(super) fn new(reader: R, end: u64, path: &'a Path) -> Self {
-        Self { reader, position: 0, end, path, place: "the header".into() }
+    /// `reader` stands at byte 0 of a file of `file_len` bytes; at most `limit` of them are read.
+    pub(super) fn new(reader: R, file_len: u64, limit: u64, path: &'a Path) -> Self {
+        let (end, limited) = (file_len.min(limit), file_len > limit);
+        Self { reader, position: 0, end, limited, path, place: "the header".into() }
     }
 
     pub(super) const fn position(&self) -> u64 {
@@ -61,17 +64,21 @@ impl<'a, R: Read> Cursor<'a, R> {
     pub(super) fn tensor_error(&self, name: &str, problem: &str) -> GgufError {
         GgufError::Tensor {
             path: self.path.into(),
-            name: shown(name),
+            name: printable(name),
             problem: problem.to_owned(),
         }
     }
 
     fn truncated(&self) -> GgufError {
-        self.malformed(format!(
-            "it ends, or its header grows beyond the limit, inside {} (byte {}); copy or download \
-             it again",
-            self.place, self.position
-        ))
+        let (place, position) = (&self.place, self.position);
+        self.malformed(if self.limited {
+            format!(
+                "{place} (byte {position}) goes beyond the {} bytes of header accepted",
+                self.end
+            )
+        } else {
+            format!("it ends inside {place} (byte {position}); copy or download it again")
+        })
     }
 
     fn fill(&mut self, buffer: &mut [u8]) -> Result<(), GgufError> {

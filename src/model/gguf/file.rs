@@ -10,8 +10,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::error::shown;
-use super::{GgmlType, GgufError, Header, Metadata, TensorInfo};
+use super::{GgmlType, GgufError, Header, Metadata, TensorInfo, printable};
 
 /// An open GGUF file whose header was read and checked.
 #[derive(Debug)]
@@ -76,7 +75,7 @@ impl GgufFile {
     /// The tensor with this name.
     #[must_use]
     pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
-        self.header.tensors.iter().find(|t| t.name == name)
+        self.header.tensor(name)
     }
 
     /// A tensor's data, exactly as it lies in the file.
@@ -134,7 +133,9 @@ impl GgufFile {
             hash.update(&buffer[..n]);
             position += n as u64;
         }
-        Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
+        let digits = b"0123456789abcdef";
+        let hex = |b: &u8| [digits[usize::from(b >> 4)], digits[usize::from(b & 15)]];
+        Ok(hash.finalize().iter().flat_map(hex).map(char::from).collect())
     }
 
     fn readable_bytes(&self, tensor: &TensorInfo) -> Result<u64, GgufError> {
@@ -148,6 +149,6 @@ impl GgufFile {
     }
 
     fn tensor_error(&self, tensor: &TensorInfo, problem: String) -> GgufError {
-        GgufError::Tensor { path: self.path.clone(), name: shown(&tensor.name), problem }
+        GgufError::Tensor { path: self.path.clone(), name: printable(&tensor.name), problem }
     }
 }

@@ -3,12 +3,12 @@
 //!
 //! Works on any stream of known length; knows nothing about the tensors' contents.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::io::Read;
 use std::path::Path;
 
 use super::cursor::{Cursor, Text};
-use super::error::shown;
+use super::printable;
 use super::{Array, GgmlType, GgufError, Metadata, TensorInfo, Value};
 
 /// The most bytes of metadata and tensor table together. The largest vocabularies in use (262144
@@ -31,6 +31,8 @@ pub struct Header {
     pub metadata: Metadata,
     /// The tensor table, in file order.
     pub tensors: Vec<TensorInfo>,
+    /// Where each tensor's name stands in the table.
+    names: HashMap<String, usize>,
 }
 
 impl Header {
@@ -41,7 +43,7 @@ impl Header {
     /// [`GgufError`] when the bytes break the format or a limit, or a tensor's data would lie
     /// outside the file. Memory stays within a small multiple of the header's true size.
     pub fn read(reader: impl Read, file_len: u64, path: &Path) -> Result<Self, GgufError> {
-        let mut cursor = Cursor::new(reader, file_len.min(MAX_HEADER_BYTES), path);
+        let mut cursor = Cursor::new(reader, file_len, MAX_HEADER_BYTES, path);
         let version = read_version(&mut cursor)?;
         cursor.place = "the tensor count".into();
         let tensors = cursor.count(32, MAX_TENSORS)?;
@@ -52,12 +54,19 @@ impl Header {
         for i in 0..keys {
             cursor.place = format!("metadata key number {i}");
             let key = cursor.string(Text::Key)?;
-            cursor.place = format!("the value of metadata key {}", shown(&key));
+            cursor.place = format!("the value of metadata key {}", printable(&key));
             let value = read_value(&mut cursor)?;
             metadata.insert(key, value)?;
         }
-        let tensors = read_tensors(&mut cursor, tensors, alignment(&metadata)?, file_len)?;
-        Ok(Self { version, metadata, tensors })
+        let alignment = alignment(&metadata)?;
+        let (tensors, names) = read_tensors(&mut cursor, tensors, alignment, file_len)?;
+        Ok(Self { version, metadata, tensors, names })
+    }
+
+    /// The tensor with this name.
+    #[must_use]
+    pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
+        self.names.get(name).map(|&i| &self.tensors[i])
     }
 }
 
@@ -152,9 +161,7 @@ fn read_array(cursor: &mut Cursor<'_, impl Read>) -> Result<Array, GgufError> {
         10 => Array::U64(cursor.values(n, u64::from_le_bytes)?),
         11 => Array::I64(cursor.values(n, i64::from_le_bytes)?),
         12 => Array::F64(cursor.values(n, f64::from_le_bytes)?),
-        _ => Array::Strings(
-            (0..n).map(|_| cursor.string(Text::Value)).collect::<Result<_, _>>()?,
-        ),
+        _ => Array::Strings((0..n).map(|_| cursor.string(Text::Value)).collect::<Result<_, _>>()?),
     })
 }
 
@@ -165,13 +172,13 @@ fn read_tensors(
     count: usize,
     alignment: u64,
     file_len: u64,
-) -> Result<Vec<TensorInfo>, GgufError> {
+) -> Result<(Vec<TensorInfo>, HashMap<String, usize>), GgufError> {
     let mut tensors = Vec::with_capacity(count);
-    let mut names: HashSet<String> = HashSet::with_capacity(count);
+    let mut names = HashMap::with_capacity(count);
     for i in 0..count {
         cursor.place = format!("the entry of tensor number {i}");
         let tensor = read_tensor(cursor, alignment)?;
-        if !names.insert(tensor.name.clone()) {
+        if names.insert(tensor.name.clone(), i).is_some() {
             return Err(cursor.tensor_error(&tensor.name, "is there twice; the file is damaged"));
         }
         tensors.push(tensor);
@@ -194,7 +201,7 @@ fn read_tensors(
         }
     }
     check_overlap(cursor, &tensors)?;
-    Ok(tensors)
+    Ok((tensors, names))
 }
 
 fn read_tensor(
@@ -202,7 +209,7 @@ fn read_tensor(
     alignment: u64,
 ) -> Result<TensorInfo, GgufError> {
     let name = cursor.string(Text::TensorName)?;
-    cursor.place = format!("the entry of tensor {}", shown(&name));
+    cursor.place = format!("the entry of tensor {}", printable(&name));
     let n_dims = cursor.u32()?;
     if !(1..=MAX_DIMS).contains(&n_dims) {
         let p = format!("has {n_dims} dimensions, but 1 to {MAX_DIMS} are possible");
@@ -223,7 +230,7 @@ fn read_tensor(
     }
     let mut bytes = None;
     if let (Some(values), Some(size)) = (ggml_type.block_values(), ggml_type.block_bytes()) {
-        if dims[0] % values as u64 != 0 {
+        if !dims[0].is_multiple_of(values as u64) {
             let p = format!(
                 "has rows of {} values, but {ggml_type} needs a multiple of {values}",
                 dims[0]
@@ -235,7 +242,7 @@ fn read_tensor(
             return Err(cursor.tensor_error(&name, &format!("has impossible dimensions {dims:?}")));
         }
     }
-    if start % alignment != 0 {
+    if !start.is_multiple_of(alignment) {
         let p = format!("starts at offset {start}, which is no multiple of {alignment}");
         return Err(cursor.tensor_error(&name, &p));
     }
@@ -249,10 +256,9 @@ fn check_overlap(cursor: &Cursor<'_, impl Read>, tensors: &[TensorInfo]) -> Resu
     for pair in by_place.windows(2) {
         let (a, b) = (pair[0], pair[1]);
         if a.start + a.bytes.unwrap_or(1) > b.start {
-            let p = format!("shares bytes with tensor {}; the file is damaged", shown(&a.name));
+            let p = format!("shares bytes with tensor {}; the file is damaged", printable(&a.name));
             return Err(cursor.tensor_error(&b.name, &p));
         }
     }
     Ok(())
 }
-

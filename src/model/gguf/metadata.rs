@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::GgufError;
-use super::error::shown;
+use super::printable;
 
 /// A metadata value, in the type that the file states.
 #[derive(Debug, Clone, PartialEq)]
@@ -176,6 +176,7 @@ impl Metadata {
     }
 
     /// All entries in file order.
+    #[must_use]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Value)> {
         self.entries.iter().map(|(k, v)| (k.as_str(), v))
     }
@@ -195,10 +196,12 @@ impl Metadata {
     /// An error about a key of this file: "{path}: metadata key {key} {problem}".
     #[must_use]
     pub fn error(&self, key: &str, problem: String) -> GgufError {
-        GgufError::Key { path: self.path.clone(), key: shown(key), problem }
+        GgufError::Key { path: self.path.clone(), key: printable(key), problem }
     }
 
-    fn missing(&self, key: &str) -> GgufError {
+    /// The error of a key that should be there.
+    #[must_use]
+    pub fn missing(&self, key: &str) -> GgufError {
         self.error(key, "is missing".into())
     }
 
@@ -218,7 +221,10 @@ impl Metadata {
             self.error(key, format!("should be {expected}, but is {found}"))
         })
     }
+}
 
+#[allow(clippy::missing_errors_doc)] // the type's own documentation says it once for all of them
+impl Metadata {
     /// A number of 32 bits without sign.
     pub fn opt_u32(&self, key: &str) -> Result<Option<u32>, GgufError> {
         self.opt(key, "an integer that fits u32", |v| v.integer()?.try_into().ok())
@@ -266,7 +272,11 @@ impl Metadata {
 
     /// A string.
     pub fn opt_str(&self, key: &str) -> Result<Option<&str>, GgufError> {
-        self.opt(key, "a string", |v| if let Value::String(s) = v { Some(s.as_str()) } else { None })
+        self.opt(
+            key,
+            "a string",
+            |v| if let Value::String(s) = v { Some(s.as_str()) } else { None },
+        )
     }
 
     /// See [`Self::opt_str`].

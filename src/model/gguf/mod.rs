@@ -11,9 +11,15 @@ mod metadata;
 mod tensor;
 mod types;
 
-pub use error::GgufError;
+pub use error::{GgufError, printable};
 pub use file::GgufFile;
 pub use header::Header;
 pub use metadata::{Array, Metadata, Value};
 pub use tensor::TensorInfo;
 pub use types::GgmlType;
+
+#[cfg(test)]
+#[path = "../../../tests/common/gguf.rs"]
+pub(crate) mod fixture;
+#[cfg(test)]
+mod tests;
