@@ -71,9 +71,8 @@ pub fn generate<S: Stop>(
     let prompts_at_once = (limits.batch / limits.branches.max(1)).max(1);
     for (wave, prompts) in prompts.chunks(prompts_at_once).enumerate() {
         let first = wave * prompts_at_once;
-        let (mut batch, mut logits) = Batch::prefill(policy, prompts, limits, |p, b| {
-            (rng(first + p, b), stop(first + p))
-        })?;
+        let (mut batch, mut logits) =
+            Batch::prefill(policy, prompts, limits, |p, b| (rng(first + p, b), stop(first + p)))?;
         batch.sample(&mut logits, limits, true)?;
         while batch.branches.iter().any(|b| !b.done) {
             policy.interrupt.check()?;

@@ -74,8 +74,7 @@ impl Tree {
             self.plan.segments.push(Segment { rows: inputs, seen, own: Some(start) });
         }
         let middle = first + rationale.len();
-        let span =
-            BranchSpan { rationale: first..middle, answer: middle..middle + answer.len() };
+        let span = BranchSpan { rationale: first..middle, answer: middle..middle + answer.len() };
         self.branches.push(span);
     }
 

@@ -62,8 +62,7 @@ impl Weights {
     pub fn resident_bytes(&self) -> usize {
         let tied = Arc::ptr_eq(&self.embedding, &self.head);
         let head = if tied { 0 } else { self.head.resident_bytes() };
-        let block =
-            |b: &BlockWeights| b.linear.iter().map(|m| m.resident_bytes()).sum::<usize>();
+        let block = |b: &BlockWeights| b.linear.iter().map(|m| m.resident_bytes()).sum::<usize>();
         self.embedding.resident_bytes() + head + self.blocks.iter().map(block).sum::<usize>()
     }
 }
@@ -97,8 +96,6 @@ fn vector(file: &GgufFile, name: &str) -> Result<Vec<f32>, ModelError> {
 }
 
 fn find<'a>(file: &'a GgufFile, name: &str) -> Result<&'a TensorInfo, ModelError> {
-    file.tensor(name).ok_or_else(|| ModelError::Missing {
-        path: file.path().to_owned(),
-        name: name.to_owned(),
-    })
+    file.tensor(name)
+        .ok_or_else(|| ModelError::Missing { path: file.path().to_owned(), name: name.to_owned() })
 }

@@ -5,15 +5,7 @@ use std::sync::Arc;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
 use super::{tensor, values, with_values};
-
-/// Which values of a head form the pairs that are rotated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RopeStyle {
-    /// Pairs (2i, 2i+1): ggml's NORM, files of the llama architecture.
-    Interleaved,
-    /// Pairs (i, i + dim/2): ggml's NEOX.
-    Halves,
-}
+use crate::model::spec::RopeStyle;
 
 /// The rotation of each row: cos and sin of position · frequency, `[rows, dim/2]` each.
 #[derive(Debug)]
@@ -120,7 +112,8 @@ mod tests {
             let r = rotation(style);
             let cos = tensor(r.cos.clone(), (3, 2)).unwrap();
             let sin = tensor(r.sin.clone(), (3, 2)).unwrap();
-            let heads_first = x.transpose(0, 1).unwrap().contiguous().unwrap().unsqueeze(0).unwrap();
+            let heads_first =
+                x.transpose(0, 1).unwrap().contiguous().unwrap().unsqueeze(0).unwrap();
             let wanted = match style {
                 RopeStyle::Interleaved => plain_interleaved(&heads_first, &cos, &sin),
                 RopeStyle::Halves => plain_halves(&heads_first, &cos, &sin),

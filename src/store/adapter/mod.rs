@@ -19,6 +19,7 @@ use super::StoreError;
 use super::durable::create_folder;
 use super::tensors::{TensorReader, write_safetensors};
 use crate::model::lora::{Factor, LoraKey, LoraTensors, Target};
+use crate::model::spec::ModelSpec;
 use names::peft_name;
 
 /// PEFT's name for the file of tensors.
@@ -40,6 +41,19 @@ pub struct AdapterShape {
     pub permuted_qk: bool,
     /// The linear layers that can be adapted, with their sizes (out, in).
     pub dims: BTreeMap<Target, (usize, usize)>,
+}
+
+impl From<&ModelSpec> for AdapterShape {
+    fn from(spec: &ModelSpec) -> Self {
+        Self {
+            layers: spec.layers,
+            heads: spec.heads,
+            kv_heads: spec.kv_heads,
+            head_dim: spec.head_dim,
+            permuted_qk: spec.permuted_qk,
+            dims: Target::ALL.into_iter().map(|t| (t, spec.target_dims(t))).collect(),
+        }
+    }
 }
 
 impl AdapterShape {
