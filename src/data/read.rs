@@ -10,6 +10,7 @@ use serde_json::json;
 use super::lines::{Line, Lines};
 use super::parse::parse_line;
 use super::{RejectReason, Task, TaskId};
+use crate::store::durable::create_folder;
 use crate::store::{StoreError, write_atomic};
 
 /// Where [`TaskSet::write_rejected`] sets the bad lines aside. Never read as a file of tasks.
@@ -120,7 +121,8 @@ pub fn read_tasks(path: &Path, limits: &TaskLimits) -> Result<TaskSet, DataError
 }
 
 impl TaskSet {
-    /// Sets the described bad lines aside for people: writes `rejected.jsonl` in `dir`, one object
+    /// Sets the described bad lines aside for people: writes `rejected.jsonl` in `dir` (made
+    /// where it is missing), one object
     /// with file, line, reason and the beginning of the text each. Returns the file's path, or
     /// `None` (and writes nothing) if there are no bad lines.
     ///
@@ -130,6 +132,7 @@ impl TaskSet {
         if self.rejected.is_empty() {
             return Ok(None);
         }
+        create_folder(dir)?;
         let path = dir.join(REJECTED_FILE);
         write_atomic(&path, |w| {
             self.rejected.iter().try_for_each(|bad| {

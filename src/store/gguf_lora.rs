@@ -134,7 +134,8 @@ mod tests {
         assert_eq!(text("general.type"), "adapter");
         assert_eq!(text("general.architecture"), "llama");
         assert_eq!(text("adapter.type"), "lora");
-        assert_eq!(content.metadata["adapter.lora.alpha"].to_f32().unwrap(), 16.0);
+        let alpha = content.metadata["adapter.lora.alpha"].to_f32().unwrap();
+        assert_eq!(alpha.to_bits(), 16_f32.to_bits());
         for (name, key) in
             [("blk.0.attn_output.weight.lora_a", a), ("blk.0.attn_output.weight.lora_b", b)]
         {

@@ -179,6 +179,6 @@ mod tests {
         let error = save_json(&path, &f64::NAN).unwrap_err();
 
         assert!(matches!(error, StoreError::Unstorable { .. }), "{error}");
-        assert_eq!(load_json::<f64>(&path).unwrap(), 1.5);
+        assert_eq!(load_json::<f64>(&path).unwrap().to_bits(), 1.5_f64.to_bits());
     }
 }

@@ -48,6 +48,10 @@ impl JsonLines {
                 .create(true)
                 .truncate(false)
                 .open(path)?;
+            // A device may have no end to look for.
+            if !file.metadata()?.is_file() {
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+            }
             let (lines, length) = measure(&file, keep_lines)?;
             file.set_len(length)?;
             file.seek(SeekFrom::Start(length))?;
@@ -169,6 +173,12 @@ mod tests {
 
         assert_eq!(lines.lines(), 2);
         assert_eq!(fs::metadata(&path).unwrap().len(), 400_002);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_device_is_refused() {
+        assert!(JsonLines::open_truncated(Path::new("/dev/full"), 1).is_err());
     }
 
     #[test]

@@ -15,8 +15,8 @@ pub mod lock;
 pub mod tensors;
 
 pub use adapter::{
-    AdapterConfig, AdapterManifest, AdapterShape, lora_from_peft, peft_tensors, read_peft,
-    write_peft,
+    AdapterConfig, AdapterManifest, AdapterShape, file_sha256, lora_from_peft, peft_tensors,
+    read_peft, write_peft,
 };
 pub use checkpoint::Checkpoint;
 pub use durable::{remove_stale_temps, write_atomic};
@@ -25,4 +25,4 @@ pub use gguf_lora::write_gguf_lora;
 pub use json::{load_json, save_json};
 pub use lines::{JsonLines, Sync};
 pub use lock::DirLock;
-pub use tensors::write_safetensors;
+pub use tensors::{read_safetensors, write_safetensors};

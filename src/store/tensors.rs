@@ -21,7 +21,7 @@ use crate::model::lora::Matrix;
 /// The largest header that is read or written, in bytes.
 const MAX_HEADER_BYTES: u64 = 64 << 20;
 /// The file starts with the header's length as a little-endian u64.
-const LENGTH_BYTES: u64 = 8;
+const LENGTH_BYTES: usize = 8;
 /// Bytes converted at a time. A multiple of every value's size.
 const CHUNK_BYTES: usize = 1 << 16;
 
@@ -113,7 +113,7 @@ pub(super) fn for_each_chunk<E>(
     values: &[f32],
     mut take: impl FnMut(&[u8]) -> Result<(), E>,
 ) -> Result<(), E> {
-    let mut bytes = Vec::with_capacity(CHUNK_BYTES.min(values.len() * size_of::<f32>()));
+    let mut bytes = Vec::with_capacity(CHUNK_BYTES.min(size_of_val(values)));
     for chunk in values.chunks(CHUNK_BYTES / size_of::<f32>()) {
         bytes.clear();
         bytes.extend(chunk.iter().flat_map(|value| value.to_le_bytes()));
@@ -135,13 +135,13 @@ impl TensorReader {
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
         let (mut file, length) = open_regular(path)?;
         let damaged = |what: String| StoreError::damaged(path, what);
-        let mut header_length = [0; LENGTH_BYTES as usize];
-        if length < LENGTH_BYTES {
+        let mut header_length = [0; LENGTH_BYTES];
+        let Some(after_length) = length.checked_sub(LENGTH_BYTES as u64) else {
             return Err(damaged(format!("it has only {length} bytes")));
-        }
+        };
         file.read_exact(&mut header_length).map_err(StoreError::io("read", path))?;
         let header_length = u64::from_le_bytes(header_length);
-        if header_length > MAX_HEADER_BYTES || header_length > length - LENGTH_BYTES {
+        if header_length > MAX_HEADER_BYTES || header_length > after_length {
             return Err(damaged(format!("its header claims {header_length} bytes")));
         }
         let mut header = Vec::new();
@@ -151,7 +151,7 @@ impl TensorReader {
             .map_err(StoreError::io("read", path))?;
         let header: Metadata = serde_json::from_slice(&header)
             .map_err(|error| damaged(format!("its header cannot be read ({error})")))?;
-        let data_start = LENGTH_BYTES + header_length;
+        let data_start = LENGTH_BYTES as u64 + header_length;
         // Compared by subtraction: a hostile header's sizes may add up to nearly 2^64.
         if header.data_len() as u64 != length - data_start {
             return Err(damaged(format!(
@@ -262,8 +262,9 @@ fn decode_bf16(bytes: &[u8], out: &mut Vec<f32>) {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
     use std::fs;
-    use std::io::Write;
+    use std::io::Write as _;
 
     use safetensors::SafeTensors;
     use safetensors::tensor::TensorView;
@@ -338,9 +339,11 @@ mod tests {
         for (n, size) in [(1_u128 << 61) - 1; 8].into_iter().chain([7]).enumerate() {
             let end = offset + size;
             let comma = if n == 0 { "" } else { "," };
-            header += &format!(
+            write!(
+                header,
                 r#"{comma}"t{n}":{{"dtype":"U8","shape":[{size}],"data_offsets":[{offset},{end}]}}"#
-            );
+            )
+            .unwrap();
             offset = end;
         }
         header.push('}');

@@ -2,14 +2,15 @@
 //!
 //! PEFT ignores the file, and a folder without it (one that PEFT wrote) is fine.
 
-use std::io;
+use std::io::{self, Read};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::super::StoreError;
-use super::super::durable::{create_folder, write_atomic};
-use super::super::json::read_text;
+use super::super::durable::{create_folder, open_regular, write_atomic};
+use super::super::json::{hex, read_text};
 
 /// The manifest's file name inside an adapter's folder.
 pub const MANIFEST_FILE: &str = "latrod.json";
@@ -86,6 +87,25 @@ impl AdapterManifest {
     }
 }
 
+/// The SHA-256 of a file's bytes as [`AdapterManifest::base_sha256`] has it. Reads the whole file,
+/// a buffer at a time.
+///
+/// # Errors
+/// [`StoreError::Io`] if it cannot be read or is no regular file.
+pub fn file_sha256(path: &Path) -> Result<String, StoreError> {
+    let (mut file, _) = open_regular(path)?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(hex(&hash.finalize())),
+            Ok(read) => hash.update(&buffer[..read]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(StoreError::io("read", path)(error)),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -103,6 +123,18 @@ mod tests {
 
         let text = error.to_string();
         assert!(text.contains("SmolLM2") && text.contains("cd34"), "{text}");
+    }
+
+    #[test]
+    fn a_file_hashes_as_the_standard_says() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), "abc").unwrap();
+
+        // FIPS 180-4, the example "abc".
+        assert_eq!(
+            file_sha256(file.path()).unwrap(),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 pub use config::AdapterConfig;
-pub use manifest::AdapterManifest;
+pub use manifest::{AdapterManifest, file_sha256};
 pub use names::{lora_from_peft, peft_tensors};
 
 use super::StoreError;

@@ -164,7 +164,7 @@ fn reorder(
     head_dim: usize,
     order: Order,
 ) -> Result<Matrix, StoreError> {
-    if heads.checked_mul(head_dim) != Some(matrix.rows) || head_dim % 2 != 0 {
+    if heads.checked_mul(head_dim) != Some(matrix.rows) || !head_dim.is_multiple_of(2) {
         return Err(StoreError::Shape {
             name: peft_name(key),
             expected: vec![heads.saturating_mul(head_dim), matrix.cols],
