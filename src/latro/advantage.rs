@@ -67,7 +67,9 @@ pub fn advantages(
     let mut advantages = rloo(rewards)?;
     if rule.normalise {
         let scale = spread(rewards) + NORMALISE_EPS;
-        advantages.iter_mut().for_each(|a| *a /= scale);
+        for advantage in &mut advantages {
+            *advantage /= scale;
+        }
     }
     if rule.truncation == Truncation::NeverPays {
         for (advantage, _) in advantages.iter_mut().zip(truncated).filter(|(_, cut)| **cut) {

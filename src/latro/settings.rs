@@ -324,6 +324,7 @@ mod target_names {
 mod zero_is_none {
     use serde::{Deserialize, Deserializer, Serializer};
 
+    #[expect(clippy::ref_option, reason = "serde hands fields over by reference")]
     pub fn serialize<S: Serializer>(value: &Option<f64>, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_f64(value.unwrap_or(0.0))
     }

@@ -7,6 +7,7 @@ use std::io::{BufRead, Read};
 
 use crate::latro::metrics::MetricLine;
 
+mod axis;
 mod draw;
 
 pub use draw::draw;

@@ -35,7 +35,7 @@ fn ordinary_learning_does_not_trip() {
         s.kl_per_token = 2.0 * done;
         s.rationale_tokens = 60.0 - 55.0 * done;
         s.truncated_share = 0.9 - 0.9 * done;
-        s.gradient_norm = 10.0 * (1.0 - 0.99 * done) * if i % 7 == 0 { 12.0 } else { 1.0 };
+        s.gradient_norm = 10.0 * (1.0 - 0.99 * done) * if i.is_multiple_of(7) { 12.0 } else { 1.0 };
     };
 
     assert_eq!(watch(&mut Sentinel::default(), 0..400, learning), None);
@@ -55,7 +55,7 @@ fn each_accident_is_told_from_the_others() {
 #[test]
 fn one_odd_step_is_forgiven() {
     let odd = |i: u64, s: &mut StepMetrics| {
-        if i % 20 == 0 {
+        if i.is_multiple_of(20) {
             (s.kl_per_token, s.gradient_norm, s.truncated_share) = (9.0, 9000.0, 1.0);
         }
     };

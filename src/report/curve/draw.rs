@@ -6,7 +6,10 @@ use plotters::{
     style::text_anchor::{HPos, Pos, VPos},
 };
 
-use super::{CurveError, Point, RunCurve};
+use super::{
+    CurveError, Point, RunCurve,
+    axis::{Axis, TimeAxis},
+};
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
@@ -110,27 +113,6 @@ pub fn draw(runs: &[RunCurve], title: Option<&str>) -> Result<String, CurveError
     Ok(svg)
 }
 
-/// The time axis that all panels share.
-struct TimeAxis {
-    seconds_per_unit: f64,
-    unit: &'static str,
-    end: f64,
-}
-
-impl TimeAxis {
-    fn over(runs: &[RunCurve]) -> Self {
-        let all = runs.iter().flat_map(|r| [&r.accuracy, &r.log_p_answer, &r.reward]).flatten();
-        let seconds = all.map(|p| p.0).fold(0.0, f64::max);
-        let (seconds_per_unit, unit) = match seconds {
-            s if s <= 180.0 => (1.0, "seconds"),
-            s if s <= 18_000.0 => (60.0, "minutes"),
-            _ => (3600.0, "hours"),
-        };
-        let end = if seconds > 0.0 { 1.015 * seconds / seconds_per_unit } else { 1.0 };
-        Self { seconds_per_unit, unit, end }
-    }
-}
-
 fn draw_panel(
     area: &Area,
     panel: &Panel,
@@ -152,7 +134,7 @@ fn draw_panel(
         .margin_right(RIGHT)
         .set_label_area_size(LabelAreaPosition::Left, LEFT)
         .set_label_area_size(LabelAreaPosition::Bottom, if last { BELOW + 22 } else { BELOW })
-        .build_cartesian_2d(0.0..time.end, low..high)
+        .build_cartesian_2d(Axis::new(0.0, time.end, 11), Axis::new(low, high, 6))
         .map_err(failed)?;
     let axis_name = format!("training time ({})", time.unit);
     let mut mesh = chart.configure_mesh();
@@ -160,11 +142,7 @@ fn draw_panel(
         .bold_line_style(GRID)
         .axis_style(FAINT_INK)
         .label_style(text(15.0, FAINT_INK))
-        .axis_desc_style(text(17.0, INK))
-        .x_labels(11)
-        .y_labels(6)
-        .x_label_formatter(&|v| short(*v))
-        .y_label_formatter(&|v| short(*v));
+        .axis_desc_style(text(17.0, INK));
     if last {
         mesh.x_desc(axis_name);
     }
@@ -199,6 +177,7 @@ fn value_range(panel: &Panel, lines: &[Vec<Point>]) -> [f64; 2] {
     let (mut low, mut high) = (values[ignored], values[values.len() - 1 - ignored]);
     if panel.from_bound {
         low = panel.bounds[0];
+        high = high.max(low + 10.0);
     }
     let room = if high > low { 0.08 * (high - low) } else { 0.05 * high.abs().max(1.0) };
     if !panel.from_bound {
@@ -270,13 +249,6 @@ const CENTRED: Pos = Pos { h_pos: HPos::Center, v_pos: VPos::Center };
 
 fn text(size: f64, colour: RGBColor) -> TextStyle<'static> {
     TextStyle { color: colour.to_backend_color(), ..TextStyle::from(("sans-serif", size)) }
-}
-
-/// A number on an axis: as many decimals as it needs, at most two.
-fn short(value: f64) -> String {
-    let text = format!("{value:.2}");
-    let text = text.trim_end_matches('0').trim_end_matches('.');
-    if text == "-0" { "0".into() } else { text.replace('-', "\u{2212}") }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "what map_err hands over")]

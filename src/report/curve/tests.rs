@@ -120,3 +120,20 @@ fn a_long_run_makes_a_small_picture() {
     assert!(svg.len() < 100_000, "{}", svg.len());
     assert!(svg.contains("hours"));
 }
+
+#[test]
+fn absurd_numbers_make_an_absurd_picture_and_no_panic() {
+    for value in [0.0, -5e3, 5e3, 1e308, -1e308, 1e-320] {
+        for at in [0.0, 1e-320, 1e308] {
+            let points = vec![(at, value), (0.0, -value)];
+            let curve = RunCurve {
+                label: String::new(),
+                accuracy: points.clone(),
+                log_p_answer: points.clone(),
+                reward: points,
+            };
+
+            assert!(draw(&[curve], None).is_ok());
+        }
+    }
+}
