@@ -122,6 +122,14 @@ mod tests {
     #[should_panic(expected = "inner dimensions differ")]
     fn refuses_shapes_that_do_not_fit() {
         let a = numbers(6);
-        gemm(&mut [0.0; 4], 2, false, 1.0, MatRef::new(&a, 2, 3, 3), MatRef::new(&a, 2, 2, 2), false);
+        gemm(
+            &mut [0.0; 4],
+            2,
+            false,
+            1.0,
+            MatRef::new(&a, 2, 3, 3),
+            MatRef::new(&a, 2, 2, 2),
+            false,
+        );
     }
 }
