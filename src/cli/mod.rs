@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 pub mod ask;
+mod common;
 pub mod debug;
 pub mod error;
 pub mod eval;
