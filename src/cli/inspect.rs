@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::CliError;
 use super::common::{failed, usage};
 use crate::latro::prompt::Prompter;
-use crate::model::gguf::{Array, GgmlType, GgufError, GgufFile, Value, printable};
+use crate::model::gguf::{Array, GgmlType, GgufError, GgufFile, TensorInfo, Value, printable};
 use crate::model::lora::Target;
 use crate::model::memory::{MemoryPlan, MemorySettings};
 use crate::model::spec::{ModelSpec, SpecError, WEIGHT_TYPES};
@@ -139,7 +139,7 @@ impl Report {
         let m = file.metadata();
         let text = |key| m.opt_str(key).map(|s| s.map(printable));
         let tensor_bytes =
-            file.tensors().iter().filter_map(|t| t.bytes()).fold(0, u64::saturating_add);
+            file.tensors().iter().filter_map(TensorInfo::bytes).fold(0, u64::saturating_add);
         let quantisation = quantisation(file, tensor_bytes);
         let spec = ModelSpec::from_gguf(file);
         let mut problems = problems(&quantisation, &spec);
