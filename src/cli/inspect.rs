@@ -1,11 +1,369 @@
-//! `latrod inspect`.
+//! `latrod inspect`: what is in a GGUF file, whether it can be trained, and what that would take.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{ErrorKind, Write as _};
+use std::path::PathBuf;
+
+use serde::Serialize;
 
 use super::CliError;
+use crate::model::gguf::{Array, GgmlType, GgufError, GgufFile, Value, printable};
+use crate::model::lora::Target;
+use crate::model::memory::{MemoryPlan, MemorySettings};
+use crate::model::spec::{ModelSpec, SpecError, WEIGHT_TYPES};
 
-/// inspect
+/// Show what is in a GGUF model, whether it can be trained, and the memory that would take
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(after_help = "\
+Examples:
+  latrod inspect model.gguf
+      Reads only the file's header, so it is quick for models of any size.
+  latrod inspect model.gguf --k 16 --new-tokens 500 --rank 32
+      The memory that training with the settings of the LaTRO paper would take.
+  latrod inspect model.gguf --json | jq .memory.total
+      The predicted peak in bytes, for scripts.
 
-pub fn run(_args: Args) -> Result<(), CliError> {
-    Err(CliError::Failed("not here yet".into()))
+The exit code is 0 also for a model that cannot be trained; --json has \"trainable\" for that.")]
+pub struct Args {
+    /// The model, a .gguf file
+    model: PathBuf,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    json: bool,
+    /// Memory plan: rationales per prompt
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
+    k: u32,
+    /// Memory plan: prompts whose rationales are sampled together
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    prompts: u32,
+    /// Memory plan: length of a prompt in tokens
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
+    prompt_tokens: u32,
+    /// Memory plan: longest rationale in tokens
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
+    new_tokens: u32,
+    /// Memory plan: length of an answer in tokens
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    answer_tokens: u32,
+    /// Memory plan: rank of the adapter, on all linear layers
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    rank: u32,
+}
+
+/// Prints the report.
+///
+/// # Errors
+/// [`CliError::Usage`] when the file cannot be read or is no GGUF file.
+pub fn run(args: Args) -> Result<(), CliError> {
+    let file = GgufFile::open(&args.model).map_err(|e| CliError::Usage(e.to_string()))?;
+    let report = Report::new(&file, &args).map_err(|e| CliError::Usage(e.to_string()))?;
+    let text = if args.json {
+        serde_json::to_string(&report).map_err(|e| CliError::Failed(e.to_string()))? + "\n"
+    } else {
+        report.table()
+    };
+    match std::io::stdout().write_all(text.as_bytes()) {
+        // A reader that has seen enough (`| head`) is no failure.
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => {
+            Err(CliError::Failed(format!("cannot write to the standard output: {e}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// All that is printed, in the form of the JSON object.
+#[derive(Debug, Serialize)]
+struct Report {
+    path: String,
+    gguf_version: u32,
+    file_bytes: u64,
+    name: Option<String>,
+    architecture: Option<String>,
+    tensors: usize,
+    /// Values in all tensors.
+    parameters: u64,
+    /// Bytes of all tensors whose type has a known geometry.
+    tensor_bytes: u64,
+    quantisation: Vec<QuantisationShare>,
+    shape: Option<Shape>,
+    tokenizer: TokenizerSummary,
+    chat_template: bool,
+    trainable: bool,
+    /// Why it cannot be trained, one sentence each.
+    problems: Vec<String>,
+    memory: Option<MemoryPlan>,
+}
+
+/// What one tensor type contributes.
+#[derive(Debug, Serialize)]
+struct QuantisationShare {
+    #[serde(rename = "type")]
+    ggml_type: String,
+    tensors: usize,
+    bytes: u64,
+    /// Of all tensors' bytes, 0 to 1.
+    share: f64,
+    /// Whether this program computes with the type.
+    supported: bool,
+}
+
+/// The numbers of [`ModelSpec`] that describe a model's size.
+#[derive(Debug, Serialize)]
+struct Shape {
+    layers: usize,
+    hidden: usize,
+    ffn: usize,
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    vocab: usize,
+    context_length: usize,
+    tied_embeddings: bool,
+}
+
+/// The metadata that a tokenizer would be built from.
+#[derive(Debug, Serialize)]
+struct TokenizerSummary {
+    model: Option<String>,
+    pre: Option<String>,
+    vocab: Option<usize>,
+    /// Token ids by role, for example `bos`.
+    special: BTreeMap<String, u64>,
+}
+
+impl Report {
+    fn new(file: &GgufFile, args: &Args) -> Result<Self, GgufError> {
+        let m = file.metadata();
+        let text = |key| m.opt_str(key).map(|s| s.map(printable));
+        let tensor_bytes =
+            file.tensors().iter().filter_map(|t| t.bytes()).fold(0, u64::saturating_add);
+        let quantisation = quantisation(file, tensor_bytes);
+        let spec = ModelSpec::from_gguf(file);
+        let problems = problems(&quantisation, &spec);
+        let spec = spec.ok();
+        Ok(Self {
+            path: file.path().display().to_string(),
+            gguf_version: file.version(),
+            file_bytes: file.file_len(),
+            name: text("general.name")?,
+            architecture: text("general.architecture")?,
+            tensors: file.tensors().len(),
+            parameters: file
+                .tensors()
+                .iter()
+                .fold(0, |n: u64, t| n.saturating_add(t.elements() as u64)),
+            tensor_bytes,
+            quantisation,
+            tokenizer: tokenizer(file)?,
+            chat_template: m.opt_str("tokenizer.chat_template")?.is_some(),
+            trainable: problems.is_empty(),
+            problems,
+            memory: spec.as_ref().map(|s| MemoryPlan::predict(s, tensor_bytes, &settings(args))),
+            shape: spec.as_ref().map(shape),
+        })
+    }
+
+    fn table(&self) -> String {
+        let mut t = Table::default();
+        t.row("file", &self.path);
+        t.row("format", format!("GGUF version {}, {}", self.gguf_version, size(self.file_bytes)));
+        t.row("name", self.name.as_deref().unwrap_or("not stated"));
+        t.row("architecture", self.architecture.as_deref().unwrap_or("not stated"));
+        t.row("parameters", format!("{} in {} tensors", grouped(self.parameters), self.tensors));
+        if let Some(s) = &self.shape {
+            t.row("blocks", format!("{} of width {}, FFN {}", s.layers, s.hidden, s.ffn));
+            let (q, kv) = (s.heads, s.kv_heads);
+            t.row("heads", format!("{q} for queries, {kv} for keys, {} wide", s.head_dim));
+            let head = if s.tied_embeddings { "tied to the embedding" } else { "of its own" };
+            t.row("output", format!("{} tokens, matrix {head}", grouped(s.vocab as u64)));
+            t.row("context", format!("{} tokens", grouped(s.context_length as u64)));
+        }
+        self.tokenizer.rows(&mut t);
+        t.row("chat template", if self.chat_template { "yes" } else { "no" });
+
+        t.heading("quantisation");
+        for q in &self.quantisation {
+            let note = if q.supported { "" } else { "  not supported" };
+            let (n, bytes, percent) = (q.tensors, size(q.bytes), 100.0 * q.share);
+            t.row(&q.ggml_type, format!("{n:>5} tensors {bytes:>12} {percent:>6.1} %{note}"));
+        }
+
+        t.heading("training");
+        t.row("possible", if self.trainable { "yes" } else { "no" });
+        for problem in &self.problems {
+            t.row("because", problem);
+        }
+        if let Some(plan) = &self.memory {
+            t.heading("predicted memory");
+            for (name, bytes) in [
+                ("program", plan.program),
+                ("weights", plan.weights),
+                ("adapter", plan.adapter),
+                ("optimiser", plan.optimizer),
+                ("sampling", plan.kv_cache.saturating_add(plan.sampling_logits)),
+                ("training", plan.activations.saturating_add(plan.head)),
+                ("peak", plan.total),
+            ] {
+                t.row(name, format!("{:>12}", size(bytes)));
+            }
+            t.row("", "sampling and training take turns, so the peak has the larger of the two");
+        }
+        t.0
+    }
+}
+
+impl TokenizerSummary {
+    fn rows(&self, t: &mut Table) {
+        let model = self.model.as_deref().unwrap_or("none");
+        let pre = self.pre.as_ref().map(|p| format!(", pre {p}")).unwrap_or_default();
+        let vocab = self.vocab.map(|n| format!(", {} tokens", grouped(n as u64)));
+        t.row("tokenizer", format!("{model}{pre}{}", vocab.unwrap_or_default()));
+        let special: Vec<String> =
+            self.special.iter().map(|(role, id)| format!("{role} {id}")).collect();
+        if !special.is_empty() {
+            t.row("special tokens", special.join(", "));
+        }
+    }
+}
+
+fn settings(args: &Args) -> MemorySettings {
+    MemorySettings {
+        rank: args.rank as usize,
+        targets: Target::ALL.to_vec(),
+        k: args.k as usize,
+        prompts: args.prompts as usize,
+        prompt_tokens: args.prompt_tokens as usize,
+        new_tokens: args.new_tokens as usize,
+        answer_tokens: args.answer_tokens as usize,
+    }
+}
+
+fn shape(s: &ModelSpec) -> Shape {
+    Shape {
+        layers: s.layers,
+        hidden: s.hidden,
+        ffn: s.ffn,
+        heads: s.heads,
+        kv_heads: s.kv_heads,
+        head_dim: s.head_dim,
+        vocab: s.vocab,
+        context_length: s.context_length,
+        tied_embeddings: s.tied_embeddings,
+    }
+}
+
+/// The types in the file, the one with the most bytes first.
+#[allow(clippy::cast_precision_loss)] // a share needs no 53 bits
+fn quantisation(file: &GgufFile, tensor_bytes: u64) -> Vec<QuantisationShare> {
+    let mut mix: BTreeMap<GgmlType, (usize, u64)> = BTreeMap::new();
+    for t in file.tensors() {
+        let (tensors, bytes) = mix.entry(t.ggml_type).or_default();
+        *tensors += 1;
+        *bytes = bytes.saturating_add(t.bytes().unwrap_or(0));
+    }
+    let mut shares: Vec<_> = mix
+        .into_iter()
+        .map(|(kind, (tensors, bytes))| QuantisationShare {
+            ggml_type: kind.name().into(),
+            tensors,
+            bytes,
+            share: bytes as f64 / tensor_bytes.max(1) as f64,
+            supported: WEIGHT_TYPES.contains(&kind),
+        })
+        .collect();
+    shares.sort_by_key(|s| std::cmp::Reverse(s.bytes));
+    shares
+}
+
+fn tokenizer(file: &GgufFile) -> Result<TokenizerSummary, GgufError> {
+    let m = file.metadata();
+    let role = |key: &str| {
+        let role = key.strip_prefix("tokenizer.ggml.")?.strip_suffix("_token_id")?;
+        Some(printable(role))
+    };
+    let mut special = BTreeMap::new();
+    for (key, _) in m.iter() {
+        if let Some(role) = role(key) {
+            special.insert(role, m.u64(key)?);
+        }
+    }
+    let tokens = match m.get("tokenizer.ggml.tokens") {
+        Some(Value::Array(tokens @ Array::Strings(_))) => Some(tokens.len()),
+        _ => None,
+    };
+    let text = |key| m.opt_str(key).map(|s| s.map(printable));
+    Ok(TokenizerSummary {
+        model: text("tokenizer.ggml.model")?,
+        pre: text("tokenizer.ggml.pre")?,
+        vocab: tokens,
+        special,
+    })
+}
+
+/// Why the model cannot be trained, one sentence each; empty when it can.
+fn problems(mix: &[QuantisationShare], spec: &Result<ModelSpec, SpecError>) -> Vec<String> {
+    let mut problems: Vec<String> = mix
+        .iter()
+        .filter(|q| !q.supported)
+        .map(|q| {
+            let (n, kind) = (q.tensors, &q.ggml_type);
+            format!("{n} of its tensors have the type {kind}, which is not supported")
+        })
+        .collect();
+    match spec {
+        // Said already, and for all such tensors.
+        Err(SpecError::WrongTensor { .. }) if !problems.is_empty() => {}
+        Err(e) => problems.push(e.to_string()),
+        Ok(_) => {}
+    }
+    problems
+}
+
+/// Lines of a label and a value.
+#[derive(Default)]
+struct Table(String);
+
+impl Table {
+    fn row(&mut self, label: &str, value: impl std::fmt::Display) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(self.0, "{}", format!("  {label:<16}{value}").trim_end());
+    }
+
+    fn heading(&mut self, text: &str) {
+        let _ = writeln!(self.0, "{text}");
+    }
+}
+
+/// A number with its digits in groups of three.
+fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// A number of bytes in the unit that suits it.
+#[allow(clippy::cast_precision_loss)] // one digit behind the point is shown
+fn size(bytes: u64) -> String {
+    let mib = bytes as f64 / f64::from(1 << 20);
+    if mib >= 10_240.0 { format!("{:.1} GiB", mib / 1024.0) } else { format!("{mib:.1} MiB") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped_and_sizes_have_units() {
+        assert_eq!(grouped(7), "7");
+        assert_eq!(grouped(134_515_008), "134,515,008");
+        assert_eq!(size(3 << 19), "1.5 MiB");
+        assert_eq!(size(20 << 30), "20.0 GiB");
+    }
 }

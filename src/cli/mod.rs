@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 pub mod ask;
+mod common;
 pub mod debug;
 pub mod error;
 pub mod eval;
@@ -13,6 +14,7 @@ pub mod export;
 pub mod inspect;
 pub mod plot;
 pub mod train;
+mod train_settings;
 
 pub use error::CliError;
 

@@ -1,1 +1,71 @@
-//! Tasks: questions with known answers.
+//! Tasks: questions with known answers, from JSON lines that anybody may have written.
+//!
+//! Owns the file format, what makes a line bad, and which tasks are held out. Doesn't know what a
+//! model does with a task.
+
+mod lines;
+mod parse;
+mod read;
+mod split;
+
+use sha2::{Digest, Sha256};
+
+pub use parse::RejectReason;
+pub use read::{DataError, Rejected, TaskLimits, TaskSet, read_tasks};
+pub use split::{is_held_out, split};
+
+/// A question and its right answer, both without surrounding white space and not empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Task {
+    pub question: String,
+    pub answer: String,
+}
+
+impl Task {
+    /// The task's identity: equal exactly when question and answer are.
+    #[must_use]
+    pub fn id(&self) -> TaskId {
+        let mut hash = Sha256::new();
+        for text in [&self.question, &self.answer] {
+            // With its length in front, no part of one text can pass for a part of the other.
+            hash.update((text.len() as u64).to_le_bytes());
+            hash.update(text.as_bytes());
+        }
+        TaskId(hash.finalize().into())
+    }
+}
+
+/// SHA-256 over a task's question and answer. Displayed as 64 hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TaskId(pub [u8; 32]);
+
+impl std::fmt::Display for TaskId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(question: &str, answer: &str) -> Task {
+        Task { question: question.into(), answer: answer.into() }
+    }
+
+    #[test]
+    fn an_id_tells_question_and_answer_apart() {
+        assert_eq!(task("a", "b").id(), task("a", "b").id());
+        assert_ne!(task("ab", "c").id(), task("a", "bc").id());
+        assert_ne!(task("a", "b").id(), task("b", "a").id());
+    }
+
+    #[test]
+    fn an_id_is_the_sha256_of_length_prefixed_texts() {
+        // printf '\x01\0\0\0\0\0\0\0a\x01\0\0\0\0\0\0\0b' | sha256sum
+        assert_eq!(
+            task("a", "b").id().to_string(),
+            "cf6ab613e3942391f88ed698557e1680f160bd10e88c6b668c50360c10930e2b"
+        );
+    }
+}

@@ -1,4 +1,36 @@
-//! CPU kernels.
+//! CPU kernels: products with quantised weights and plain f32 products.
+//!
+//! Weights are repacked once ([`PackedMatrix::pack`]) into a lossless tiled layout and stay in it;
+//! every product runs on that layout. The kernels know nothing of models, tensors or gradients, and
+//! this is the only folder with `unsafe` code.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `layout` | what the packed bytes mean |
+//! | `blocks`, `pack` | GGUF blocks → packed bytes |
+//! | `activations` | rows of x rounded to int8 |
+//! | `matmul` | cache blocking, threads |
+//! | `isa` | which instruction set runs; `portable` and `avx512` are the choices |
+//! | `gemm` | f32 products with strides |
+//! | `elementwise` | dot products, exponentials, softmax |
+
+mod activations;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod blocks;
+pub mod elementwise;
+mod error;
+pub mod gemm;
+mod isa;
+mod layout;
+mod matmul;
+mod pack;
+mod portable;
+#[cfg(test)]
+mod tests;
+
+pub use error::KernelError;
+pub use layout::PackedMatrix;
 
 /// How products with quantised weights are computed.
 #[derive(
@@ -10,4 +42,9 @@ pub enum Compute {
     Exact,
     /// Activations rounded to 8 bits per block of 32 where a kernel gains from it.
     Fast,
+}
+
+/// Threads that the kernels use: those of the current rayon pool.
+fn threads() -> usize {
+    rayon::current_num_threads()
 }

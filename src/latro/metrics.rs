@@ -1,1 +1,238 @@
-//! metrics
+//! The numbers of a training run, as they stand in the JSON lines that `train` writes.
+//!
+//! Field names are a format that other programs read: they stay. Numbers that are not finite are
+//! written as `null` (JSON knows no NaN) and read back as NaN. Knows nothing of files or of how the
+//! numbers come about.
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::{sentinel::Trip, settings::Method};
+
+/// One line: what `kind` says and its fields.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum MetricLine {
+    /// A training step.
+    Step(StepMetrics),
+    /// An evaluation on held-out questions.
+    Eval(EvalMetrics),
+    /// A sentinel that stopped the run or set it back.
+    Sentinel(Trip),
+}
+
+/// Every number of a training step. Times are in seconds of wall clock, log-probabilities in nats.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepMetrics {
+    /// Number of the step, from 1.
+    pub step: u64,
+    /// What was learned from.
+    pub method: Method,
+    /// Prompts of the step.
+    pub tasks: usize,
+    /// Mean reward of the rationales.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub reward: f64,
+    /// log p(y | x ⊕ z), summed over the tokens after the rationale; mean over branches.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub log_p_answer: f64,
+    /// The same divided by the number of these tokens, over all branches together.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub log_p_answer_per_token: f64,
+    /// log p(z|x) − log p_ref(z|x), summed over the rationale; mean over branches.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub kl: f64,
+    /// The same divided by the number of rationale tokens, over all branches together.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub kl_per_token: f64,
+    /// Mean entropy of the distributions that the rationales' tokens were sampled from, in nats.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub entropy: f64,
+    /// Mean length of a rationale, in tokens. 0 without rationales.
+    pub rationale_tokens: f64,
+    /// Share of rationales that ended by end of turn or answer phrase.
+    pub finished_share: f64,
+    /// Share of rationales that ran out of tokens.
+    pub truncated_share: f64,
+    /// Standard deviation of the advantages, over all branches.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub advantage_spread: f64,
+    /// Prompts skipped because their rewards hardly differed.
+    pub skipped_prompts: usize,
+    /// Norm of the gradient before clipping. 0 if every prompt was skipped.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub gradient_norm: f64,
+    /// Norm of all LoRA parameters after the update.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub parameter_norm: f64,
+    /// Learning rate of the update.
+    pub learning_rate: f64,
+    /// Weight of the KL term.
+    pub beta: f64,
+    /// The loss; see [`super::advantage::loss`].
+    #[serde(deserialize_with = "null_is_nan")]
+    pub loss: f64,
+    /// Tokens sampled.
+    pub rollout_tokens: u64,
+    /// Tokens sampled per second of `rollout_s`.
+    pub rollout_tokens_per_s: f64,
+    /// Sampling.
+    pub rollout_s: f64,
+    /// The forward pass of the reference.
+    pub reference_s: f64,
+    /// The forward pass of the policy.
+    pub forward_s: f64,
+    /// The backward pass.
+    pub backward_s: f64,
+    /// Clipping and AdamW.
+    pub update_s: f64,
+    /// Writing checkpoints.
+    pub checkpoint_s: f64,
+    /// The whole step.
+    pub total_s: f64,
+    /// Training time since the run's first step, over all restarts; evaluations don't count.
+    pub elapsed_s: f64,
+    /// Highest memory use of the process so far, in MiB.
+    pub peak_memory_mib: f64,
+}
+
+/// How good the model is on held-out questions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EvalMetrics {
+    /// Training steps done. 0 is the untouched model.
+    pub step: u64,
+    /// Training time until then, as in [`StepMetrics::elapsed_s`].
+    pub elapsed_s: f64,
+    /// Questions asked.
+    pub questions: usize,
+    /// Questions answered rightly with greedy decoding.
+    pub correct: usize,
+    /// `correct / questions`.
+    pub accuracy: f64,
+    /// Rationales per question in a majority vote, if one was held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub majority_k: Option<usize>,
+    /// Accuracy of the majority's answer, if a vote was held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub majority_accuracy: Option<f64>,
+    /// log p of the right answer after the model's own rationale, summed over tokens; mean over
+    /// questions.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub log_p_answer: f64,
+    /// The same divided by the number of these tokens, over all questions together.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub log_p_answer_per_token: f64,
+    /// Mean length of a rationale, in tokens.
+    pub rationale_tokens: f64,
+    /// Share of rationales that ended by end of turn or answer phrase.
+    pub finished_share: f64,
+    /// Duration of the evaluation, in seconds.
+    pub eval_s: f64,
+}
+
+fn null_is_nan<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or(f64::NAN))
+}
+
+/// A healthy step, for tests.
+#[cfg(test)]
+pub(crate) fn healthy_step(step: u64) -> StepMetrics {
+    StepMetrics {
+        step,
+        method: Method::Latro,
+        tasks: 2,
+        reward: -12.5,
+        log_p_answer: -12.25,
+        log_p_answer_per_token: -1.75,
+        kl: 5.0,
+        kl_per_token: 0.1,
+        entropy: 0.8,
+        rationale_tokens: 50.0,
+        finished_share: 0.75,
+        truncated_share: 0.25,
+        advantage_spread: 3.0,
+        skipped_prompts: 0,
+        gradient_norm: 2.5,
+        parameter_norm: 30.0,
+        learning_rate: 1e-4,
+        beta: 0.05,
+        loss: 12.0,
+        rollout_tokens: 800,
+        rollout_tokens_per_s: 160.0,
+        rollout_s: 5.0,
+        reference_s: 1.0,
+        forward_s: 1.0,
+        backward_s: 2.0,
+        update_s: 0.1,
+        checkpoint_s: 0.1,
+        total_s: 9.2,
+        elapsed_s: 9.2,
+        peak_memory_mib: 400.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::latro::sentinel::{Response, TripKind};
+
+    fn eval() -> EvalMetrics {
+        EvalMetrics {
+            step: 20,
+            elapsed_s: 184.0,
+            questions: 200,
+            correct: 50,
+            accuracy: 0.25,
+            majority_k: None,
+            majority_accuracy: None,
+            log_p_answer: -10.0,
+            log_p_answer_per_token: -1.25,
+            rationale_tokens: 40.0,
+            finished_share: 0.9,
+            eval_s: 30.0,
+        }
+    }
+
+    #[test]
+    fn lines_say_their_kind_and_come_back_as_they_were() {
+        let trip = Trip {
+            step: 7,
+            kind: TripKind::NotFinite,
+            sentence: "the loss is NaN".into(),
+            response: Response::GiveUp,
+        };
+        for (line, kind) in [
+            (MetricLine::Step(healthy_step(3)), "step"),
+            (MetricLine::Eval(eval()), "eval"),
+            (MetricLine::Sentinel(trip), "sentinel"),
+        ] {
+            let text = serde_json::to_string(&line).unwrap();
+
+            let value: Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(value["kind"], json!(kind));
+            assert_eq!(serde_json::from_str::<MetricLine>(&text).unwrap(), line);
+        }
+    }
+
+    #[test]
+    fn a_diverged_step_can_be_written_and_read() {
+        let step = StepMetrics { loss: f64::NAN, gradient_norm: f64::INFINITY, ..healthy_step(1) };
+
+        let text = serde_json::to_string(&MetricLine::Step(step)).unwrap();
+        let MetricLine::Step(back) = serde_json::from_str(&text).unwrap() else { panic!("{text}") };
+
+        assert!(back.loss.is_nan() && back.gradient_norm.is_nan());
+        assert_eq!(back.reward, -12.5);
+    }
+
+    #[test]
+    fn a_missing_number_is_an_error_that_names_it() {
+        let mut value = serde_json::to_value(MetricLine::Eval(eval())).unwrap();
+        value.as_object_mut().unwrap().remove("accuracy");
+
+        let error = serde_json::from_value::<MetricLine>(value).unwrap_err().to_string();
+
+        assert!(error.contains("accuracy"), "{error}");
+    }
+}

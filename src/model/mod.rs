@@ -1,10 +1,16 @@
 //! The model: from a GGUF file to a transformer that can sample, score and train.
 
+pub mod adapter;
 pub mod chat;
+mod error;
 pub mod gguf;
+pub mod interrupt;
+pub mod kv_cache;
 pub mod lora;
 pub mod memory;
 pub mod spec;
 pub mod tokenizer;
 pub mod transformer;
 pub mod weights;
+
+pub use error::ModelError;

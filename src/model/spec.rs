@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 
-use super::gguf::{GgmlType, GgufError, GgufFile, Metadata, TensorInfo};
+use super::gguf::{GgmlType, GgufError, GgufFile, Metadata, TensorInfo, printable};
 use super::lora::Target;
 
 /// The model families that the transformer computes, by their name in GGUF files.
@@ -149,7 +149,7 @@ impl ModelSpec {
             Architecture::ALL.into_iter().find(|a| a.name() == found).ok_or_else(|| {
                 SpecError::UnsupportedArchitecture {
                     path: file.path().into(),
-                    found: found.chars().take(64).flat_map(char::escape_debug).collect(),
+                    found: printable(found),
                 }
             })?;
         let spec = match architecture {
@@ -272,7 +272,7 @@ impl ModelSpec {
             if let Some(other) = file.tensors().iter().find(|t| !known.contains(t.name.as_str())) {
                 return Err(SpecError::UnknownTensor {
                     path: file.path().into(),
-                    name: other.shown_name(),
+                    name: printable(&other.name),
                     architecture: self.architecture.name(),
                 });
             }
@@ -340,10 +340,8 @@ impl Keys<'_> {
         default: Option<f32>,
         bounds: std::ops::RangeInclusive<f32>,
     ) -> Result<f32, SpecError> {
-        let x = match (self.metadata.opt_f32(&self.name(key))?, default) {
-            (Some(x), _) | (None, Some(x)) => x,
-            (None, None) => return Err(self.metadata.missing(&self.name(key)).into()),
-        };
+        let stated = self.metadata.opt_f32(&self.name(key))?;
+        let x = stated.or(default).ok_or_else(|| self.metadata.missing(&self.name(key)))?;
         if x > 0.0 && bounds.contains(&x) {
             return Ok(x);
         }
@@ -360,10 +358,7 @@ impl Keys<'_> {
                 let old = self.number("rope.scale_linear", Some(1.0), 1e-3..=1e4)?;
                 self.number("rope.scaling.factor", Some(old), 1e-3..=1e4)
             }
-            Some(other) => {
-                let found: String = other.chars().take(64).flat_map(char::escape_debug).collect();
-                Err(self.problem(kind, found, "is none or linear"))
-            }
+            Some(other) => Err(self.problem(kind, printable(other), "is none or linear")),
         }
     }
 

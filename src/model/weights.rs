@@ -1,1 +1,101 @@
-//! weights
+//! A model's frozen weights, packed for the kernels as they come from the file.
+
+use std::sync::Arc;
+
+use super::ModelError;
+use super::gguf::{GgufFile, TensorInfo};
+use super::lora::Target;
+use super::spec::ModelSpec;
+use crate::kernels::PackedMatrix;
+
+/// All weights of a model. Linear layers stay quantised; norms are f32.
+#[derive(Debug)]
+pub struct Weights {
+    /// `[vocabulary, hidden]`
+    pub embedding: Arc<PackedMatrix>,
+    pub blocks: Vec<BlockWeights>,
+    pub output_norm: Arc<[f32]>,
+    /// `[vocabulary, hidden]`; the embedding itself where the file ties them.
+    pub head: Arc<PackedMatrix>,
+    /// Divisors of the rotary frequencies, `[head_dim / 2]`, if the file has them.
+    pub rope_factors: Option<Vec<f32>>,
+}
+
+/// The weights of one transformer block.
+#[derive(Debug)]
+pub struct BlockWeights {
+    pub attention_norm: Arc<[f32]>,
+    pub ffn_norm: Arc<[f32]>,
+    linear: [Arc<PackedMatrix>; Target::ALL.len()],
+}
+
+impl BlockWeights {
+    /// The weight of a linear layer, `[out, in]`.
+    #[must_use]
+    pub fn linear(&self, target: Target) -> &Arc<PackedMatrix> {
+        &self.linear[target as usize]
+    }
+}
+
+impl Weights {
+    /// Reads and packs every tensor that `spec` asks for.
+    ///
+    /// # Errors
+    /// If a tensor is missing, cannot be read or has a type without a kernel.
+    pub fn load(file: &GgufFile, spec: &ModelSpec) -> Result<Self, ModelError> {
+        let embedding = matrix(file, "token_embd.weight")?;
+        let head = match spec.tied_embeddings {
+            true => Arc::clone(&embedding),
+            false => matrix(file, "output.weight")?,
+        };
+        let blocks = (0..spec.layers).map(|i| block(file, i)).collect::<Result<_, _>>()?;
+        let output_norm = vector(file, "output_norm.weight")?.into();
+        let rope_factors = match file.tensor("rope_freqs.weight") {
+            Some(_) => Some(vector(file, "rope_freqs.weight")?),
+            None => None,
+        };
+        Ok(Self { embedding, blocks, output_norm, head, rope_factors })
+    }
+
+    /// Bytes that the weights occupy in memory.
+    #[must_use]
+    pub fn resident_bytes(&self) -> usize {
+        let tied = Arc::ptr_eq(&self.embedding, &self.head);
+        let head = if tied { 0 } else { self.head.resident_bytes() };
+        let block = |b: &BlockWeights| b.linear.iter().map(|m| m.resident_bytes()).sum::<usize>();
+        self.embedding.resident_bytes() + head + self.blocks.iter().map(block).sum::<usize>()
+    }
+}
+
+fn block(file: &GgufFile, layer: usize) -> Result<BlockWeights, ModelError> {
+    let name = |part: &str| format!("blk.{layer}.{part}.weight");
+    let linear = Target::ALL
+        .iter()
+        .map(|t| matrix(file, &name(t.gguf_name())))
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(BlockWeights {
+        attention_norm: vector(file, &name("attn_norm"))?.into(),
+        ffn_norm: vector(file, &name("ffn_norm"))?.into(),
+        linear: linear.try_into().expect("one weight a target"),
+    })
+}
+
+fn matrix(file: &GgufFile, name: &str) -> Result<Arc<PackedMatrix>, ModelError> {
+    let info = find(file, name)?;
+    let bytes = file.read_tensor(info)?;
+    PackedMatrix::pack(info.ggml_type, info.rows(), info.cols(), &bytes)
+        .map(Arc::new)
+        .map_err(|source| ModelError::Weights { name: name.to_owned(), source })
+}
+
+/// An f32 tensor of one dimension; `ModelSpec` has checked type and length.
+fn vector(file: &GgufFile, name: &str) -> Result<Vec<f32>, ModelError> {
+    let info = find(file, name)?;
+    let bytes = file.read_tensor(info)?;
+    Ok(bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
+}
+
+fn find<'a>(file: &'a GgufFile, name: &str) -> Result<&'a TensorInfo, ModelError> {
+    file.tensor(name)
+        .ok_or_else(|| ModelError::Missing { path: file.path().to_owned(), name: name.to_owned() })
+}

@@ -1,11 +1,82 @@
-//! `latrod debug grad`.
+//! `latrod debug grad`: the gradient of the loss for every LoRA tensor.
+
+use std::path::PathBuf;
+
+use serde_json::json;
 
 use crate::cli::CliError;
+use crate::cli::common::{failed, load_model, read_adapter, read_rollouts, usage};
+use crate::kernels::Compute;
+use crate::latro::log_prob::{Forward, score};
+use crate::latro::objective::judge;
+use crate::latro::optimizer::global_norm;
+use crate::latro::settings::TrainSettings;
+use crate::model::adapter::{Adapter, zeros_like};
+use crate::model::interrupt::Interrupt;
+use crate::store::{AdapterShape, peft_tensors, write_safetensors};
 
-/// grad
+/// Write the gradient of the loss for every LoRA tensor, under PEFT's names and in its row order
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(after_help = "\
+The loss is the paper's, −(1/K) Σ [A·log p(z|x) + log p(y|x,z)] (arXiv 2411.04282, eq. 5), averaged
+over the tasks of the file.
 
-pub fn run(_args: Args) -> Result<(), CliError> {
-    Err(CliError::Failed("not here yet".into()))
+Example:
+  latrod debug grad --model smol.gguf --rollouts rollouts.jsonl --adapter adapter --out g.safetensors")]
+pub struct Args {
+    /// The GGUF model
+    #[arg(long)]
+    model: PathBuf,
+    /// The rationales, as in `latrod debug score`
+    #[arg(long)]
+    rollouts: PathBuf,
+    /// The PEFT adapter folder whose gradient is asked for
+    #[arg(long)]
+    adapter: PathBuf,
+    /// Weight of the KL term
+    #[arg(long, default_value_t = 0.05)]
+    beta: f64,
+    /// exact: f32; fast: activations rounded to 8 bits
+    #[arg(long, value_enum, default_value_t = Compute::Exact)]
+    compute: Compute,
+    /// The safetensors file to write
+    #[arg(long)]
+    out: PathBuf,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Unusable files (exit code 64), a failing computation or an unwritable file (1).
+pub fn run(args: Args) -> Result<(), CliError> {
+    let rollouts = read_rollouts(&args.rollouts)?;
+    let (file, model) = load_model(&args.model, args.compute)?;
+    let (config, tensors) = read_adapter(&args.adapter, &file, &model)?;
+    let adapter = Adapter::new(&tensors, model.depth(), config.scale() as f32).map_err(failed)?;
+    let (interrupt, settings) = (Interrupt::new(), TrainSettings::paper());
+    let mut sums = zeros_like(&tensors);
+    let mut loss = 0.0;
+    for rollout in &rollouts {
+        let tree = rollout.tree();
+        let reference = score(&model, None, &tree, &interrupt).map_err(failed)?;
+        let forward = Forward::new(&model, &adapter, &tree, &interrupt).map_err(failed)?;
+        let policy = &forward.scores().log_p;
+        let judged =
+            judge(rollout, &tree, policy, &reference.log_p, &settings, args.beta, rollouts.len())
+                .map_err(usage)?;
+        loss += judged.loss / rollouts.len() as f64;
+        forward
+            .backward(&model, &adapter, &tree, &judged.coefficients, &mut sums, &interrupt)
+            .map_err(failed)?;
+    }
+    // Coefficients point uphill; the loss's gradient points the other way.
+    sums.values_mut().flat_map(|m| &mut m.data).for_each(|g| *g = -*g);
+    let named = peft_tensors(&sums, &AdapterShape::from(&model.spec))?;
+    write_safetensors(&args.out, &named)?;
+    let line = json!({
+        "out": args.out, "tensors": named.len(), "tasks": rollouts.len(), "loss": loss,
+        "grad_norm": global_norm(&sums),
+    });
+    println!("{line}");
+    Ok(())
 }

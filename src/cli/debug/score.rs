@@ -1,11 +1,82 @@
-//! `latrod debug score`.
+//! `latrod debug score`: rewards and advantages of given rationales.
+
+use std::path::PathBuf;
+
+use serde_json::json;
 
 use crate::cli::CliError;
+use crate::cli::common::{failed, load_adapter, load_model, read_rollouts, usage};
+use crate::kernels::Compute;
+use crate::latro::log_prob::score;
+use crate::latro::objective::judge;
+use crate::latro::settings::TrainSettings;
+use crate::model::interrupt::Interrupt;
 
-/// score
+/// Score given rationales: log-probabilities, rewards and advantages, one JSON line a task
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(after_help = "\
+Rollouts are JSON lines {\"prompt_ids\": [..], \"answer_ids\": [..], \"rationales\": [[..], ..]}.
+Rewards are those of the paper (arXiv 2411.04282, eq. 4): sums of log-probabilities, in nats.
 
-pub fn run(_args: Args) -> Result<(), CliError> {
-    Err(CliError::Failed("not here yet".into()))
+Example:
+  latrod debug score --model smol.gguf --rollouts rollouts.jsonl --adapter adapter --beta 0.05")]
+pub struct Args {
+    /// The GGUF model
+    #[arg(long)]
+    model: PathBuf,
+    /// The rationales to score
+    #[arg(long)]
+    rollouts: PathBuf,
+    /// A PEFT adapter folder: the policy. Without it policy and reference are the same
+    #[arg(long)]
+    adapter: Option<PathBuf>,
+    /// Weight of the KL term
+    #[arg(long, default_value_t = 0.05)]
+    beta: f64,
+    /// exact: f32; fast: activations rounded to 8 bits
+    #[arg(long, value_enum, default_value_t = Compute::Exact)]
+    compute: Compute,
+    /// Print JSON (the only format; accepted for uniformity)
+    #[arg(long)]
+    json: bool,
+    /// Also print every token's log-probability and entropy under the policy
+    #[arg(long)]
+    tokens: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Unusable files (exit code 64) or a failing computation (1).
+pub fn run(args: Args) -> Result<(), CliError> {
+    let rollouts = read_rollouts(&args.rollouts)?;
+    let (file, model) = load_model(&args.model, args.compute)?;
+    let adapter = args.adapter.as_ref().map(|dir| load_adapter(dir, &file, &model)).transpose()?;
+    let interrupt = Interrupt::new();
+    let settings = TrainSettings::paper();
+    for rollout in &rollouts {
+        let tree = rollout.tree();
+        let reference = score(&model, None, &tree, &interrupt).map_err(failed)?;
+        let policy = match &adapter {
+            Some(a) => score(&model, Some(a.frozen()), &tree, &interrupt).map_err(failed)?,
+            None => reference.clone(),
+        };
+        let judged =
+            judge(rollout, &tree, &policy.log_p, &reference.log_p, &settings, args.beta, 1)
+                .map_err(usage)?;
+        let mut line = json!({
+            "logp_rationale": judged.log_p_rationale,
+            "ref_logp_rationale": judged.ref_log_p_rationale,
+            "logp_answer": judged.rewards.iter().map(|r| r.log_p_answer).collect::<Vec<_>>(),
+            "reward": judged.rewards.iter().map(|r| r.reward).collect::<Vec<_>>(),
+            "advantage": judged.advantages,
+            "loss": judged.loss,
+        });
+        if args.tokens {
+            line["token_logp"] = json!(policy.log_p);
+            line["token_entropy"] = json!(policy.entropy);
+        }
+        println!("{line}");
+    }
+    Ok(())
 }

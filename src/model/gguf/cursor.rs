@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use super::GgufError;
-use super::error::shown;
+use super::printable;
 
 /// Where a string may come from decides how long it may be.
 #[derive(Clone, Copy)]
@@ -62,7 +62,11 @@ impl<'a, R: Read> Cursor<'a, R> {
     }
 
     pub(super) fn tensor_error(&self, name: &str, problem: &str) -> GgufError {
-        GgufError::Tensor { path: self.path.into(), name: shown(name), problem: problem.to_owned() }
+        GgufError::Tensor {
+            path: self.path.into(),
+            name: printable(name),
+            problem: problem.to_owned(),
+        }
     }
 
     fn truncated(&self) -> GgufError {

@@ -19,12 +19,21 @@ pub enum GgufError {
     Tensor { path: PathBuf, name: String, problem: String },
 }
 
-/// A name from the file in a form that is safe and short enough to print.
-pub(super) fn shown(name: &str) -> String {
+/// Text from a file in a form that is safe and short enough to print: at most 96 characters,
+/// control characters and the like escaped.
+#[must_use]
+pub fn printable(text: &str) -> String {
     const LONGEST: usize = 96;
-    let mut out: String = name.chars().take(LONGEST).flat_map(char::escape_debug).collect();
-    if name.chars().nth(LONGEST).is_some() {
-        out.push('…');
+    let mut out = String::new();
+    for (i, c) in text.chars().enumerate() {
+        match c {
+            _ if i == LONGEST => {
+                out.push('…');
+                break;
+            }
+            '\'' | '"' => out.push(c),
+            _ => out.extend(c.escape_debug()),
+        }
     }
     out
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::{GgmlType, GgufError, Header, Metadata, TensorInfo};
+use super::{GgmlType, GgufError, Header, Metadata, TensorInfo, printable};
 
 /// An open GGUF file whose header was read and checked.
 #[derive(Debug)]
@@ -149,6 +149,6 @@ impl GgufFile {
     }
 
     fn tensor_error(&self, tensor: &TensorInfo, problem: String) -> GgufError {
-        GgufError::Tensor { path: self.path.clone(), name: tensor.shown_name(), problem }
+        GgufError::Tensor { path: self.path.clone(), name: printable(&tensor.name), problem }
     }
 }

@@ -8,7 +8,7 @@ use std::io::Read;
 use std::path::Path;
 
 use super::cursor::{Cursor, Text};
-use super::error::shown;
+use super::printable;
 use super::{Array, GgmlType, GgufError, Metadata, TensorInfo, Value};
 
 /// The most bytes of metadata and tensor table together. The largest vocabularies in use (262144
@@ -54,7 +54,7 @@ impl Header {
         for i in 0..keys {
             cursor.place = format!("metadata key number {i}");
             let key = cursor.string(Text::Key)?;
-            cursor.place = format!("the value of metadata key {}", shown(&key));
+            cursor.place = format!("the value of metadata key {}", printable(&key));
             let value = read_value(&mut cursor)?;
             metadata.insert(key, value)?;
         }
@@ -209,7 +209,7 @@ fn read_tensor(
     alignment: u64,
 ) -> Result<TensorInfo, GgufError> {
     let name = cursor.string(Text::TensorName)?;
-    cursor.place = format!("the entry of tensor {}", shown(&name));
+    cursor.place = format!("the entry of tensor {}", printable(&name));
     let n_dims = cursor.u32()?;
     if !(1..=MAX_DIMS).contains(&n_dims) {
         let p = format!("has {n_dims} dimensions, but 1 to {MAX_DIMS} are possible");
@@ -256,7 +256,7 @@ fn check_overlap(cursor: &Cursor<'_, impl Read>, tensors: &[TensorInfo]) -> Resu
     for pair in by_place.windows(2) {
         let (a, b) = (pair[0], pair[1]);
         if a.start + a.bytes.unwrap_or(1) > b.start {
-            let p = format!("shares bytes with tensor {}; the file is damaged", shown(&a.name));
+            let p = format!("shares bytes with tensor {}; the file is damaged", printable(&a.name));
             return Err(cursor.tensor_error(&b.name, &p));
         }
     }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::GgufError;
-use super::error::shown;
+use super::printable;
 
 /// A metadata value, in the type that the file states.
 #[derive(Debug, Clone, PartialEq)]
@@ -196,7 +196,7 @@ impl Metadata {
     /// An error about a key of this file: "{path}: metadata key {key} {problem}".
     #[must_use]
     pub fn error(&self, key: &str, problem: String) -> GgufError {
-        GgufError::Key { path: self.path.clone(), key: shown(key), problem }
+        GgufError::Key { path: self.path.clone(), key: printable(key), problem }
     }
 
     /// The error of a key that should be there.

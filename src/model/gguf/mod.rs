@@ -11,7 +11,7 @@ mod metadata;
 mod tensor;
 mod types;
 
-pub use error::GgufError;
+pub use error::{GgufError, printable};
 pub use file::GgufFile;
 pub use header::Header;
 pub use metadata::{Array, Metadata, Value};

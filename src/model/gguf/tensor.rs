@@ -1,7 +1,6 @@
 //! One entry of a GGUF file's tensor table.
 
 use super::GgmlType;
-use super::error::shown;
 
 /// Where a tensor lies and what shape it has. Dimensions and range were checked by the reader.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,12 +18,6 @@ pub struct TensorInfo {
 }
 
 impl TensorInfo {
-    /// The name in a form that is safe and short enough to print.
-    #[must_use]
-    pub fn shown_name(&self) -> String {
-        shown(&self.name)
-    }
-
     /// The length of a row: the fastest-moving dimension.
     #[must_use]
     pub fn cols(&self) -> usize {

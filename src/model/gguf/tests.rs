@@ -272,7 +272,7 @@ fn unknown_types_are_tolerated_in_the_table_and_refused_in_reading() {
 
     assert_eq!(file.tensor("iq").unwrap().bytes(), Some(136));
     assert_eq!(file.tensor("strange").unwrap().bytes(), None);
-    for (name, kind) in [("iq", "IQ4_XS"), ("strange", "type 4711")] {
+    for (name, kind) in [("iq", "IQ4_XS"), ("strange", "number 4711")] {
         let message = file.read_tensor(file.tensor(name).unwrap()).unwrap_err().to_string();
         assert!(message.contains(name) && message.contains(kind), "{message}");
     }

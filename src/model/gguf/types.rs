@@ -86,13 +86,13 @@ impl GgmlType {
         }
     }
 
-    /// The name that ggml gives the type, for example `Q4_1`, or `type 99` for an unknown number.
+    /// The name that ggml gives the type, for example `Q4_1`, or `number 99` for an unknown number.
     #[must_use]
     pub fn name(self) -> Cow<'static, str> {
         match self {
             Self::Other(id) => match Self::other(id) {
                 Some(&(_, name, _, _)) => name.into(),
-                None => format!("type {id}").into(),
+                None => format!("number {id}").into(),
             },
             _ => self.row().1.into(),
         }
@@ -187,7 +187,7 @@ mod tests {
     fn types_without_a_kernel_still_have_a_readable_name() {
         assert_eq!(GgmlType::from_u32(23).name(), "IQ4_XS");
         assert_eq!(GgmlType::from_u32(39).block_bytes(), Some(17));
-        assert_eq!(GgmlType::from_u32(999).name(), "type 999");
+        assert_eq!(GgmlType::from_u32(999).name(), "number 999");
         assert_eq!(GgmlType::from_u32(999).block_bytes(), None);
     }
 }

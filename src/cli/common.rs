@@ -1,0 +1,91 @@
+//! What several commands share: opening models, adapters and rollouts, and how errors become exits.
+
+use std::fmt::Display;
+use std::path::Path;
+
+use crate::cli::CliError;
+use crate::kernels::Compute;
+use crate::latro::rollout::Rollout;
+use crate::model::adapter::Adapter;
+use crate::model::gguf::GgufFile;
+use crate::model::lora::LoraTensors;
+use crate::model::transformer::Transformer;
+use crate::store::{AdapterConfig, AdapterManifest, AdapterShape, StoreError, read_peft};
+
+/// The largest rollout file that is read.
+const MAX_ROLLOUT_BYTES: u64 = 1 << 30;
+
+/// An input that cannot be used: exit code 64.
+pub fn usage(error: impl Display) -> CliError {
+    CliError::Usage(error.to_string())
+}
+
+/// Work that failed: exit code 1.
+pub fn failed(error: impl Display) -> CliError {
+    CliError::Failed(error.to_string())
+}
+
+impl From<StoreError> for CliError {
+    fn from(error: StoreError) -> Self {
+        if error.is_busy() { Self::TryLater(error.to_string()) } else { failed(error) }
+    }
+}
+
+/// Opens and loads a model.
+pub fn load_model(path: &Path, compute: Compute) -> Result<(GgufFile, Transformer), CliError> {
+    let file = GgufFile::open(path).map_err(usage)?;
+    let model = Transformer::load(&file, compute).map_err(usage)?;
+    Ok((file, model))
+}
+
+/// Reads a PEFT folder made for this model, after comparing its manifest with the model's file.
+pub fn read_adapter(
+    dir: &Path,
+    file: &GgufFile,
+    model: &Transformer,
+) -> Result<(AdapterConfig, LoraTensors), CliError> {
+    if AdapterManifest::read(dir).map_err(usage)?.is_some() {
+        AdapterManifest::check(dir, &file.sha256().map_err(failed)?).map_err(usage)?;
+    }
+    read_peft(dir, &AdapterShape::from(&model.spec)).map_err(usage)
+}
+
+/// Reads a PEFT folder for computing with it.
+pub fn load_adapter(dir: &Path, file: &GgufFile, model: &Transformer) -> Result<Adapter, CliError> {
+    let (config, tensors) = read_adapter(dir, file, model)?;
+    Adapter::new(&tensors, model.depth(), config.scale() as f32).map_err(failed)
+}
+
+/// Reads rollouts, one JSON object a line.
+pub fn read_rollouts(path: &Path) -> Result<Vec<Rollout>, CliError> {
+    let shown = path.display();
+    let size = std::fs::metadata(path).map_err(|e| usage(format!("{shown}: {e}")))?.len();
+    if size > MAX_ROLLOUT_BYTES {
+        return Err(usage(format!("{shown} is larger than {MAX_ROLLOUT_BYTES} bytes")));
+    }
+    let text = std::fs::read_to_string(path).map_err(|e| usage(format!("{shown}: {e}")))?;
+    let mut rollouts = Vec::new();
+    for (i, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let line_number = i + 1;
+        let rollout: Rollout = serde_json::from_str(line)
+            .map_err(|e| usage(format!("{shown}, line {line_number}: {e}")))?;
+        if rollout.prompt.is_empty() || rollout.answer.is_empty() {
+            let sentence = "prompt_ids and answer_ids need at least one token each";
+            return Err(usage(format!("{shown}, line {line_number}: {sentence}")));
+        }
+        rollouts.push(rollout);
+    }
+    if rollouts.is_empty() {
+        return Err(usage(format!("{shown} holds no rollouts")));
+    }
+    Ok(rollouts)
+}
+
+/// Makes the pool of threads that everything computes with; all cores if not given.
+pub fn set_threads(threads: Option<usize>) -> Result<(), CliError> {
+    if threads == Some(0) {
+        return Err(usage("--threads must be at least 1"));
+    }
+    let builder = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0));
+    builder.build_global().map_err(failed)
+}

@@ -1,0 +1,147 @@
+//! GGUF bytes → [`PackedMatrix`]: checks sizes, then moves every code and scale to its place.
+
+use rayon::prelude::*;
+
+use super::blocks::{Block, Format, format_of};
+use super::error::KernelError;
+use super::layout::{BLOCK, Codes, LINE, Lines, PackedMatrix, SUPER, Scales, TILE, code_place};
+use crate::model::gguf::GgmlType;
+
+/// The packed bytes of one tile.
+struct Tile<'a> {
+    codes: &'a mut [u8],
+    subs: &'a mut [u8],
+    supers: &'a mut [u8],
+}
+
+impl PackedMatrix {
+    /// Packs a tensor's bytes: `rows` rows of `cols` values, row-major, as a GGUF file holds them.
+    ///
+    /// Decoded values equal ggml's `dequantize_row_*` to the last bit. Takes about as many bytes as
+    /// the file. Runs on the current rayon pool.
+    ///
+    /// # Errors
+    /// A type without kernels, dimensions that are zero or do not match the type's block or the
+    /// number of bytes, or no memory.
+    pub fn pack(ty: GgmlType, rows: usize, cols: usize, bytes: &[u8]) -> Result<Self, KernelError> {
+        let format = format_of(ty);
+        let (block_cols, block_bytes, codes, scales) = match (format, ty) {
+            (Some(f), _) => (f.block_cols, f.block_bytes, f.codes, f.scales),
+            (None, GgmlType::F32) => (1, 4, Codes::F32, Scales::None),
+            (None, GgmlType::F16) => (1, 2, Codes::F16, Scales::None),
+            (None, GgmlType::BF16) => (1, 2, Codes::Bf16, Scales::None),
+            _ => return Err(KernelError::UnsupportedType { ty }),
+        };
+        let bad_shape = KernelError::BadShape { rows, cols };
+        if rows == 0 || cols == 0 {
+            return Err(bad_shape);
+        }
+        if !cols.is_multiple_of(block_cols) {
+            return Err(KernelError::RaggedRow { ty, cols, block: block_cols });
+        }
+        let expected = (cols / block_cols)
+            .checked_mul(block_bytes)
+            .and_then(|row| row.checked_mul(rows))
+            .ok_or(bad_shape)?;
+        if bytes.len() != expected {
+            return Err(KernelError::WrongLength { ty, rows, cols, expected, found: bytes.len() });
+        }
+
+        // The bytes exist, so rows * cols is at most eight times their number, and no product below
+        // can exceed 16 times (the filled-up tile) 32 times (the filled-up block) that.
+        let (tiles, blocks) = (rows.div_ceil(TILE), cols.div_ceil(BLOCK));
+        let size = |per_block: usize, blocks: usize| {
+            tiles
+                .checked_mul(blocks)
+                .and_then(|n| n.checked_mul(per_block))
+                .ok_or(KernelError::BadShape { rows, cols })
+        };
+        let mut code_bytes = Lines::zeroed(size(codes.bytes(), blocks)?)?;
+        let mut sub_bytes = Lines::zeroed(size(scales.sub_bytes(), blocks)?)?;
+        let mut super_bytes = Lines::zeroed(size(scales.super_bytes(), blocks / SUPER)?)?;
+
+        let row_bytes = bytes.len() / rows;
+        let code_tiles = split(code_bytes.bytes_mut(), codes.bytes() * blocks, tiles);
+        let sub_tiles = split(sub_bytes.bytes_mut(), scales.sub_bytes() * blocks, tiles);
+        let super_tiles =
+            split(super_bytes.bytes_mut(), scales.super_bytes() * (blocks / SUPER), tiles);
+        code_tiles
+            .into_par_iter()
+            .zip(sub_tiles)
+            .zip(super_tiles)
+            .zip(bytes.par_chunks(row_bytes * TILE))
+            .for_each(|(((codes_of, subs), supers), source)| {
+                let mut tile = Tile { codes: codes_of, subs, supers };
+                for (lane, row) in source.chunks_exact(row_bytes).enumerate() {
+                    match format {
+                        Some(format) => place_quantised(&mut tile, &format, lane, row),
+                        None => place_floats(&mut tile, block_bytes, lane, row),
+                    }
+                }
+            });
+        Ok(Self { rows, cols, tiles, blocks, codes, scales, code_bytes, sub_bytes, super_bytes })
+    }
+}
+
+/// `count` pieces of `each` bytes, which may be none.
+fn split(bytes: &mut [u8], each: usize, count: usize) -> Vec<&mut [u8]> {
+    if each == 0 {
+        return (0..count).map(|_| &mut [][..]).collect();
+    }
+    bytes.chunks_exact_mut(each).take(count).collect()
+}
+
+fn place_floats(tile: &mut Tile<'_>, width: usize, lane: usize, row: &[u8]) {
+    // Blocks of 32 columns follow one another, so the column alone gives the place.
+    for (col, value) in row.chunks_exact(width).enumerate() {
+        tile.codes[(col * TILE + lane) * width..][..width].copy_from_slice(value);
+    }
+}
+
+fn place_quantised(tile: &mut Tile<'_>, format: &Format, lane: usize, row: &[u8]) {
+    let per_file_block = format.block_cols / BLOCK;
+    for (f, file_block) in row.chunks_exact(format.block_bytes).enumerate() {
+        for i in 0..per_file_block {
+            let block = (format.read)(file_block, i);
+            place_block(tile, format, f * per_file_block + i, lane, &block);
+        }
+    }
+}
+
+fn place_block(tile: &mut Tile<'_>, format: &Format, b: usize, lane: usize, block: &Block) {
+    if let Codes::Bits { low, planes } = format.codes {
+        let size = format.codes.bytes();
+        let codes = &mut tile.codes[b * size..][..size];
+        let low_mask = ((1u16 << low) - 1) as u8;
+        for (k, &q) in block.codes.iter().enumerate() {
+            let (line, shift, place) = code_place(low, k, lane);
+            codes[line * LINE + place] |= (q & low_mask) << shift;
+            for plane in 0..planes {
+                let bit = (q >> (low + plane)) & 1;
+                codes[(low + plane) * LINE + place] |= bit << (k / 4);
+            }
+        }
+    }
+    let sub_size = format.scales.sub_bytes();
+    let subs = &mut tile.subs[b * sub_size..][..sub_size];
+    let super_size = format.scales.super_bytes();
+    let supers = &mut tile.supers[(b / SUPER) * super_size..][..super_size];
+    let (first, second) = (2 * lane, 2 * TILE + 2 * lane);
+    match format.scales {
+        Scales::None => {}
+        Scales::Half { .. } => subs[first..first + 2].copy_from_slice(&block.d),
+        Scales::Pair => {
+            subs[first..first + 2].copy_from_slice(&block.d);
+            subs[second..second + 2].copy_from_slice(&block.m);
+        }
+        Scales::Super | Scales::Pair16 => {
+            supers[first..first + 2].copy_from_slice(&block.d);
+            supers[second..second + 2].copy_from_slice(&block.m);
+        }
+        Scales::Signed16 { .. } => supers[first..first + 2].copy_from_slice(&block.d),
+    }
+    if super_size != 0 {
+        subs[lane] = block.sub[0];
+        subs[TILE + lane] = block.sub[1];
+    }
+}

@@ -1,0 +1,426 @@
+//! The products of every type and shape against candle's decoding and sums in f64, on every
+//! instruction set that this machine has.
+
+use candle_core::quantized::{GgmlDType, ggml_file::qtensor_from_ggml};
+use candle_core::{DType, Device};
+use half::f16;
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
+
+use super::isa::Isa;
+use super::{Compute, KernelError, PackedMatrix};
+use crate::model::gguf::GgmlType;
+
+/// A type: its twin in candle, columns and bytes of a block, places of the f16 scales.
+struct Kind {
+    ty: GgmlType,
+    candle: GgmlDType,
+    block: usize,
+    bytes: usize,
+    halves: &'static [usize],
+}
+
+const fn kind(
+    ty: GgmlType,
+    candle: GgmlDType,
+    block: usize,
+    bytes: usize,
+    halves: &'static [usize],
+) -> Kind {
+    Kind { ty, candle, block, bytes, halves }
+}
+
+const QUANTISED: [Kind; 10] = [
+    kind(GgmlType::Q4_0, GgmlDType::Q4_0, 32, 18, &[0]),
+    kind(GgmlType::Q4_1, GgmlDType::Q4_1, 32, 20, &[0, 2]),
+    kind(GgmlType::Q5_0, GgmlDType::Q5_0, 32, 22, &[0]),
+    kind(GgmlType::Q5_1, GgmlDType::Q5_1, 32, 24, &[0, 2]),
+    kind(GgmlType::Q8_0, GgmlDType::Q8_0, 32, 34, &[0]),
+    kind(GgmlType::Q2K, GgmlDType::Q2K, 256, 84, &[80, 82]),
+    kind(GgmlType::Q3K, GgmlDType::Q3K, 256, 110, &[108]),
+    kind(GgmlType::Q4K, GgmlDType::Q4K, 256, 144, &[0, 2]),
+    kind(GgmlType::Q5K, GgmlDType::Q5K, 256, 176, &[0, 2]),
+    kind(GgmlType::Q6K, GgmlDType::Q6K, 256, 210, &[208]),
+];
+const FLOATS: [Kind; 3] = [
+    kind(GgmlType::F32, GgmlDType::F32, 1, 4, &[]),
+    kind(GgmlType::F16, GgmlDType::F16, 1, 2, &[]),
+    kind(GgmlType::BF16, GgmlDType::BF16, 1, 2, &[]),
+];
+
+/// Every instruction set of this machine.
+fn all_isas() -> Vec<Isa> {
+    let mut isas = vec![Isa::Portable];
+    if Isa::detect() != Isa::Portable {
+        isas.push(Isa::detect());
+    }
+    isas
+}
+
+fn uniform(rng: &mut ChaCha8Rng) -> f32 {
+    rng.next_u32() as f32 / u32::MAX as f32 * 2.0 - 1.0
+}
+
+fn values(rng: &mut ChaCha8Rng, count: usize) -> Vec<f32> {
+    (0..count).map(|_| uniform(rng)).collect()
+}
+
+/// A matrix of random codes and scales in the file's form: every bit pattern occurs, not only
+/// those that a good quantiser writes.
+fn file_bytes(rng: &mut ChaCha8Rng, kind: &Kind, rows: usize, cols: usize) -> Vec<u8> {
+    let values = rows * cols;
+    match kind.ty {
+        GgmlType::F32 => (0..values).flat_map(|_| uniform(rng).to_le_bytes()).collect(),
+        GgmlType::F16 => {
+            (0..values).flat_map(|_| f16::from_f32(uniform(rng)).to_le_bytes()).collect()
+        }
+        GgmlType::BF16 => {
+            (0..values).flat_map(|_| half::bf16::from_f32(uniform(rng)).to_le_bytes()).collect()
+        }
+        _ => {
+            let mut bytes = vec![0; values / kind.block * kind.bytes];
+            rng.fill_bytes(&mut bytes);
+            for block in bytes.chunks_exact_mut(kind.bytes) {
+                for &at in kind.halves {
+                    let scale = f16::from_f32(0.02 * uniform(rng));
+                    block[at..at + 2].copy_from_slice(&scale.to_le_bytes());
+                }
+            }
+            bytes
+        }
+    }
+}
+
+/// What candle makes of the same bytes: `[rows, cols]`.
+fn oracle(kind: &Kind, rows: usize, cols: usize, bytes: &[u8]) -> Vec<f32> {
+    let tensor = qtensor_from_ggml(kind.candle, bytes, vec![rows, cols], &Device::Cpu).unwrap();
+    let tensor = tensor.dequantize(&Device::Cpu).unwrap().to_dtype(DType::F32).unwrap();
+    tensor.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+/// A packed matrix and candle's reading of it.
+fn matrix(seed: u64, kind: &Kind, rows: usize, cols: usize) -> (PackedMatrix, Vec<f32>) {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let bytes = file_bytes(&mut rng, kind, rows, cols);
+    let packed = PackedMatrix::pack(kind.ty, rows, cols, &bytes).unwrap();
+    let decoded = oracle(kind, rows, cols, &bytes);
+    (packed, decoded)
+}
+
+/// `Σ_k a(k)·b(k)` in f64, and the sum of the terms' sizes, which errors are measured by.
+fn dot(terms: impl Iterator<Item = (f32, f32)>) -> (f64, f64) {
+    terms.fold((0.0, 0.0), |(sum, size), (a, b)| {
+        let term = f64::from(a) * f64::from(b);
+        (sum + term, size + term.abs())
+    })
+}
+
+/// Checks `y[m, rows]` against f64 sums, each within `relative` of the size of its terms.
+fn assert_product(
+    y: &[f32],
+    x: &[f32],
+    w: &[f32],
+    (m, rows, cols): (usize, usize, usize),
+    relative: f64,
+    what: &str,
+) {
+    for i in 0..m {
+        for o in 0..rows {
+            let x = &x[i * cols..(i + 1) * cols];
+            let w = &w[o * cols..(o + 1) * cols];
+            let (expected, size) = dot(x.iter().copied().zip(w.iter().copied()));
+            let found = f64::from(y[i * rows + o]);
+            let error = (found - expected).abs();
+            assert!(error <= relative * size, "{what}, row {i}, out {o}: {found} for {expected}");
+        }
+    }
+}
+
+const F32_ERROR: f64 = 1e-6;
+
+fn cols_of(kind: &Kind) -> &'static [usize] {
+    if kind.block == 256 { &[256, 512] } else { &[32, 64, 576] }
+}
+
+#[test]
+fn decoded_rows_equal_candles_to_the_bit() {
+    for kind in QUANTISED.iter().chain(&FLOATS) {
+        for rows in [1, 16, 17] {
+            let cols = 512;
+            let (packed, expected) = matrix(7, kind, rows, cols);
+            let mut row = vec![0.0; cols];
+            for (r, expected) in expected.chunks_exact(cols).enumerate() {
+                packed.decode_row(r, &mut row);
+                assert_eq!(row, expected, "{:?}, row {r} of {rows}", kind.ty);
+            }
+        }
+    }
+}
+
+#[test]
+fn panels_hold_the_decoded_values_to_the_bit() {
+    // A product with rows of the unit matrix is a look at the panel: sums of zeros and one value.
+    for isa in all_isas() {
+        for kind in QUANTISED.iter().chain(&FLOATS) {
+            let (rows, cols) = (40, 256);
+            let (packed, expected) = matrix(8, kind, rows, cols);
+            let mut unit = vec![0.0; cols * cols];
+            unit.iter_mut().step_by(cols + 1).for_each(|v| *v = 1.0);
+            let mut y = vec![f32::NAN; cols * rows];
+            packed.matmul_on(isa, Compute::Exact, &unit, cols, &mut y);
+            for (k, o) in (0..cols).flat_map(|k| (0..rows).map(move |o| (k, o))) {
+                assert_eq!(y[k * rows + o], expected[o * cols + k], "{isa:?} {:?}", kind.ty);
+            }
+            let mut dx = vec![f32::NAN; rows * cols];
+            packed.matmul_transposed_on(isa, &eye(rows), rows, &mut dx, false);
+            assert_eq!(dx, expected, "{isa:?} {:?}, transposed", kind.ty);
+        }
+    }
+}
+
+fn eye(n: usize) -> Vec<f32> {
+    let mut unit = vec![0.0; n * n];
+    unit.iter_mut().step_by(n + 1).for_each(|v| *v = 1.0);
+    unit
+}
+
+#[test]
+fn exact_products_are_right_for_every_type_and_shape() {
+    for isa in all_isas() {
+        for kind in QUANTISED.iter().chain(&FLOATS) {
+            for &cols in cols_of(kind) {
+                for rows in [16, 17, 48, 100] {
+                    let (packed, w) = matrix(9, kind, rows, cols);
+                    for m in [1, 2, 3, 7, 8, 9, 17, 64] {
+                        check_exact(isa, kind, &packed, &w, m);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn check_exact(isa: Isa, kind: &Kind, packed: &PackedMatrix, w: &[f32], m: usize) {
+    let (rows, cols) = (packed.rows(), packed.cols());
+    let x = values(&mut ChaCha8Rng::seed_from_u64(m as u64), m * cols);
+    let mut y = vec![f32::NAN; m * rows];
+    packed.matmul_on(isa, Compute::Exact, &x, m, &mut y);
+    let what = format!("{isa:?} {:?} [{rows}, {cols}], m {m}", kind.ty);
+    assert_product(&y, &x, w, (m, rows, cols), F32_ERROR, &what);
+}
+
+#[test]
+fn products_larger_than_any_cache_block_are_right() {
+    // More rows of x than share a panel, more columns and rows of W than a panel is deep.
+    let (m, rows, cols) = (400, 1300, 1344);
+    let (packed, w) = matrix(10, &QUANTISED[1], rows, cols);
+    let mut rng = ChaCha8Rng::seed_from_u64(11);
+    let (x, g) = (values(&mut rng, m * cols), values(&mut rng, m * rows));
+    let (mut y, mut dx) = (vec![f32::NAN; m * rows], vec![f32::NAN; m * cols]);
+    packed.matmul(Compute::Exact, &x, m, &mut y);
+    packed.matmul_transposed(&g, m, &mut dx, false);
+    for (i, o) in [(0, 0), (399, 1299), (383, 640), (384, 639), (200, 1280), (193, 31)] {
+        let row = (0..cols).map(|k| (x[i * cols + k], w[o * cols + k]));
+        let (expected, size) = dot(row);
+        assert!((f64::from(y[i * rows + o]) - expected).abs() <= F32_ERROR * size, "y {i} {o}");
+        let column = (0..rows).map(|r| (g[i * rows + r], w[r * cols + o]));
+        let (expected, size) = dot(column);
+        assert!((f64::from(dx[i * cols + o]) - expected).abs() <= F32_ERROR * size, "dx {i} {o}");
+    }
+}
+
+#[test]
+fn float_weights_need_no_whole_blocks() {
+    for isa in all_isas() {
+        for kind in &FLOATS {
+            for cols in [1, 31, 33, 70] {
+                let (packed, w) = matrix(12, kind, 19, cols);
+                for m in [1, 20] {
+                    check_exact(isa, kind, &packed, &w, m);
+                    check_transposed(isa, kind, &packed, &w, m);
+                }
+            }
+        }
+    }
+}
+
+/// x rounded to int8 per 32 columns, by the definition: `d = max|x| / 127`.
+fn rounded(x: &[f32]) -> Vec<f32> {
+    x.chunks_exact(32)
+        .flat_map(|block| {
+            let max = block.iter().fold(0.0f32, |max, v| max.max(v.abs()));
+            let (d, inverse) = (max / 127.0, 127.0 / max);
+            block.iter().map(move |v| d * (v * inverse).round_ties_even())
+        })
+        .collect()
+}
+
+#[test]
+fn fast_products_are_those_of_rounded_activations() {
+    for isa in all_isas() {
+        for kind in &QUANTISED {
+            for &cols in cols_of(kind) {
+                for rows in [16, 17, 48, 100] {
+                    let (packed, w) = matrix(13, kind, rows, cols);
+                    for m in [1, 2, 3, 7, 8, 9, 17, 64] {
+                        let x = values(&mut ChaCha8Rng::seed_from_u64(m as u64), m * cols);
+                        let mut y = vec![f32::NAN; m * rows];
+                        packed.matmul_on(isa, Compute::Fast, &x, m, &mut y);
+                        let what = format!("{isa:?} {:?} [{rows}, {cols}], m {m}", kind.ty);
+                        // Codes and offsets are summed apart, so terms are larger than w x.
+                        let shape = (m, rows, cols);
+                        assert_product(&y, &rounded(&x), &w, shape, 1e-5, &what);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn fast_products_stay_within_the_rounding_of_exact_ones() {
+    let (rows, cols, m) = (48, 576, 130);
+    let (packed, w) = matrix(14, &QUANTISED[1], rows, cols);
+    let x = values(&mut ChaCha8Rng::seed_from_u64(15), m * cols);
+    let mut y = vec![f32::NAN; m * rows];
+    packed.matmul(Compute::Fast, &x, m, &mut y);
+    // Each x is off by at most half a step of at most 1 / 127.
+    for (i, o) in (0..m).flat_map(|i| (0..rows).map(move |o| (i, o))) {
+        let (x, w) = (&x[i * cols..][..cols], &w[o * cols..][..cols]);
+        let (expected, _) = dot(x.iter().copied().zip(w.iter().copied()));
+        let bound: f32 = w.iter().map(|w| w.abs() * 0.51 / 127.0).sum();
+        assert!((f64::from(y[i * rows + o]) - expected).abs() <= f64::from(bound));
+    }
+}
+
+#[test]
+fn rounding_is_the_same_on_every_instruction_set() {
+    use super::activations::ActBlock;
+
+    let mut rng = ChaCha8Rng::seed_from_u64(16);
+    for scale in [1e-38, 1e-31, 1e-3, 1.0, 1e30] {
+        let x: [f32; 32] = std::array::from_fn(|_| scale * uniform(&mut rng));
+        let rounded = all_isas().into_iter().map(|isa| {
+            let mut block = ActBlock::ZERO;
+            isa.quantise_block(&x, &mut block);
+            block
+        });
+        let rounded: Vec<_> = rounded.collect();
+        assert!(rounded.windows(2).all(|pair| pair[0] == pair[1]), "{rounded:?}");
+    }
+}
+
+#[test]
+fn values_that_are_not_finite_are_carried_on() {
+    for isa in all_isas() {
+        for compute in [Compute::Exact, Compute::Fast] {
+            for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                let (packed, _) = matrix(17, &QUANTISED[1], 16, 64);
+                let mut x = vec![1.0; 2 * 64];
+                x[70] = bad;
+                let mut y = vec![0.0; 2 * 16];
+                packed.matmul_on(isa, compute, &x, 2, &mut y);
+                let finite: Vec<_> = y.iter().map(|v| v.is_finite()).collect();
+                let expected = [[true; 16], [false; 16]].concat();
+                assert_eq!(finite, expected, "{isa:?} {compute:?} {bad}");
+            }
+        }
+    }
+}
+
+fn check_transposed(isa: Isa, kind: &Kind, packed: &PackedMatrix, w: &[f32], m: usize) {
+    let (rows, cols) = (packed.rows(), packed.cols());
+    let mut rng = ChaCha8Rng::seed_from_u64(m as u64);
+    let (g, before) = (values(&mut rng, m * rows), values(&mut rng, m * cols));
+    let transposed: Vec<f32> =
+        (0..cols).flat_map(|k| (0..rows).map(move |r| w[r * cols + k])).collect();
+    let what = format!("{isa:?} {:?} [{rows}, {cols}]ᵀ, m {m}", kind.ty);
+
+    let mut dx = vec![f32::NAN; m * cols];
+    packed.matmul_transposed_on(isa, &g, m, &mut dx, false);
+    assert_product(&dx, &g, &transposed, (m, cols, rows), F32_ERROR, &what);
+
+    let mut sum = before.clone();
+    packed.matmul_transposed_on(isa, &g, m, &mut sum, true);
+    for ((sum, before), dx) in sum.iter().zip(&before).zip(&dx) {
+        assert!((sum - (before + dx)).abs() <= 1e-6 * (1.0 + dx.abs()), "{what}, accumulated");
+    }
+}
+
+#[test]
+fn transposed_products_are_right_for_every_type_and_shape() {
+    for isa in all_isas() {
+        for kind in QUANTISED.iter().chain(&FLOATS) {
+            for &cols in cols_of(kind) {
+                for rows in [16, 17, 100] {
+                    let (packed, w) = matrix(18, kind, rows, cols);
+                    for m in [1, 3, 8, 17, 64] {
+                        check_transposed(isa, kind, &packed, &w, m);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn results_do_not_depend_on_the_number_of_threads() {
+    let (rows, cols, m) = (1000, 576, 50);
+    let (packed, _) = matrix(19, &QUANTISED[1], rows, cols);
+    let mut rng = ChaCha8Rng::seed_from_u64(20);
+    let (x, g) = (values(&mut rng, m * cols), values(&mut rng, m * rows));
+    let on = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let mut out = vec![vec![0.0; m * rows], vec![0.0; m * rows], vec![0.0; m * cols]];
+            packed.matmul(Compute::Exact, &x, m, &mut out[0]);
+            packed.matmul(Compute::Fast, &x, m, &mut out[1]);
+            packed.matmul_transposed(&g, m, &mut out[2], false);
+            out
+        })
+    };
+    assert!(on(1) == on(3));
+}
+
+#[test]
+fn products_of_no_rows_do_nothing() {
+    let (packed, _) = matrix(21, &QUANTISED[1], 16, 32);
+    for compute in [Compute::Exact, Compute::Fast] {
+        packed.matmul(compute, &[], 0, &mut []);
+    }
+    packed.matmul_transposed(&[], 0, &mut [], true);
+}
+
+#[test]
+fn packing_takes_about_as_much_memory_as_the_file() {
+    for kind in QUANTISED.iter().chain(&FLOATS) {
+        let (rows, cols) = (64, 1024);
+        let (packed, _) = matrix(22, kind, rows, cols);
+        let file = rows * cols / kind.block * kind.bytes;
+        assert!(packed.resident_bytes() <= file * 104 / 100, "{:?}", kind.ty);
+    }
+}
+
+#[test]
+fn packing_refuses_bytes_that_are_no_such_matrix() {
+    let pack = |ty, rows, cols, len| PackedMatrix::pack(ty, rows, cols, &vec![0; len]).unwrap_err();
+    let q4 = GgmlType::Q4_1;
+    assert_eq!(
+        pack(q4, 1, 33, 20),
+        KernelError::RaggedRow { ty: q4, cols: 33, block: 32 },
+        "a block and a bit"
+    );
+    assert_eq!(
+        pack(q4, 2, 32, 39),
+        KernelError::WrongLength { ty: q4, rows: 2, cols: 32, expected: 40, found: 39 },
+        "cut short"
+    );
+    assert_eq!(
+        pack(GgmlType::Other(99), 1, 32, 0),
+        KernelError::UnsupportedType { ty: GgmlType::Other(99) },
+        "unknown type"
+    );
+    for (rows, cols) in [(0, 32), (32, 0), (usize::MAX, 32)] {
+        assert_eq!(pack(q4, rows, cols, 0), KernelError::BadShape { rows, cols }, "bad shape");
+    }
+}

@@ -1,0 +1,33 @@
+//! What can go wrong between a GGUF file and the numbers that its model computes.
+
+use std::path::PathBuf;
+
+use super::gguf::GgufError;
+use super::spec::SpecError;
+use crate::kernels::KernelError;
+
+/// An error of loading or running a model.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    #[error("{path} has no tensor {name}; the file is not a complete model")]
+    Missing { path: PathBuf, name: String },
+    #[error("tensor {name}: {source}")]
+    Weights { name: String, source: KernelError },
+    #[error("the computation failed: {0}")]
+    Tensor(#[from] candle_core::Error),
+    #[error(
+        "{what} takes {tokens} tokens but the model's context ends at {context}; shorten it, or ask \
+         for fewer new tokens"
+    )]
+    Context { what: String, tokens: usize, context: usize },
+    #[error("token {id} is outside the model's vocabulary of {vocabulary}")]
+    Token { id: u32, vocabulary: usize },
+    #[error("the model computes {what} that are not numbers; its weights or adapter are damaged")]
+    NonFinite { what: &'static str },
+    #[error("interrupted")]
+    Interrupted,
+}

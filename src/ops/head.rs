@@ -1,0 +1,130 @@
+//! The language-model head: log-probabilities of given tokens, without a `[rows, vocabulary]` matrix.
+
+use rayon::prelude::*;
+
+use crate::kernels::elementwise::{exp_moments, max, scale};
+use crate::kernels::{Compute, PackedMatrix};
+
+/// Rows whose logits exist at the same time.
+pub const ROW_CHUNK: usize = 128;
+
+/// What the head says about each row's target token.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TokenScores {
+    /// log p(target), nats.
+    pub log_p: Vec<f32>,
+    /// Entropy of the row's distribution, nats.
+    pub entropy: Vec<f32>,
+    /// ∂ log p(target) / ∂ hidden, `[rows, width]`, if asked for: W\[target\] − Σᵢ pᵢ·W\[i\].
+    pub gradient: Option<Vec<f32>>,
+}
+
+/// Scores `targets` under the logits `hidden · Wᵀ` for `hidden: [rows, width]`.
+///
+/// A gradient of Σ cᵢ·log pᵢ is `gradient` with row i scaled by cᵢ; so one pass serves even where
+/// the coefficients are known only after all log-probabilities.
+///
+/// # Panics
+/// If the lengths differ or a target is outside the vocabulary.
+#[must_use]
+pub fn token_scores(
+    hidden: &[f32],
+    targets: &[u32],
+    weight: &PackedMatrix,
+    compute: Compute,
+    with_gradient: bool,
+) -> TokenScores {
+    let (vocabulary, width) = (weight.rows(), weight.cols());
+    assert_eq!(hidden.len(), targets.len() * width, "one hidden row a target");
+    let mut logits = vec![0.0; targets.len().min(ROW_CHUNK) * vocabulary];
+    let mut scores = TokenScores {
+        gradient: with_gradient.then(|| vec![0.0; hidden.len()]),
+        ..TokenScores::default()
+    };
+    for (chunk, targets) in targets.chunks(ROW_CHUNK).enumerate() {
+        let rows = targets.len();
+        let logits = &mut logits[..rows * vocabulary];
+        let start = chunk * ROW_CHUNK * width;
+        weight.matmul(compute, &hidden[start..start + rows * width], rows, logits);
+        let row_scores: Vec<(f32, f32)> = logits
+            .par_chunks_exact_mut(vocabulary)
+            .zip(targets)
+            .map(|(row, &target)| score_row(row, target as usize, with_gradient))
+            .collect();
+        let (log_p, entropy): (Vec<f32>, Vec<f32>) = row_scores.into_iter().unzip();
+        scores.log_p.extend(log_p);
+        scores.entropy.extend(entropy);
+        if let Some(gradient) = &mut scores.gradient {
+            let dx = &mut gradient[start..start + rows * width];
+            weight.matmul_transposed(logits, rows, dx, false);
+        }
+    }
+    scores
+}
+
+/// (log p(target), entropy) of a row of logits, which becomes onehot(target) − p if asked to.
+fn score_row(row: &mut [f32], target: usize, with_gradient: bool) -> (f32, f32) {
+    let peak = max(row);
+    let shifted = row[target] - peak;
+    let (sum, weighted) = exp_moments(row, peak);
+    let log_sum = sum.ln();
+    if with_gradient {
+        scale(row, -1.0 / sum);
+        row[target] += 1.0;
+    }
+    (shifted - log_sum, log_sum - weighted / sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::gguf::GgmlType;
+    use crate::ops::check;
+
+    const WIDTH: usize = 32;
+    const VOCABULARY: usize = 40;
+
+    fn head() -> (PackedMatrix, Vec<f32>) {
+        let w = check::numbers(VOCABULARY * WIDTH, 8);
+        let bytes: Vec<u8> = w.iter().flat_map(|v| v.to_le_bytes()).collect();
+        (PackedMatrix::pack(GgmlType::F32, VOCABULARY, WIDTH, &bytes).unwrap(), w)
+    }
+
+    /// (log p(target), entropy) in f64.
+    fn plain(hidden: &[f32], w: &[f32], target: usize) -> (f64, f64) {
+        let logits: Vec<f64> = w
+            .chunks(WIDTH)
+            .map(|w| w.iter().zip(hidden).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum())
+            .collect();
+        let log_z = logits.iter().map(|l| l.exp()).sum::<f64>().ln();
+        let entropy = logits.iter().map(|l| -(l - log_z) * (l - log_z).exp()).sum();
+        (logits[target] - log_z, entropy)
+    }
+
+    #[test]
+    fn scores_and_gradients_agree_with_f64_over_several_chunks() {
+        let (weight, w) = head();
+        let rows = ROW_CHUNK + 3;
+        let hidden = check::numbers(rows * WIDTH, 9);
+        let targets: Vec<u32> = (0..rows).map(|i| (i * 7 % VOCABULARY) as u32).collect();
+
+        let scores = token_scores(&hidden, &targets, &weight, Compute::Exact, true);
+
+        let gradient = scores.gradient.unwrap();
+        for (i, target) in targets.iter().enumerate() {
+            let row = &hidden[i * WIDTH..(i + 1) * WIDTH];
+            let (log_p, entropy) = plain(row, &w, *target as usize);
+            assert!((f64::from(scores.log_p[i]) - log_p).abs() < 1e-5);
+            assert!((f64::from(scores.entropy[i]) - entropy).abs() < 1e-5);
+            for j in [0, WIDTH - 1] {
+                let moved = |h: f32| {
+                    let mut row = row.to_vec();
+                    row[j] += h;
+                    plain(&row, &w, *target as usize).0
+                };
+                let numeric = (moved(1e-3) - moved(-1e-3)) / 2e-3;
+                assert!((f64::from(gradient[i * WIDTH + j]) - numeric).abs() < 1e-3);
+            }
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Lines that `train` could have written, and some that it could not.
+
+use super::*;
+use crate::latro::metrics::{EvalMetrics, StepMetrics, healthy_step};
+
+fn step(i: u64, reward: f64) -> String {
+    let metrics = StepMetrics { reward, elapsed_s: 30.0 * i as f64, ..healthy_step(i) };
+    serde_json::to_string(&MetricLine::Step(metrics)).unwrap()
+}
+
+fn eval(i: u64, correct: usize) -> String {
+    let metrics = EvalMetrics {
+        step: i,
+        elapsed_s: 30.0 * i as f64,
+        questions: 200,
+        correct,
+        accuracy: correct as f64 / 200.0,
+        majority_k: None,
+        majority_accuracy: None,
+        log_p_answer: -9.0,
+        log_p_answer_per_token: -1.5,
+        rationale_tokens: 30.0,
+        finished_share: 1.0,
+        eval_s: 3.0,
+    };
+    serde_json::to_string(&MetricLine::Eval(metrics)).unwrap()
+}
+
+fn run(label: &str) -> RunCurve {
+    let lines: Vec<String> = (1..40).map(|i| step(i, -20.0 + 0.3 * i as f64)).collect();
+    let text = format!("{}\n{}\n{}\n", eval(0, 40), lines.join("\n"), eval(40, 90));
+    RunCurve::read(label, text.as_bytes()).unwrap()
+}
+
+#[test]
+fn steps_and_evaluations_become_points() {
+    let text = format!("{}\n\n{}\n{}", eval(0, 50), step(1, -8.0), step(2, f64::NAN));
+
+    let curve = RunCurve::read("a run", text.as_bytes()).unwrap();
+
+    assert_eq!(curve.accuracy, [(0.0, 25.0)]);
+    assert_eq!(curve.log_p_answer, [(0.0, -1.5)]);
+    assert_eq!(curve.reward, [(30.0, -8.0)], "a reward that is not finite is left out");
+}
+
+#[test]
+fn a_broken_line_is_named() {
+    for bad in ["{", "[]", r#"{"kind":"stop"}"#, r#"{"kind":"step","step":1}"#, "\u{0}"] {
+        let text = format!("{}\n{bad}\n", step(1, -8.0));
+
+        let error = RunCurve::read("run.jsonl", text.as_bytes()).unwrap_err().to_string();
+
+        assert!(error.starts_with("line 2 of run.jsonl is not"), "{error}");
+        assert!(!error.contains("line 1"), "{error}");
+    }
+    let error = RunCurve::read("x", &b"\xff\xfe\n"[..]).unwrap_err().to_string();
+    assert!(error.starts_with("line 1 of x"), "{error}");
+}
+
+#[test]
+fn a_line_without_end_is_not_read_to_its_end() {
+    let endless = std::io::BufReader::new(std::io::repeat(b' '));
+
+    let error = RunCurve::read("zeros", endless).unwrap_err().to_string();
+
+    assert!(error.contains("line 1") && error.contains("longer"), "{error}");
+}
+
+#[test]
+fn lines_without_end_are_not_read_to_their_end() {
+    struct Blank;
+    impl std::io::Read for Blank {
+        fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
+            to.fill(b' ');
+            to.chunks_mut(1 << 15).for_each(|line| line[0] = b'\n');
+            Ok(to.len())
+        }
+    }
+    let lines = std::io::BufReader::with_capacity(1 << 15, Blank);
+
+    let error = RunCurve::read("blank", lines).unwrap_err();
+
+    assert!(matches!(error, CurveError::TooLarge { .. }), "{error}");
+}
+
+#[test]
+fn nothing_to_draw_is_an_error() {
+    assert!(matches!(RunCurve::read("x", &b"\n"[..]), Err(CurveError::Empty(_))));
+    assert!(matches!(draw(&[], None), Err(CurveError::Empty(_))));
+}
+
+#[test]
+fn the_picture_holds_all_panels_labels_and_the_title() {
+    let svg = draw(&[run("LaTRO"), run("SFT <1>")], Some("chain_sum & co")).unwrap();
+
+    assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
+    for text in ["Held-out accuracy", "per token", "Mean reward", "minutes", "LaTRO"] {
+        assert!(svg.contains(text), "{text}");
+    }
+    assert!(svg.contains("SFT &lt;1&gt;") && svg.contains("chain_sum &amp; co"));
+    assert!(!svg.contains("NaN") && !svg.contains("inf"));
+}
+
+#[test]
+fn a_run_without_evaluations_shows_its_reward_alone() {
+    let curve = RunCurve::read("short", step(1, -3.0).as_bytes()).unwrap();
+
+    let svg = draw(&[curve], None).unwrap();
+
+    assert!(svg.contains("Mean reward") && !svg.contains("accuracy"));
+}
+
+#[test]
+fn a_long_run_makes_a_small_picture() {
+    let reward = (0..100_000).map(|i| (f64::from(i), f64::from(i % 97))).collect();
+    let curve = RunCurve { label: "long".into(), reward, ..RunCurve::default() };
+
+    let svg = draw(&[curve], None).unwrap();
+
+    assert!(svg.len() < 100_000, "{}", svg.len());
+    assert!(svg.contains("hours"));
+}
+
+#[test]
+fn absurd_numbers_make_an_absurd_picture_and_no_panic() {
+    for value in [0.0, -5e3, 5e3, 1e308, -1e308, 1e-320] {
+        for at in [0.0, 1e-320, 1e308] {
+            let points = vec![(at, value), (0.0, -value)];
+            let curve = RunCurve {
+                label: String::new(),
+                accuracy: points.clone(),
+                log_p_answer: points.clone(),
+                reward: points,
+            };
+
+            assert!(draw(&[curve], None).is_ok());
+        }
+    }
+}
