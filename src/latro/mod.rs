@@ -2,6 +2,7 @@
 
 pub mod advantage;
 pub mod generate;
+pub mod learner;
 pub mod log_prob;
 pub mod metrics;
 pub mod objective;
@@ -12,4 +13,5 @@ pub mod rollout;
 pub mod sampler;
 pub mod sentinel;
 pub mod settings;
+mod tally;
 pub mod tree;

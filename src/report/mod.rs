@@ -1,3 +1,4 @@
 //! What others get to see of the learner.
 
 pub mod curve;
+pub mod memory;
