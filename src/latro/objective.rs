@@ -6,7 +6,7 @@ use super::advantage::{
 };
 use super::reward::{RewardError, RewardParts, ScoredBranch, reward, token_weights};
 use super::rollout::Rollout;
-use super::settings::{Method, TrainSettings};
+use super::settings::{Method, Span, TrainSettings};
 use super::tree::{BranchSpan, Tree};
 
 /// Why a task has no objective.
@@ -98,10 +98,16 @@ impl Judged {
             normalise: settings.normalise_advantage,
         };
         let rewards: Vec<f64> = self.rewards.iter().map(|r| r.reward).collect();
-        self.advantages = advantages(&rewards, &rollout.truncation(), rule)?;
+        let never_pays: Vec<bool> = rollout
+            .truncation()
+            .iter()
+            .zip(&rollout.rationales)
+            .map(|(truncated, z)| *truncated || z.len() < settings.min_rationale_tokens)
+            .collect();
+        self.advantages = advantages(&rewards, &never_pays, rule)?;
         let weights = branches
             .iter()
-            .map(|b| token_weights(settings.reward, settings.reward_span, b))
+            .map(|b| token_weights(settings.reward, Span::Full, b))
             .collect::<Result<Vec<_>, _>>()?;
         let w = settings.likelihood_weight;
         let coefficients = gradient_coefficients(&self.advantages, &weights, w, prompts);
