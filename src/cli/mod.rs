@@ -13,6 +13,7 @@ pub mod eval;
 pub mod export;
 pub mod inspect;
 pub mod plot;
+pub mod progress;
 pub mod train;
 
 pub use error::CliError;
