@@ -15,6 +15,7 @@ pub mod inspect;
 pub mod plot;
 pub mod progress;
 pub mod train;
+mod train_settings;
 
 pub use error::CliError;
 
@@ -40,6 +41,7 @@ enum Command {
 
 /// Runs the program and returns its exit code: 0 done, 1 failed, 64 usage or input, 75 try later.
 pub fn main() -> ExitCode {
+    crate::kernels::threads::keep_candle_single_threaded();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {
