@@ -13,6 +13,7 @@ pub mod eval;
 pub mod export;
 pub mod inspect;
 pub mod plot;
+pub mod progress;
 pub mod train;
 mod train_settings;
 
