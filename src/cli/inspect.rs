@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::CliError;
-use crate::model::gguf::{Array, GgmlType, GgufError, GgufFile, Value, printable};
+use crate::model::gguf::{Array, GgmlType, GgufError, GgufFile, TensorInfo, Value, printable};
 use crate::model::lora::Target;
 use crate::model::memory::{MemoryPlan, MemorySettings};
 use crate::model::spec::{ModelSpec, SpecError, WEIGHT_TYPES};
@@ -137,7 +137,7 @@ impl Report {
         let m = file.metadata();
         let text = |key| m.opt_str(key).map(|s| s.map(printable));
         let tensor_bytes =
-            file.tensors().iter().filter_map(|t| t.bytes()).fold(0, u64::saturating_add);
+            file.tensors().iter().filter_map(TensorInfo::bytes).fold(0, u64::saturating_add);
         let quantisation = quantisation(file, tensor_bytes);
         let spec = ModelSpec::from_gguf(file);
         let problems = problems(&quantisation, &spec);
@@ -254,7 +254,6 @@ fn shape(s: &ModelSpec) -> Shape {
 }
 
 /// The types in the file, the one with the most bytes first.
-#[allow(clippy::cast_precision_loss)] // a share needs no 53 bits
 fn quantisation(file: &GgufFile, tensor_bytes: u64) -> Vec<QuantisationShare> {
     let mut mix: BTreeMap<GgmlType, (usize, u64)> = BTreeMap::new();
     for t in file.tensors() {
@@ -349,7 +348,6 @@ fn grouped(n: u64) -> String {
 }
 
 /// A number of bytes in the unit that suits it.
-#[allow(clippy::cast_precision_loss)] // one digit behind the point is shown
 fn size(bytes: u64) -> String {
     let mib = bytes as f64 / f64::from(1 << 20);
     if mib >= 10_240.0 { format!("{:.1} GiB", mib / 1024.0) } else { format!("{mib:.1} MiB") }
