@@ -17,4 +17,5 @@ pub mod model;
 pub mod ops;
 pub mod promotion;
 pub mod report;
+pub mod session;
 pub mod store;

@@ -80,3 +80,12 @@ pub fn read_rollouts(path: &Path) -> Result<Vec<Rollout>, CliError> {
     }
     Ok(rollouts)
 }
+
+/// Makes the pool of threads that everything computes with; all cores if not given.
+pub fn set_threads(threads: Option<usize>) -> Result<(), CliError> {
+    if threads == Some(0) {
+        return Err(usage("--threads must be at least 1"));
+    }
+    let builder = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0));
+    builder.build_global().map_err(failed)
+}

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::CliError;
+use super::common::{failed, usage};
+use crate::latro::prompt::Prompter;
 use crate::model::gguf::{Array, GgmlType, GgufError, GgufFile, TensorInfo, Value, printable};
 use crate::model::lora::Target;
 use crate::model::memory::{MemoryPlan, MemorySettings};
@@ -56,17 +58,17 @@ pub struct Args {
 /// # Errors
 /// [`CliError::Usage`] when the file cannot be read or is no GGUF file.
 pub fn run(args: Args) -> Result<(), CliError> {
-    let file = GgufFile::open(&args.model).map_err(|e| CliError::Usage(e.to_string()))?;
-    let report = Report::new(&file, &args).map_err(|e| CliError::Usage(e.to_string()))?;
+    let file = GgufFile::open(&args.model).map_err(usage)?;
+    let report = Report::new(&file, &args).map_err(usage)?;
     let text = if args.json {
-        serde_json::to_string(&report).map_err(|e| CliError::Failed(e.to_string()))? + "\n"
+        serde_json::to_string(&report).map_err(failed)? + "\n"
     } else {
         report.table()
     };
     match std::io::stdout().write_all(text.as_bytes()) {
         // A reader that has seen enough (`| head`) is no failure.
         Err(e) if e.kind() != ErrorKind::BrokenPipe => {
-            Err(CliError::Failed(format!("cannot write to the standard output: {e}")))
+            Err(failed(format!("cannot write to the standard output: {e}")))
         }
         _ => Ok(()),
     }
@@ -140,7 +142,8 @@ impl Report {
             file.tensors().iter().filter_map(TensorInfo::bytes).fold(0, u64::saturating_add);
         let quantisation = quantisation(file, tensor_bytes);
         let spec = ModelSpec::from_gguf(file);
-        let problems = problems(&quantisation, &spec);
+        let mut problems = problems(&quantisation, &spec);
+        problems.extend(Prompter::new(file).err().map(|e| e.to_string()));
         let spec = spec.ok();
         Ok(Self {
             path: file.path().display().to_string(),

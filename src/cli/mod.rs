@@ -14,6 +14,7 @@ pub mod export;
 pub mod inspect;
 pub mod plot;
 pub mod train;
+mod train_settings;
 
 pub use error::CliError;
 

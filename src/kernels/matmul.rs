@@ -19,6 +19,9 @@ const EXACT_ROWS: usize = 384;
 const PANEL_DEPTH: usize = 640;
 /// int8 blocks of x that stay in a cache between weight tiles (768 KB).
 const INT8_BLOCKS: usize = 16 * 1024;
+/// Weight tiles that take turns at a group of activations, so that `y` is written in longer runs
+/// (256 bytes) than a tile's.
+const INT8_TILES: usize = 4;
 /// Below this many multiplications a product is not worth a second thread.
 const INLINE_MACS: usize = 200_000;
 /// From this many multiplications on, work is cut finer than one part per thread, to balance load.
@@ -29,6 +32,46 @@ thread_local! {
     /// Taken out while in use, so that nested calls get their own.
     static PANEL_STORE: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
     static INT8_STORE: Cell<Vec<ActBlock>> = const { Cell::new(Vec::new()) };
+}
+
+/// One product of several with the same left operand.
+#[derive(Clone, Copy)]
+struct Job<'a> {
+    w: &'a PackedMatrix,
+    /// `[m, rows]`
+    y: Output,
+}
+
+/// The left operand `[m, cols]` of a product.
+#[derive(Clone, Copy)]
+struct Input<'a> {
+    isa: Isa,
+    x: &'a [f32],
+    m: usize,
+    cols: usize,
+}
+
+/// `y = x · Wᵀ` for several W that share `x: [m, cols]`, such as a block's q, k and v; each
+/// `y: [m, rows]`. As [`PackedMatrix::matmul`] one by one, to the bit, but x is rounded once and
+/// threads meet once.
+///
+/// # Panics
+/// If a matrix has another number of columns, or `x` or a `y` another length.
+pub fn matmul_shared(
+    compute: Compute,
+    x: &[f32],
+    m: usize,
+    products: &mut [(&PackedMatrix, &mut [f32])],
+) {
+    let Some((first, _)) = products.first() else { return };
+    let input = Input { isa: Isa::detect(), x, m, cols: first.cols };
+    let jobs: Vec<_> = products.iter_mut().map(|(w, y)| Job::new(&input, w, y)).collect();
+    let quantised = jobs.iter().filter(|job| job.w.is_quantised()).count();
+    if quantised == 0 || quantised == jobs.len() {
+        input.multiply(compute, &jobs);
+    } else {
+        jobs.iter().for_each(|job| input.multiply(compute, &[*job]));
+    }
 }
 
 impl PackedMatrix {
@@ -53,75 +96,12 @@ impl PackedMatrix {
     }
 
     pub(super) fn matmul_on(&self, isa: Isa, compute: Compute, x: &[f32], m: usize, y: &mut [f32]) {
-        assert_eq!(x.len(), m * self.cols, "x must be [m, cols]");
-        assert_eq!(y.len(), m * self.rows, "y must be [m, rows]");
-        let quantised = matches!(self.codes, Codes::Bits { .. });
-        match compute {
-            Compute::Fast if quantised => self.int8(isa, x, m, y),
-            _ if m <= FUSED_ROWS && isa.has_fused() && self.cols.is_multiple_of(BLOCK) => {
-                self.fused(isa, x, m, y);
-            }
-            _ => self.panels(isa, x, m, y),
-        }
+        let input = Input { isa, x, m, cols: self.cols };
+        input.multiply(compute, &[Job::new(&input, self, y)]);
     }
 
-    fn fused(&self, isa: Isa, x: &[f32], m: usize, y: &mut [f32]) {
-        let y = Output { at: y.as_mut_ptr(), stride: self.rows };
-        let a = Left::new(x, self.cols, m, self.cols);
-        in_parts(self.tiles, m * self.rows * self.cols, |tiles| {
-            for tile in tiles {
-                // SAFETY: `y` has m rows; the columns of a tile belong to this task.
-                unsafe { isa.multiply_fused(self, tile, a, y.from(0, tile * TILE)) };
-            }
-        });
-    }
-
-    fn panels(&self, isa: Isa, x: &[f32], m: usize, y: &mut [f32]) {
-        let y = Output { at: y.as_mut_ptr(), stride: self.rows };
-        in_parts(self.tiles.div_ceil(2), m * self.rows * self.cols, |pairs| {
-            with_panel(|panel| {
-                for rows in pieces(m, EXACT_ROWS) {
-                    for blocks in pieces(self.blocks, PANEL_DEPTH / BLOCK) {
-                        let from = blocks.start * BLOCK;
-                        let depth = (blocks.len() * BLOCK).min(self.cols - from);
-                        let values = &x[rows.start * self.cols + from..];
-                        let a = Left::new(values, self.cols, rows.len(), depth);
-                        for pair in pairs.clone() {
-                            isa.decode_panel(self, pair, blocks.start, blocks.len(), panel);
-                            let width = PANEL.min(self.rows - pair * PANEL);
-                            // SAFETY: `y` has m rows; the pair's columns belong to this task.
-                            unsafe {
-                                let y = y.from(rows.start, pair * PANEL);
-                                isa.multiply_panel(a, panel, y, width, from > 0);
-                            }
-                        }
-                    }
-                }
-            });
-        });
-    }
-
-    fn int8(&self, isa: Isa, x: &[f32], m: usize, y: &mut [f32]) {
-        // Whole groups, so that only the last one is smaller.
-        let most = (INT8_BLOCKS / self.blocks).next_multiple_of(ROWS);
-        let y = Output { at: y.as_mut_ptr(), stride: self.rows };
-        for rows in pieces_of(m, most, ROWS) {
-            let mut acts = Activations::with_store(INT8_STORE.take(), rows.len(), self.blocks);
-            let x = &x[rows.start * self.cols..rows.end * self.cols];
-            quantise(isa, x, &mut acts, self.blocks);
-            in_parts(self.tiles, rows.len() * self.rows * self.cols, |tiles| {
-                for tile in tiles {
-                    for (i, group) in acts.groups().enumerate() {
-                        // SAFETY: `y` has m rows; the columns of a tile belong to this task.
-                        unsafe {
-                            let y = y.from(rows.start + i * ROWS, tile * TILE);
-                            isa.multiply_int8(self, tile, group, y);
-                        }
-                    }
-                }
-            });
-            INT8_STORE.set(acts.into_store());
-        }
+    fn is_quantised(&self) -> bool {
+        matches!(self.codes, Codes::Bits { .. })
     }
 
     pub(super) fn matmul_transposed_on(
@@ -158,6 +138,118 @@ impl PackedMatrix {
             });
         });
     }
+}
+
+impl<'a> Job<'a> {
+    fn new(input: &Input<'_>, w: &'a PackedMatrix, y: &mut [f32]) -> Self {
+        assert_eq!(w.cols, input.cols, "the weights take another number of columns");
+        assert_eq!(input.x.len(), input.m * w.cols, "x must be [m, cols]");
+        assert_eq!(y.len(), input.m * w.rows, "y must be [m, rows]");
+        Self { w, y: Output { at: y.as_mut_ptr(), stride: w.rows } }
+    }
+}
+
+impl Input<'_> {
+    /// All jobs are quantised or none is.
+    fn multiply(&self, compute: Compute, jobs: &[Job<'_>]) {
+        let whole = self.cols.is_multiple_of(BLOCK);
+        match compute {
+            Compute::Fast if jobs.iter().all(|job| job.w.is_quantised()) => self.int8(jobs),
+            _ if self.m <= FUSED_ROWS && self.isa.has_fused() && whole => self.fused(jobs),
+            _ => self.panels(jobs),
+        }
+    }
+
+    fn fused(&self, jobs: &[Job<'_>]) {
+        let a = Left::new(self.x, self.cols, self.m, self.cols);
+        for_jobs(jobs, TILE, self.m, |job, tiles| {
+            for tile in tiles {
+                // SAFETY: `y` has m rows; the columns of a tile belong to this task.
+                unsafe { self.isa.multiply_fused(job.w, tile, a, job.y.from(0, tile * TILE)) };
+            }
+        });
+    }
+
+    fn panels(&self, jobs: &[Job<'_>]) {
+        for_jobs(jobs, PANEL, self.m, |job, pairs| {
+            with_panel(|panel| {
+                for rows in pieces(self.m, EXACT_ROWS) {
+                    for blocks in pieces(job.w.blocks, PANEL_DEPTH / BLOCK) {
+                        self.panel_piece(job, &pairs, &rows, &blocks, panel);
+                    }
+                }
+            });
+        });
+    }
+
+    /// Adds one block range's part to the columns of `pairs` in rows `rows`; the first overwrites.
+    fn panel_piece(
+        &self,
+        job: Job<'_>,
+        pairs: &Range<usize>,
+        rows: &Range<usize>,
+        blocks: &Range<usize>,
+        panel: &mut [f32],
+    ) {
+        let (isa, w) = (self.isa, job.w);
+        let from = blocks.start * BLOCK;
+        let depth = (blocks.len() * BLOCK).min(self.cols - from);
+        let values = &self.x[rows.start * self.cols + from..];
+        let a = Left::new(values, self.cols, rows.len(), depth);
+        for pair in pairs.clone() {
+            isa.decode_panel(w, pair, blocks.start, blocks.len(), panel);
+            let width = PANEL.min(w.rows - pair * PANEL);
+            // SAFETY: `y` has m rows; the pair's columns belong to this task.
+            unsafe {
+                let y = job.y.from(rows.start, pair * PANEL);
+                isa.multiply_panel(a, panel, y, width, from > 0);
+            }
+        }
+    }
+
+    fn int8(&self, jobs: &[Job<'_>]) {
+        let blocks = self.cols / BLOCK;
+        // Whole groups, so that only the last one is smaller.
+        let most = (INT8_BLOCKS / blocks).next_multiple_of(ROWS);
+        for rows in pieces_of(self.m, most.max(ROWS), ROWS) {
+            let mut acts = Activations::with_store(INT8_STORE.take(), rows.len(), blocks);
+            let x = &self.x[rows.start * self.cols..rows.end * self.cols];
+            quantise(self.isa, x, &mut acts, blocks);
+            for_jobs(jobs, TILE, rows.len(), |job, tiles| {
+                for first in tiles.clone().step_by(INT8_TILES) {
+                    for (i, group) in acts.groups().enumerate() {
+                        for tile in first..tiles.end.min(first + INT8_TILES) {
+                            // SAFETY: `y` has m rows; the columns of a tile belong to this task.
+                            unsafe {
+                                let y = job.y.from(rows.start + i * ROWS, tile * TILE);
+                                self.isa.multiply_int8(job.w, tile, group, y);
+                            }
+                        }
+                    }
+                }
+            });
+            INT8_STORE.set(acts.into_store());
+        }
+    }
+}
+
+/// Runs `f` on ranges of units of `unit` rows of W that make up all rows of all jobs, in parallel
+/// if that is worth it for `m` rows of x.
+fn for_jobs<'a>(jobs: &[Job<'a>], unit: usize, m: usize, f: impl Fn(Job<'a>, Range<usize>) + Sync) {
+    let units = |job: &Job<'_>| job.w.rows.div_ceil(unit);
+    let total = jobs.iter().map(units).sum();
+    let macs = jobs.iter().map(|job| m * job.w.rows * job.w.cols).sum();
+    in_parts(total, macs, |range| {
+        let mut before = 0;
+        for job in jobs {
+            let end = before + units(job);
+            let here = range.start.max(before)..range.end.min(end);
+            if !here.is_empty() {
+                f(*job, here.start - before..here.end - before);
+            }
+            before = end;
+        }
+    });
 }
 
 /// Rounds all rows of `x`.

@@ -31,6 +31,7 @@ mod tests;
 
 pub use error::KernelError;
 pub use layout::PackedMatrix;
+pub use matmul::matmul_shared;
 
 /// How products with quantised weights are computed.
 #[derive(

@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
 use super::isa::Isa;
-use super::{Compute, KernelError, PackedMatrix};
+use super::{Compute, KernelError, PackedMatrix, matmul_shared};
 use crate::model::gguf::GgmlType;
 
 /// A type: its twin in candle, columns and bytes of a block, places of the f16 scales.
@@ -380,6 +380,33 @@ fn results_do_not_depend_on_the_number_of_threads() {
         })
     };
     assert!(on(1) == on(3));
+}
+
+#[test]
+fn products_that_share_their_input_equal_single_ones() {
+    let cols = 576;
+    let (a, _) = matrix(23, &QUANTISED[1], 576, cols);
+    let (b, _) = matrix(24, &QUANTISED[4], 200, cols);
+    let (c, _) = matrix(25, &FLOATS[1], 33, cols);
+    for (m, compute) in [1, 20].into_iter().flat_map(|m| [(m, Compute::Exact), (m, Compute::Fast)])
+    {
+        let x = values(&mut ChaCha8Rng::seed_from_u64(26), m * cols);
+        for group in [vec![&a, &b], vec![&a, &c, &b], vec![]] {
+            let single: Vec<Vec<f32>> = group
+                .iter()
+                .map(|w| {
+                    let mut y = vec![f32::NAN; m * w.rows()];
+                    w.matmul(compute, &x, m, &mut y);
+                    y
+                })
+                .collect();
+            let mut shared: Vec<_> = group.iter().map(|w| vec![f32::NAN; m * w.rows()]).collect();
+            let mut products: Vec<_> =
+                group.iter().copied().zip(shared.iter_mut().map(Vec::as_mut_slice)).collect();
+            matmul_shared(compute, &x, m, &mut products);
+            assert!(shared == single, "{compute:?}, m {m}, {} products", group.len());
+        }
+    }
 }
 
 #[test]

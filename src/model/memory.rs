@@ -63,8 +63,9 @@ impl MemoryPlan {
     /// Predicts the peak of training a model whose tensors take `tensor_bytes` in its file.
     #[must_use]
     pub fn predict(spec: &ModelSpec, tensor_bytes: u64, settings: &MemorySettings) -> Self {
-        // Nobody has room for more than 2^40 of anything; with that bound no product overflows.
-        let n = |x: usize| (x as u128).min(1 << 40);
+        // Nobody has room for 2^28 branches, tokens or ranks. With that bound, and those that
+        // ModelSpec keeps, no product reaches 2^128.
+        let n = |x: usize| (x as u128).min(1 << 28);
         let (layers, hidden, ffn, vocab) =
             (n(spec.layers), n(spec.hidden), n(spec.ffn), n(spec.vocab));
         let (heads, kv_heads, head_dim) = (n(spec.heads), n(spec.kv_heads), n(spec.head_dim));

@@ -1,6 +1,8 @@
 //! Packed bytes → registers, one type per layout so that everything is known at compile time.
 //!
-//! All functions are inlined into callers that enable AVX-512; nothing here checks bounds.
+//! All functions are inlined into callers that enable AVX-512; nothing here checks bounds. No
+//! closures and no `array::map` here: where the compiler does not inline one, every instruction
+//! inside becomes a call.
 
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
@@ -145,6 +147,29 @@ impl ScaleReader for Super {
     }
 }
 
+/// Half a block of [`Signed16`], its scales at `at`.
+#[inline(always)]
+unsafe fn signed_half(over: __m512, offset: __m512, at: *const u8) -> Affine {
+    // SAFETY: the caller points at 16 bytes.
+    unsafe {
+        let scale = _mm512_cvtepi8_epi32(_mm_loadu_si128(at.cast()));
+        let d = _mm512_mul_ps(over, _mm512_cvtepi32_ps(scale));
+        Affine { d, m: _mm512_mul_ps(d, offset) }
+    }
+}
+
+/// Half a block of [`Pair16`], its scales at `at`.
+#[inline(always)]
+unsafe fn nibble_half(scale: __m512, minimum: __m512, at: *const u8) -> Affine {
+    // SAFETY: the caller points at 16 bytes.
+    unsafe {
+        let both = bytes(at);
+        let s = _mm512_cvtepi32_ps(_mm512_and_si512(both, _mm512_set1_epi32(15)));
+        let n = _mm512_cvtepi32_ps(_mm512_srli_epi32::<4>(both));
+        Affine { d: _mm512_mul_ps(scale, s), m: negative_product(minimum, n) }
+    }
+}
+
 impl ScaleReader for Signed16 {
     const SPLIT: bool = true;
 
@@ -155,11 +180,7 @@ impl ScaleReader for Signed16 {
             let over = halves(v.supers.add(block / SUPER * 2 * TILE));
             let sub = v.subs.add(block * 2 * TILE);
             let offset = _mm512_set1_ps(-v.offset);
-            [sub, sub.add(TILE)].map(|at| {
-                let scale = _mm512_cvtepi8_epi32(_mm_loadu_si128(at.cast()));
-                let d = _mm512_mul_ps(over, _mm512_cvtepi32_ps(scale));
-                Affine { d, m: _mm512_mul_ps(d, offset) }
-            })
+            [signed_half(over, offset, sub), signed_half(over, offset, sub.add(TILE))]
         }
     }
 }
@@ -174,12 +195,7 @@ impl ScaleReader for Pair16 {
             let over = v.supers.add(block / SUPER * 4 * TILE);
             let (scale, minimum) = (halves(over), halves(over.add(2 * TILE)));
             let sub = v.subs.add(block * 2 * TILE);
-            [sub, sub.add(TILE)].map(|at| {
-                let both = bytes(at);
-                let s = _mm512_cvtepi32_ps(_mm512_and_si512(both, _mm512_set1_epi32(15)));
-                let n = _mm512_cvtepi32_ps(_mm512_srli_epi32::<4>(both));
-                Affine { d: _mm512_mul_ps(scale, s), m: negative_product(minimum, n) }
-            })
+            [nibble_half(scale, minimum, sub), nibble_half(scale, minimum, sub.add(TILE))]
         }
     }
 }
@@ -227,6 +243,7 @@ impl<const LOW: usize, const PLANES: usize, S: ScaleReader> Reader for Bits<LOW,
         // SAFETY: the caller's promise.
         unsafe {
             let Affine { d, m } = scales[g / 4];
+            let mut weights = [_mm512_setzero_ps(); 4];
             if LOW == 4 && PLANES == 0 {
                 // A look-up takes its index from the low 4 bits of a lane and ignores the others.
                 let table = _mm512_setr_ps(
@@ -234,18 +251,19 @@ impl<const LOW: usize, const PLANES: usize, S: ScaleReader> Reader for Bits<LOW,
                 );
                 let lines = v.codes.add(block * LINE * LOW);
                 let line = _mm512_load_si512(lines.add(g % LOW * LINE).cast());
-                std::array::from_fn(|j| {
+                for (j, w) in weights.iter_mut().enumerate() {
                     let shift = _mm512_set1_epi32((8 * j + LOW * (g / LOW)) as i32);
                     let q = _mm512_permutexvar_ps(_mm512_srlv_epi32(line, shift), table);
-                    _mm512_fmadd_ps(q, d, m)
-                })
+                    *w = _mm512_fmadd_ps(q, d, m);
+                }
             } else {
                 let codes = Self::codes(v, block, g);
-                std::array::from_fn(|j| {
+                for (j, w) in weights.iter_mut().enumerate() {
                     let q = _mm512_cvtepi32_ps(_mm512_shuffle_epi8(codes, byte_of_lanes(j)));
-                    _mm512_fmadd_ps(q, d, m)
-                })
+                    *w = _mm512_fmadd_ps(q, d, m);
+                }
             }
+            weights
         }
     }
 }
@@ -274,17 +292,19 @@ impl<const TYPE: u8> Reader for Float<TYPE> {
         // SAFETY: the caller's promise; a block has 32 x 16 values.
         unsafe {
             let at = v.codes.add((block * 8 + g) * 4 * TILE * bytes);
-            std::array::from_fn(|j| {
+            let mut weights = [_mm512_setzero_ps(); 4];
+            for (j, w) in weights.iter_mut().enumerate() {
                 let at = at.add(j * TILE * bytes);
-                match TYPE {
+                *w = match TYPE {
                     F32 => _mm512_load_ps(at.cast()),
                     F16 => halves(at),
                     _ => {
                         let bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256(at.cast()));
                         _mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits))
                     }
-                }
-            })
+                };
+            }
+            weights
         }
     }
 }

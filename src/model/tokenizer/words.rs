@@ -14,6 +14,9 @@ use regex::Regex;
 use super::TokenizerError;
 use super::error::shown;
 
+/// The version of Unicode whose letters, numbers, marks and punctuation llama.cpp knows.
+const UNICODE: &str = "15.1";
+
 /// English contractions, in any case.
 macro_rules! contractions {
     () => {
@@ -178,8 +181,12 @@ struct Pattern {
 
 impl Pattern {
     fn new(source: &'static str) -> Result<Self, TokenizerError> {
+        let mut dated = source.to_owned();
+        for class in [r"\p{L}", r"\p{N}", r"\p{M}", r"\p{P}"] {
+            dated = dated.replace(class, &format!(r"[{class}&&\p{{age:{UNICODE}}}]"));
+        }
         Ok(Self {
-            regex: Regex::new(source).map_err(|e| TokenizerError::Build(e.to_string()))?,
+            regex: Regex::new(&dated).map_err(|e| TokenizerError::Build(e.to_string()))?,
             spaces: source.ends_with(r"|\s+"),
             newlines: source.contains(r"|\s*[\r\n]+"),
         })

@@ -1,0 +1,132 @@
+//! The arguments of `latrod train` that make up the settings of the learner.
+
+use super::CliError;
+use super::common::usage;
+use crate::latro::settings::{Method, RewardKind, Schedule, Span, TrainSettings, Truncation};
+use crate::model::lora::Target;
+
+/// A named set of settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Preset {
+    /// Half the paper's samples, and guards that an unattended device needs
+    Edge,
+    /// The algorithm of the paper: K 16, 500 tokens, no clipping, nothing skipped
+    Paper,
+}
+
+/// Settings of the learner; what is not given comes from the preset.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Settings of the learner (defaults: those of the preset)")]
+pub struct SettingArgs {
+    /// Where the other settings start from
+    #[arg(long, value_enum, default_value_t = Preset::Edge)]
+    preset: Preset,
+    /// latro: learn to reason; sft: learn the answers alone, without rationales
+    #[arg(long, value_enum)]
+    method: Option<Method>,
+    /// Training steps of the whole run
+    #[arg(long)]
+    steps: Option<u64>,
+    /// Rationales for each question
+    #[arg(long, short)]
+    k: Option<usize>,
+    /// Questions in a step
+    #[arg(long)]
+    prompts: Option<usize>,
+    /// Longest rationale, in tokens
+    #[arg(long)]
+    max_new_tokens: Option<usize>,
+    /// Temperature of sampling
+    #[arg(long)]
+    temperature: Option<f32>,
+    /// Weight of the KL term in the reward
+    #[arg(long)]
+    beta: Option<f64>,
+    /// Weight of the gradient of the answer's own likelihood
+    #[arg(long)]
+    likelihood_weight: Option<f64>,
+    /// How the answer's likelihood becomes a reward
+    #[arg(long, value_enum)]
+    reward: Option<RewardKind>,
+    /// Which tokens the reward looks at: the whole answer sentence or the answer's own
+    #[arg(long, value_enum)]
+    reward_span: Option<Span>,
+    /// How rationales that ran out of tokens are judged
+    #[arg(long, value_enum)]
+    truncation: Option<Truncation>,
+    /// Skip questions whose rewards hardly differ
+    #[arg(long)]
+    skip_flat: Option<bool>,
+    /// Divide advantages by their standard deviation
+    #[arg(long)]
+    normalise_advantage: Option<bool>,
+    /// Rank of the LoRA update
+    #[arg(long)]
+    rank: Option<usize>,
+    /// Alpha: the update is scaled by alpha / rank
+    #[arg(long)]
+    alpha: Option<f32>,
+    /// Layers to adapt, for example q_proj,v_proj
+    #[arg(long, value_delimiter = ',', value_parser = target)]
+    target_modules: Option<Vec<Target>>,
+    /// Peak learning rate
+    #[arg(long)]
+    learning_rate: Option<f64>,
+    /// Steps over which the learning rate rises
+    #[arg(long)]
+    warmup_steps: Option<u64>,
+    /// What the learning rate does after that
+    #[arg(long, value_enum)]
+    decay: Option<Schedule>,
+    /// Weight decay
+    #[arg(long)]
+    weight_decay: Option<f64>,
+    /// Largest norm of the gradient; 0 for no limit
+    #[arg(long)]
+    clip_norm: Option<f64>,
+    /// Seed of everything random
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+fn target(name: &str) -> Result<Target, String> {
+    Target::ALL.into_iter().find(|t| t.peft_name() == name).ok_or_else(|| {
+        format!("no such layer; known: {}", Target::ALL.map(Target::peft_name).join(", "))
+    })
+}
+
+impl SettingArgs {
+    /// The preset with what was given, checked.
+    ///
+    /// # Errors
+    /// All values that cannot be used, in one sentence each.
+    pub fn resolve(&self) -> Result<TrainSettings, CliError> {
+        let mut s = match self.preset {
+            Preset::Edge => TrainSettings::edge(),
+            Preset::Paper => TrainSettings::paper(),
+        };
+        macro_rules! take {
+            ($($arg:ident => $field:ident),* $(,)?) => {
+                $(if let Some(value) = self.$arg.clone() { s.$field = value; })*
+            };
+        }
+        take! {
+            method => method, steps => steps, k => k, prompts => prompts_per_step,
+            max_new_tokens => max_new_tokens, temperature => temperature, beta => beta,
+            likelihood_weight => likelihood_weight, reward => reward, reward_span => reward_span,
+            truncation => truncation, skip_flat => skip_flat,
+            normalise_advantage => normalise_advantage, rank => rank, alpha => alpha,
+            target_modules => target_modules, learning_rate => learning_rate,
+            warmup_steps => warmup_steps, decay => decay, weight_decay => weight_decay, seed => seed,
+        }
+        match self.clip_norm {
+            Some(0.0) => s.clip_norm = None,
+            Some(norm) => s.clip_norm = Some(norm),
+            None => {}
+        }
+        s.target_modules.sort_unstable();
+        s.target_modules.dedup();
+        s.validate().map_err(|wrong| usage(wrong.join("; ")))?;
+        Ok(s)
+    }
+}

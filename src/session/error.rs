@@ -1,0 +1,39 @@
+//! What can stop a learning run.
+
+use std::path::PathBuf;
+
+use crate::latro::learner::LearnError;
+use crate::store::StoreError;
+
+/// An error of a learning run. Everything up to the last finished phase is saved.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    #[error(transparent)]
+    Learn(#[from] LearnError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(
+        "{} holds a run with {what}: give the same as then, or another folder",
+        dir.display()
+    )]
+    OtherRun { dir: PathBuf, what: String },
+    #[error(
+        "{}: the sentinels gave up on this run, {sentence}; look at the tasks, lower the learning \
+         rate, and start again in another folder",
+        dir.display()
+    )]
+    GaveUp { dir: PathBuf, sentence: String },
+    #[error(
+        "none of the {tasks} tasks fits the model's context of {context} tokens with \
+             {new_tokens} new ones; ask for fewer with --max-new-tokens"
+    )]
+    NothingFits { tasks: usize, context: usize, new_tokens: usize },
+}
+
+impl SessionError {
+    /// Whether the run was only asked to stop.
+    #[must_use]
+    pub const fn is_interrupted(&self) -> bool {
+        matches!(self, Self::Learn(error) if error.is_interrupted())
+    }
+}

@@ -1,0 +1,227 @@
+//! The files of a learning run, in the adapter's folder.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `adapter_config.json`, `adapter_model.safetensors`, `latrod.json` | the adapter, for PEFT and for latrod |
+//! | `metrics.jsonl` | one line for each step and evaluation |
+//! | `training/checkpoint.safetensors` | the state after the last step |
+//! | `training/good.safetensors` | an older state, for sentinels to go back to |
+//! | `training/rollouts.json` | what the step in flight has sampled |
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::SessionError;
+use crate::kernels::Compute;
+use crate::latro::learner::{LearnerState, Progress, Sampled};
+use crate::latro::metrics::MetricLine;
+use crate::latro::optimizer::AdamW;
+use crate::latro::sentinel::Sentinel;
+use crate::latro::settings::TrainSettings;
+use crate::store::{
+    AdapterConfig, AdapterManifest, AdapterShape, Checkpoint, DirLock, JsonLines, StoreError, Sync,
+    checkpoint, durable::create_folder, load_json, remove_stale_temps, save_json, write_peft,
+};
+
+/// What makes two runs the same run. All of it decides the numbers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Identity {
+    pub settings: TrainSettings,
+    pub compute: Compute,
+    /// Branches sampled together.
+    pub batch: usize,
+    /// SHA-256 of the model's file.
+    pub base_sha256: String,
+    /// The model's name, for people.
+    pub base_name: String,
+    /// SHA-256 over the training tasks.
+    pub tasks_sha256: String,
+}
+
+impl Identity {
+    /// The first difference from another identity, in words.
+    fn difference(&self, other: &Self) -> Option<String> {
+        let json = |i: &Self| serde_json::to_value(&i.settings).unwrap_or_default();
+        let (mine, theirs) = (json(self), json(other));
+        let setting = mine.as_object().into_iter().flatten().find_map(|(name, value)| {
+            (theirs.get(name) != Some(value)).then(|| format!("{name} = {value}"))
+        });
+        let differs = |same: bool, what: String| (!same).then_some(what);
+        setting
+            .or_else(|| {
+                differs(self.base_sha256 == other.base_sha256, format!("model {}", self.base_name))
+            })
+            .or_else(|| {
+                differs(self.tasks_sha256 == other.tasks_sha256, "other training tasks".into())
+            })
+            .or_else(|| differs(self.compute == other.compute, "another --compute".into()))
+            .or_else(|| differs(self.batch == other.batch, format!("--batch {}", self.batch)))
+    }
+}
+
+/// The part of a checkpoint that is not tensors.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Header {
+    identity: Identity,
+    progress: Progress,
+    sentinel: Sentinel,
+    /// Updates that AdamW's moments have seen.
+    optimizer_step: u64,
+    /// Lines of `metrics.jsonl` that belong to this state.
+    metric_lines: usize,
+    /// The step of the last evaluation.
+    evaluated: Option<u64>,
+}
+
+/// What a folder holds of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Saved {
+    pub state: LearnerState,
+    pub sentinel: Sentinel,
+    /// The step of the last evaluation.
+    pub evaluated: Option<u64>,
+}
+
+/// An adapter's folder, locked for one process.
+#[derive(Debug)]
+pub struct Folder {
+    dir: PathBuf,
+    identity: Identity,
+    metrics: JsonLines,
+    _lock: DirLock,
+}
+
+impl Folder {
+    /// Opens or makes the folder; returns what it holds of this run, if anything.
+    ///
+    /// # Errors
+    /// [`StoreError::is_busy`] if another process has it open; [`SessionError::OtherRun`] if it
+    /// holds a run with another identity; the errors of its files.
+    pub fn open(dir: &Path, identity: Identity) -> Result<(Self, Option<Saved>), SessionError> {
+        let lock = DirLock::acquire(dir)?;
+        let training = dir.join("training");
+        create_folder(&training)?;
+        remove_stale_temps(dir)?;
+        remove_stale_temps(&training)?;
+        let found =
+            Checkpoint::<Header>::load_if_present(&training.join("checkpoint.safetensors"))?;
+        let (lines, saved) = match found {
+            None => (0, None),
+            Some(found) => {
+                if let Some(what) = found.header.identity.difference(&identity) {
+                    return Err(SessionError::OtherRun { dir: dir.to_owned(), what });
+                }
+                (found.header.metric_lines, Some(restore(found)))
+            }
+        };
+        let metrics = JsonLines::open_truncated(&dir.join("metrics.jsonl"), lines)?;
+        Ok((Self { dir: dir.to_owned(), identity, metrics, _lock: lock }, saved))
+    }
+
+    /// The folder's path.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    fn training(&self, name: &str) -> PathBuf {
+        self.dir.join("training").join(name)
+    }
+
+    /// Adds a line to `metrics.jsonl`; it counts once a checkpoint is saved.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn record(&mut self, line: &MetricLine) -> Result<(), StoreError> {
+        self.metrics.append(line, Sync::Disk)
+    }
+
+    /// Saves the state after a step, durably; as one to go back to as well if it is `good`.
+    ///
+    /// # Errors
+    /// If it cannot be written. The last checkpoint is then still whole.
+    pub fn save(
+        &self,
+        state: &LearnerState,
+        sentinel: &Sentinel,
+        evaluated: Option<u64>,
+        good: bool,
+    ) -> Result<(), StoreError> {
+        let header = Header {
+            identity: self.identity.clone(),
+            progress: state.progress.clone(),
+            sentinel: sentinel.clone(),
+            optimizer_step: state.optimizer.step,
+            metric_lines: self.metrics.lines(),
+            evaluated,
+        };
+        let tensors: BTreeMap<_, _> = checkpoint::named("params", &state.params)
+            .chain(checkpoint::named("m", &state.optimizer.m))
+            .chain(checkpoint::named("v", &state.optimizer.v))
+            .collect();
+        if good {
+            checkpoint::save(&self.training("good.safetensors"), &header, &tensors)?;
+        }
+        checkpoint::save(&self.training("checkpoint.safetensors"), &header, &tensors)
+    }
+
+    /// The last state that was saved as good.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn last_good(&self) -> Result<Option<LearnerState>, StoreError> {
+        let found = Checkpoint::<Header>::load_if_present(&self.training("good.safetensors"))?;
+        Ok(found.map(|c| restore(c).state))
+    }
+
+    /// Saves what a step has sampled.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn save_rollouts(&self, sampled: &Sampled) -> Result<(), StoreError> {
+        save_json(&self.training("rollouts.json"), sampled)
+    }
+
+    /// What `step` has sampled before the run was stopped, if it got so far.
+    ///
+    /// # Errors
+    /// If the file is damaged.
+    pub fn rollouts(&self, step: u64, trips: u64) -> Result<Option<Sampled>, StoreError> {
+        let path = self.training("rollouts.json");
+        if !path.try_exists().map_err(StoreError::io("read", &path))? {
+            return Ok(None);
+        }
+        let sampled: Sampled = load_json(&path)?;
+        Ok((sampled.step == step && sampled.trips == trips).then_some(sampled))
+    }
+
+    /// Writes the adapter in PEFT's form.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write_adapter(
+        &self,
+        state: &LearnerState,
+        shape: &AdapterShape,
+    ) -> Result<(), StoreError> {
+        let Identity { settings, base_sha256, base_name, .. } = &self.identity;
+        let config = AdapterConfig {
+            r: settings.rank,
+            lora_alpha: f64::from(settings.alpha),
+            target_modules: settings.target_modules.clone(),
+            base_model_name_or_path: Some(base_name.clone()),
+        };
+        AdapterManifest::new(base_sha256, base_name).write(&self.dir)?;
+        write_peft(&self.dir, &config, &state.params, shape)
+    }
+}
+
+fn restore(mut found: Checkpoint<Header>) -> Saved {
+    let mut take = |prefix| checkpoint::take_named(prefix, &mut found.tensors);
+    let (params, m, v) = (take("params"), take("m"), take("v"));
+    let Header { progress, sentinel, optimizer_step, evaluated, .. } = found.header;
+    let optimizer = AdamW { m, v, step: optimizer_step };
+    Saved { state: LearnerState { progress, params, optimizer }, sentinel, evaluated }
+}

@@ -1,0 +1,177 @@
+//! The steps of a learning run.
+
+use std::path::Path;
+use std::time::Instant;
+
+use super::folder::Saved;
+use super::{Folder, Identity, SessionError};
+use crate::data::Task;
+use crate::latro::learner::{Learner, LearnerState, tasks_of_step};
+use crate::latro::metrics::{EvalMetrics, MetricLine, StepMetrics};
+use crate::latro::sentinel::{Response, Sentinel, SentinelSettings, Trip};
+use crate::report::memory::peak_memory_mib;
+use crate::store::AdapterShape;
+
+/// Steps between the states that sentinels can go back to.
+const GOOD_EVERY: u64 = 10;
+
+/// What a step is doing, for whoever shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Decoding; this many tokens more.
+    Sampling { tokens: usize },
+    /// Scoring and the backward pass.
+    Updating,
+}
+
+/// How a step ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// The adapter was updated (or every prompt skipped).
+    Learned(Box<StepMetrics>),
+    /// A sentinel tripped; the run has gone back to an earlier state.
+    SteppedBack(Trip),
+}
+
+/// A learning run.
+pub struct Session<'a> {
+    folder: Folder,
+    learner: Learner<'a>,
+    sentinel: Sentinel,
+    tasks: &'a [Task],
+    evaluated: Option<u64>,
+    shape: AdapterShape,
+}
+
+impl<'a> Session<'a> {
+    /// Starts the run in `dir`, or goes on with it. `learner` brings a fresh state.
+    ///
+    /// # Errors
+    /// As [`Folder::open`]; [`SessionError::GaveUp`] if the run has ended so.
+    pub fn open(
+        dir: &Path,
+        identity: Identity,
+        mut learner: Learner<'a>,
+        tasks: &'a [Task],
+    ) -> Result<Self, SessionError> {
+        let (folder, saved) = Folder::open(dir, identity)?;
+        let (mut sentinel, mut evaluated) = (Sentinel::new(SentinelSettings::default()), None);
+        if let Some(saved) = saved {
+            let Saved { state, sentinel: watched, evaluated: last } = saved;
+            (learner.state, sentinel, evaluated) = (state, watched, last);
+        }
+        if sentinel.stopped() {
+            let sentence = "as metrics.jsonl tells".to_owned();
+            return Err(SessionError::GaveUp { dir: dir.to_owned(), sentence });
+        }
+        let shape = AdapterShape::from(&learner.model.spec);
+        Ok(Self { folder, learner, sentinel, tasks, evaluated, shape })
+    }
+
+    /// Steps done.
+    #[must_use]
+    pub fn steps_done(&self) -> u64 {
+        self.learner.state.progress.step
+    }
+
+    /// Seconds of training so far, over all restarts.
+    #[must_use]
+    pub fn elapsed_s(&self) -> f64 {
+        self.learner.state.progress.elapsed_s
+    }
+
+    /// The step of the last evaluation on record.
+    #[must_use]
+    pub fn evaluated(&self) -> Option<u64> {
+        self.evaluated
+    }
+
+    /// The learner, for evaluating what it has learned so far.
+    #[must_use]
+    pub fn learner(&self) -> &Learner<'a> {
+        &self.learner
+    }
+
+    /// Does one step and saves it; `watch` is told what it is doing.
+    ///
+    /// # Errors
+    /// [`SessionError`]; the finished phases are saved, and the step can be done again.
+    pub fn step(&mut self, mut watch: impl FnMut(Phase)) -> Result<Outcome, SessionError> {
+        let start = Instant::now();
+        let progress = &self.learner.state.progress;
+        let (step, trips) = (progress.step + 1, progress.trips);
+        let sampled = match self.folder.rollouts(step, trips)? {
+            Some(sampled) => sampled,
+            None => {
+                let settings = self.learner.settings;
+                let chosen =
+                    tasks_of_step(step, self.tasks.len(), settings.prompts_per_step, settings.seed);
+                let tasks: Vec<&Task> = chosen.iter().map(|i| &self.tasks[*i]).collect();
+                let sampled =
+                    self.learner.sample(&tasks, |tokens| watch(Phase::Sampling { tokens }))?;
+                self.folder.save_rollouts(&sampled)?;
+                sampled
+            }
+        };
+        watch(Phase::Updating);
+        let mut metrics = self.learner.update(&sampled)?;
+        let progress = &mut self.learner.state.progress;
+        progress.elapsed_s += start.elapsed().as_secs_f64();
+        metrics.elapsed_s = progress.elapsed_s;
+        metrics.peak_memory_mib = peak_memory_mib();
+        let trip = self.sentinel.observe(&metrics);
+        self.folder.record(&MetricLine::Step(metrics.clone()))?;
+        if let Some(trip) = trip {
+            return self.go_back(trip);
+        }
+        let before = Instant::now();
+        self.save(step.is_multiple_of(GOOD_EVERY))?;
+        metrics.checkpoint_s = before.elapsed().as_secs_f64();
+        self.learner.state.progress.elapsed_s += metrics.checkpoint_s;
+        Ok(Outcome::Learned(Box::new(metrics)))
+    }
+
+    /// Answers a sentinel: back to the last good state with a lower learning rate and a higher β.
+    fn go_back(&mut self, trip: Trip) -> Result<Outcome, SessionError> {
+        self.folder.record(&MetricLine::Sentinel(trip.clone()))?;
+        let now = self.learner.state.progress.clone();
+        let learner = &mut self.learner;
+        let fresh = || LearnerState::fresh(&learner.model.spec, learner.settings);
+        learner.state = self.folder.last_good()?.unwrap_or_else(fresh);
+        let progress = &mut learner.state.progress;
+        progress.trips = now.trips + 1;
+        progress.elapsed_s = now.elapsed_s;
+        if let Response::StepBack { learning_rate_factor, beta_factor } = trip.response {
+            progress.learning_rate_factor = now.learning_rate_factor * learning_rate_factor;
+            progress.beta_factor = now.beta_factor * beta_factor;
+        }
+        self.save(false)?;
+        if trip.response == Response::GiveUp {
+            let dir = self.folder.dir().to_owned();
+            return Err(SessionError::GaveUp { dir, sentence: trip.sentence });
+        }
+        Ok(Outcome::SteppedBack(trip))
+    }
+
+    fn save(&self, good: bool) -> Result<(), SessionError> {
+        Ok(self.folder.save(&self.learner.state, &self.sentinel, self.evaluated, good)?)
+    }
+
+    /// Puts an evaluation of the present state on record.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn record(&mut self, eval: EvalMetrics) -> Result<(), SessionError> {
+        self.evaluated = Some(eval.step);
+        self.folder.record(&MetricLine::Eval(eval))?;
+        self.save(false)
+    }
+
+    /// Writes the adapter as it is now, in PEFT's form.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write_adapter(&self) -> Result<(), SessionError> {
+        Ok(self.folder.write_adapter(&self.learner.state, &self.shape)?)
+    }
+}
