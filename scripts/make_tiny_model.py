@@ -24,8 +24,8 @@ Written into --out:
 Install:  pip install -r requirements.txt
 Run:      make_tiny_model.py --out ../tests/fixtures
 
-Seeded: the task files and the tokenizer come out the same every time. The weights do so on one machine with
-one version of PyTorch; elsewhere they are as good but not the same bits.
+Seeded: the task files and the tokenizer come out the same every time. The weights do so on one machine with one
+version of PyTorch and one number of threads; elsewhere expect a model as good, but not the same bits.
 """
 import argparse
 import json

@@ -2,7 +2,7 @@
 
 use gemm::Parallelism;
 
-use super::threads;
+use super::threads::threads;
 
 /// A read-only matrix view: element (i, j) is `data[i * row_stride + j * col_stride]`.
 #[derive(Debug, Clone, Copy)]

@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::activations::{ActBlock, Activations, ROWS, quantise_group};
 use super::isa::{Isa, Left, Output, PANEL};
 use super::layout::{BLOCK, Codes, PackedMatrix, TILE};
-use super::{Compute, threads};
+use super::{Compute, threads::threads};
 
 /// Up to this many rows of x, weights are decoded in registers; beyond, once per panel.
 const FUSED_ROWS: usize = 16;

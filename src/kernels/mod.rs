@@ -12,6 +12,7 @@
 //! | `matmul` | cache blocking, threads |
 //! | `isa` | which instruction set runs; `portable` and `avx512` are the choices |
 //! | `gemm` | f32 products with strides |
+//! | `threads` | how many threads compute |
 //! | `elementwise` | dot products, exponentials, softmax |
 
 mod activations;
@@ -28,6 +29,7 @@ mod pack;
 mod portable;
 #[cfg(test)]
 mod tests;
+pub mod threads;
 
 pub use error::KernelError;
 pub use layout::PackedMatrix;
@@ -43,9 +45,4 @@ pub enum Compute {
     Exact,
     /// Activations rounded to 8 bits per block of 32 where a kernel gains from it.
     Fast,
-}
-
-/// Threads that the kernels use: those of the current rayon pool.
-fn threads() -> usize {
-    rayon::current_num_threads()
 }
