@@ -2,11 +2,11 @@
 # The first thing to run: fetches a real model, builds latrod and trains on the sample sums, with an
 # evaluation on held-out sums before and after. Stop it at any moment; run again, it goes on.
 #
-#   scripts/try.sh [STEPS]    training steps in all, 12 if not given
+#   scripts/try.sh [STEPS]    training steps in all, 20 if not given
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-readonly steps=${1:-12}
+readonly steps=${1:-20}
 case $steps in
     '' | *[!0-9]* | 0)
         printf 'try: %s is no number of steps; give a whole number above 0, or nothing\n' "$steps" >&2
