@@ -48,7 +48,7 @@ fn activations(count: usize) -> Vec<f32> {
 
 fn products(c: &mut Criterion) {
     for (name, ty, cols, bytes, scales) in TYPES {
-        for (k, n) in SHAPES.into_iter().filter(|(k, _)| k % cols == 0) {
+        for (k, n) in SHAPES.into_iter().filter(|(k, _)| k.is_multiple_of(cols)) {
             let w = weights(ty, (cols, bytes), scales, k, n);
             let mut group = c.benchmark_group(format!("{name}/{k}x{n}"));
             for m in [1, 8, 64, 512] {

@@ -6,11 +6,16 @@ lines are made for what tokenizers disagree on (spaces before digits, newlines, 
 combining marks, special tokens as text); the others join random pieces.
 
     tokenizer_lines.py > lines.jsonl
-    tokenizer_lines.py --count 200 --seed 7 > few.jsonl
+    tokenizer_lines.py --count 200 --ids tests/fixtures/tiny.gguf > tests/fixtures/tiny-tokens.jsonl
+
+With --ids each line is an object instead: the text, and the ids that llama.cpp gives it, with
+special tokens read as plain text ("ids") and as themselves ("special_ids"). This needs
+`pip install llama-cpp-python`.
 """
 import argparse
 import json
 import random
+import re
 import sys
 
 WORDS = """the of answer is What Natalia sold clips HTTPServer camelCase snake_case CONSTANT don't it's
@@ -41,6 +46,7 @@ SPECIALS = [
     "<think>", "</think>", "<end_of_turn>", "<reponame>", "< |im_end|>", "<file_sep>",
 ]
 PUNCTUATION = list("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~¡¿«»“”‘’…—–·•§¶†‡°©®™€£¥¢±×÷")
+ODD = re.compile("[\x7f-\x9f\u2028\u2029\ufeff]")
 CONTRACTIONS = ["'s", "'S", "'t", "'re", "'RE", "'Ve", "'m", "'ll", "'LL", "'d", "'x", "''s", "'ſ", "' s", "’s"]
 
 
@@ -86,15 +92,29 @@ def line(rng, kind):
     return "".join(piece(rng) for _ in range(rng.randrange(1, 25)))
 
 
+def llama_cpp(model):
+    """The function from a text to llama.cpp's ids, as a document of its own."""
+    from llama_cpp import Llama
+
+    vocabulary = Llama(model, vocab_only=True, verbose=False)
+    return lambda text, special: vocabulary.tokenize(text.encode(), add_bos=True, special=special)
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--count", type=int, default=6000)
     p.add_argument("--seed", type=int, default=1)
+    p.add_argument("--ids", metavar="MODEL", help="a .gguf file to tokenize with llama.cpp")
     a = p.parse_args()
+    encode = llama_cpp(a.ids) if a.ids else None
     rng = random.Random(a.seed)
     sys.stdout.reconfigure(encoding="utf-8", newline="\n")
     for i in range(a.count):
-        print(json.dumps(line(rng, i % 16), ensure_ascii=False).replace("\u007f", "\\u007f"))
+        item = line(rng, i % 16)
+        if encode:
+            item = {"text": item, "ids": encode(item, False), "special_ids": encode(item, True)}
+        # Characters that some tools take for the end of a line are written as escapes.
+        print(ODD.sub(lambda c: f"\\u{ord(c[0]):04x}", json.dumps(item, ensure_ascii=False)))
 
 
 if __name__ == "__main__":

@@ -133,7 +133,7 @@ impl Prompter {
             None if self.tokenizer.names_control(&content) => return Err(PromptError::Ambiguous),
             None => 0..0,
         };
-        let placed = self.tokenizer.encode_placed(&text, &[plain])?;
+        let placed = self.tokenizer.encode_placed(&text, plain)?;
         let bos = self.tokenizer.bos().filter(|_| self.tokenizer.adds_bos());
         let missing = bos.filter(|&bos| placed.first().is_none_or(|t| t.id != bos));
         Ok(missing.into_iter().chain(placed.into_iter().map(|t| t.id)).collect())
@@ -173,7 +173,7 @@ impl Prompter {
     pub fn answer_span(&self, answer: &str) -> Result<Range<usize>, PromptError> {
         let text = statement(answer);
         let own = LEAD.len() + 1..text.len() - 1;
-        let placed = self.tokenizer.encode_placed(&text, &[0..text.len()])?;
+        let placed = self.tokenizer.encode_placed(&text, 0..text.len())?;
         let start = placed.partition_point(|t| t.bytes.end <= own.start);
         let end = placed.partition_point(|t| t.bytes.start < own.end);
         Ok(start..end.max(start))

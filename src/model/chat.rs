@@ -9,6 +9,7 @@ use jiff::fmt::strtime;
 use minijinja::value::Kwargs;
 use minijinja::{Environment, Error, ErrorKind, Value, context};
 use minijinja_contrib::pycompat::unknown_method_callback;
+use regex::Regex;
 
 use super::gguf::{GgufError, GgufFile};
 use super::tokenizer::Tokenizer;
@@ -103,7 +104,7 @@ impl ChatTemplate {
         environment.add_filter("tojson", to_json);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", move |format: &str| strftime(format, &now));
-        environment.add_template_owned(NAME, source.to_owned()).map_err(compile)?;
+        environment.add_template_owned(NAME, without_generation_tags(source)?).map_err(compile)?;
         Ok(Self { environment, source: source.into(), bos: bos.into(), eos: eos.into() })
     }
 
@@ -156,6 +157,20 @@ impl ChatTemplate {
         }
         Ok(text)
     }
+}
+
+/// Replaces `{% generation %}`, with which transformers marks what an assistant says, by a block
+/// that changes nothing.
+fn without_generation_tags(source: &str) -> Result<String, ChatError> {
+    let tag = |name: &str, with: &str| {
+        let regex = Regex::new(&format!(r"\{{%([-+]?)\s*{name}\s*([-+]?)%\}}"));
+        regex
+            .map(|r| (r, format!("{{%$1 {with} $2%}}")))
+            .map_err(|e| ChatError::Compile(e.to_string()))
+    };
+    let (begin, with) = tag("generation", "if true")?;
+    let (end, with_end) = tag("endgeneration", "endif")?;
+    Ok(end.replace_all(&begin.replace_all(source, with), with_end).into_owned())
 }
 
 /// An error with its causes, in one line.
@@ -274,6 +289,8 @@ mod tests {
         );
         assert_eq!(content(r"'\\u003c' | tojson").unwrap(), r#""\\u003c""#);
         assert_eq!(content("tools is none").unwrap(), "True");
+        let marked = "a {%- generation -%} {{ messages[0].content }} {% endgeneration %}b";
+        assert_eq!(render(marked, "x").unwrap(), "ax b");
         let looped =
             "{% for i in range(9) %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}";
         assert_eq!(render(looped, "").unwrap(), "01");

@@ -8,20 +8,22 @@ const fn is_printable(byte: u8) -> bool {
 
 const CHARS: [char; 256] = {
     let mut chars = ['\0'; 256];
-    let (mut byte, mut next) = (0, 0x100);
-    while byte < 256 {
-        if is_printable(byte as u8) {
-            chars[byte] = byte as u8 as char;
+    let (mut byte, mut next) = (0u8, 0x100);
+    loop {
+        chars[byte as usize] = if is_printable(byte) {
+            byte as char
         } else {
-            chars[byte] = match char::from_u32(next) {
+            next += 1;
+            match char::from_u32(next - 1) {
                 Some(c) => c,
                 None => panic!("U+0100 to U+0143 are characters"),
-            };
-            next += 1;
+            }
+        };
+        if byte == u8::MAX {
+            break chars;
         }
         byte += 1;
     }
-    chars
 };
 
 /// The character of a byte.

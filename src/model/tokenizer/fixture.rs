@@ -45,13 +45,10 @@ pub fn spec() -> TokenizerSpec {
         }
     }
     token_types.resize(tokens.len(), 1);
-    // A merge whose parts are merged only later still needs them as tokens.
-    let merges =
-        MERGES.iter().filter(|m| m.split(' ').all(|part| tokens.iter().any(|t| t == part)));
     TokenizerSpec {
         model: "gpt2".into(),
         pre: "gpt-2".into(),
-        merges: merges.map(|&m| m.into()).collect(),
+        merges: MERGES.iter().map(|&m| m.into()).collect(),
         tokens,
         token_types,
         bos: Some(IM_START),

@@ -112,7 +112,7 @@ impl Tokenizer {
     /// [`TokenizerError::Encode`] when the merges fail, which no text should achieve.
     pub fn encode(&self, text: &str, parse_special: bool) -> Result<Vec<u32>, TokenizerError> {
         let plain = if parse_special { 0..0 } else { 0..text.len() };
-        Ok(self.encode_placed(text, &[plain])?.into_iter().map(|t| t.id).collect())
+        Ok(self.encode_placed(text, plain)?.into_iter().map(|t| t.id).collect())
     }
 
     /// The ids of a whole document: BOS and EOS are added where the metadata asks for them
@@ -132,17 +132,17 @@ impl Tokenizer {
     }
 
     /// The tokens of a text with the bytes they cover. Control tokens stand for themselves, except
-    /// where they touch one of the byte ranges in `plain`: there they are plain text.
+    /// where they touch the bytes in `plain`: there they are plain text.
     ///
     /// # Errors
     /// See [`Tokenizer::encode`].
     pub fn encode_placed(
         &self,
         text: &str,
-        plain: &[Range<usize>],
+        plain: Range<usize>,
     ) -> Result<Vec<Placed>, TokenizerError> {
         let mut out = Vec::new();
-        for fragment in self.specials.split(text, plain) {
+        for fragment in self.specials.split(text, &plain) {
             match fragment {
                 Fragment::Special(token) => out.push(token),
                 Fragment::Text(range) => {

@@ -41,15 +41,15 @@ impl Specials {
         Self(specials)
     }
 
-    /// Cuts a text at its special tokens. A control token that touches a range of `plain` is text.
-    pub fn split(&self, text: &str, plain: &[Range<usize>]) -> Vec<Fragment> {
+    /// Cuts a text at its special tokens. A control token that touches `plain` is text.
+    pub fn split(&self, text: &str, plain: &Range<usize>) -> Vec<Fragment> {
         let mut fragments = Vec::new();
         if !text.is_empty() {
             fragments.push(Fragment::Text(0..text.len()));
         }
         for special in self.0.iter().filter(|s| text.contains(&s.name)) {
             let refused = |found: &Range<usize>| {
-                special.control && plain.iter().any(|p| p.start < found.end && found.start < p.end)
+                special.control && plain.start < found.end && found.start < plain.end
             };
             let mut next = Vec::with_capacity(fragments.len() + 2);
             for fragment in fragments {

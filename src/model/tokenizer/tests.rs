@@ -54,7 +54,7 @@ fn a_control_token_that_touches_plain_text_is_text() {
     let t = tokenizer();
     let text = "<|im_start|>a<|im_end|>b<|im_end|>";
 
-    let placed = t.encode_placed(text, &[12..18]).unwrap(); // "a<|im_"
+    let placed = t.encode_placed(text, 12..18).unwrap(); // "a<|im_"
 
     let special: Vec<u32> = placed.iter().map(|p| p.id).filter(|&id| t.is_control(id)).collect();
     assert_eq!(special, [IM_START, IM_END]);
@@ -82,7 +82,7 @@ fn a_byte_without_a_token_is_left_out_as_in_llama_cpp() {
     parts.tokens[tilde] = "~~~~".into();
     let t = Tokenizer::new(parts).unwrap();
 
-    let placed = t.encode_placed("t~he~", &[]).unwrap();
+    let placed = t.encode_placed("t~he~", 0..0).unwrap();
 
     let ids: Vec<u32> = placed.iter().map(|p| p.id).collect();
     assert_eq!(texts(&t, &ids), ["t", "he"], "the gap keeps t and h apart");

@@ -1,0 +1,137 @@
+//! Measures LaTRO steps on a real model: rationales of exactly `--new` tokens, then the update.
+//!
+//! One JSON line a step, with the field names of the usual references, so that lines of several
+//! programs can be put beside each other: `rollout_s` sampling, `score_s` the forward passes of
+//! reference and policy, `update_s` the backward pass and AdamW.
+//!
+//! ```text
+//! cargo bench --bench step -- --model smol.gguf --k 8 --prompt 76 --new 128
+//! ```
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::Parser;
+use latrod::kernels::Compute;
+use latrod::latro::generate::{Limits, Policy, Stop, generate};
+use latrod::latro::learner::{Learner, LearnerState, Sampled};
+use latrod::latro::prompt::Prompter;
+use latrod::latro::rollout::Rollout;
+use latrod::latro::sampler::{Pick, stream};
+use latrod::latro::settings::TrainSettings;
+use latrod::model::adapter::Adapter;
+use latrod::model::gguf::GgufFile;
+use latrod::model::interrupt::Interrupt;
+use latrod::model::transformer::Transformer;
+use latrod::report::memory::peak_memory_mib;
+use serde_json::json;
+
+#[derive(Parser)]
+struct Args {
+    /// The GGUF model
+    #[arg(long)]
+    model: PathBuf,
+    /// Rationales
+    #[arg(long, default_value_t = 8)]
+    k: usize,
+    /// Tokens of the prompt
+    #[arg(long, default_value_t = 76)]
+    prompt: usize,
+    /// Tokens of each rationale
+    #[arg(long, default_value_t = 128)]
+    new: usize,
+    /// Steps to measure
+    #[arg(long, default_value_t = 3)]
+    iters: u64,
+    /// exact or fast
+    #[arg(long, value_enum, default_value_t = Compute::Fast)]
+    compute: Compute,
+    /// Threads
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
+    /// What `cargo bench` passes to every bench
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// Rationales of a fixed length never stop by themselves.
+struct Never;
+
+impl Stop for Never {
+    fn push(&mut self, _: u32) -> bool {
+        false
+    }
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    latrod::kernels::threads::keep_candle_single_threaded();
+    let args = Args::parse();
+    rayon::ThreadPoolBuilder::new().num_threads(args.threads).build_global()?;
+    let start = Instant::now();
+    let file = GgufFile::open(&args.model)?;
+    let model = Transformer::load(&file, args.compute)?;
+    let load_s = start.elapsed().as_secs_f64();
+    let prompter = Prompter::new(&file)?;
+    let settings = TrainSettings { k: args.k, skip_flat: false, ..TrainSettings::edge() };
+    let interrupt = Interrupt::new();
+    let mut learner = Learner {
+        state: LearnerState::fresh(&model.spec, &settings),
+        model: &model,
+        prompter: &prompter,
+        settings: &settings,
+        batch: args.k,
+        interrupt: &interrupt,
+    };
+    let prompt: Vec<u32> = (0..args.prompt as u32).map(|i| 5 + i % 100).collect();
+    for iter in 1..=args.iters {
+        let sampled = sample(&learner, &args, &prompt, iter)?;
+        let m = learner.update(&sampled)?;
+        let line = json!({
+            "iter": iter, "k": args.k, "prompts": 1, "prompt_tokens": args.prompt,
+            "new_tokens": args.new, "threads": args.threads, "compute": args.compute,
+            "load_s": round(load_s),
+            "rollout_s": round(m.rollout_s), "score_s": round(m.reference_s + m.forward_s),
+            "update_s": round(m.backward_s + m.update_s), "total_s": round(m.total_s),
+            "rollout_tok_s": round(m.rollout_tokens_per_s), "reward": m.reward,
+            "rss_mb": peak_memory_mib().round(),
+        });
+        println!("{line}");
+    }
+    Ok(())
+}
+
+fn sample(
+    learner: &Learner<'_>,
+    args: &Args,
+    prompt: &[u32],
+    step: u64,
+) -> Result<Sampled, Box<dyn std::error::Error>> {
+    let start = Instant::now();
+    let scale = learner.settings.alpha / learner.settings.rank as f32;
+    let adapter = Adapter::new(&learner.state.params, learner.model.depth(), scale)?;
+    let policy =
+        Policy { model: learner.model, lora: Some(adapter.frozen()), interrupt: learner.interrupt };
+    let limits = Limits {
+        branches: args.k,
+        max_new_tokens: args.new,
+        batch: args.k,
+        pick: Pick::Sample { temperature: 1.0 },
+    };
+    let rng = |task: usize, branch: usize| stream(0, step, task as u64, branch as u64);
+    let rationales =
+        generate(policy, &[prompt.to_vec()], limits, rng, |_| Never, |_| {})?.swap_remove(0);
+    let rollout = Rollout {
+        prompt: prompt.to_vec(),
+        answer: learner.prompter.answer("72")?,
+        answer_span: None,
+        rationales,
+        truncated: Vec::new(),
+    };
+    let tokens = (args.k * args.new) as u64;
+    let seconds = start.elapsed().as_secs_f64();
+    Ok(Sampled { step, trips: 0, rollouts: vec![rollout], tokens, seconds })
+}
+
+fn round(x: f64) -> f64 {
+    (x * 1000.0).round() / 1000.0
+}
