@@ -69,7 +69,7 @@ pub struct SettingArgs {
     /// Alpha: the update is scaled by alpha / rank
     #[arg(long)]
     alpha: Option<f32>,
-    /// Layers to adapt, for example q_proj,v_proj
+    /// Layers to adapt, for example `q_proj,v_proj`
     #[arg(long, value_delimiter = ',', value_parser = target)]
     target_modules: Option<Vec<Target>>,
     /// Peak learning rate
