@@ -6,7 +6,7 @@ use super::advantage::{
 };
 use super::reward::{RewardError, RewardParts, ScoredBranch, reward, token_weights};
 use super::rollout::Rollout;
-use super::settings::{Method, Span, TrainSettings};
+use super::settings::{Method, TrainSettings};
 use super::tree::{BranchSpan, Tree};
 
 /// Why a task has no objective.
@@ -107,7 +107,7 @@ impl Judged {
         self.advantages = advantages(&rewards, &never_pays, rule)?;
         let weights = branches
             .iter()
-            .map(|b| token_weights(settings.reward, Span::Full, b))
+            .map(|b| token_weights(settings.reward, settings.reward_span, b))
             .collect::<Result<Vec<_>, _>>()?;
         let w = settings.likelihood_weight;
         let coefficients = gradient_coefficients(&self.advantages, &weights, w, prompts);

@@ -105,8 +105,9 @@ pub struct TrainSettings {
     pub likelihood_weight: f64,
     /// How the answer's likelihood becomes one number. Default: `log_prob`.
     pub reward: RewardKind,
-    /// Which tokens the reward looks at. Default: `full`. The likelihood term always covers all of
-    /// them, so that a model rewarded for the answer's own tokens still learns how to give it.
+    /// Which tokens the reward and its gradient look at. Default: `full`, as in the paper. The
+    /// gradient of the phrase's likelihood teaches the model to state the answer anywhere, also in
+    /// the middle of a thought, and rationales shrink; `answer` leaves the phrase alone.
     pub reward_span: Span,
     /// How truncated rationales are judged. Default: `never_pays`.
     pub truncation: Truncation,
