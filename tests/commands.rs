@@ -131,8 +131,11 @@ impl Place {
 
     fn eval(&self, options: &[&str]) -> Outcome {
         let fixed = ["eval", "--model", "model.gguf", "--tasks", "tasks.jsonl"];
-        let short = ["--max-new-tokens", "8", "--threads", "1"];
-        self.run(&[&fixed[..], &short, options].concat())
+        let short: &[&str] = match options.contains(&"--max-new-tokens") {
+            true => &[],
+            false => &["--max-new-tokens", "8"],
+        };
+        self.run(&[&fixed[..], &["--threads", "1"], short, options].concat())
     }
 
     fn ask(&self, options: &[&str]) -> Outcome {
@@ -339,8 +342,9 @@ fn ask_refuses_what_it_cannot_use() {
     place.ask(&["  "]).refused(64, &["the question is empty"]);
     place.ask(&[&"A".repeat(300)]).refused(64, &["context ends at 256"]);
     place.ask(&["ABBA", "--adapter", "nowhere"]).refused(64, &["nowhere"]);
-    place.ask(&["ABBA", "--temperature", "-1"]).misused("--temperature");
-    place.ask(&["ABBA", "--threads", "0"]).refused(64, &["--threads"]);
+    place.ask(&["ABBA", "--temperature=-1"]).misused("--temperature");
+    let threads = ["ask", "--model", "model.gguf", "--threads", "0", "ABBA"];
+    place.run(&threads).refused(64, &["--threads"]);
 }
 
 /// The tensors of a GGUF file of f32 matrices, by name.
@@ -436,4 +440,40 @@ fn export_refuses_what_it_cannot_use() {
     export("adapter", &["gguf"]).misused("--model");
     export("adapter", &["onnx"]).misused("onnx");
     assert!(!place.path("out").join("adapter_model.safetensors").exists());
+}
+
+/// The tiny real model and its held-out questions.
+fn tiny(file: &str) -> String {
+    format!("{}/tests/fixtures/{file}", env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn a_real_model_answers_some_questions_and_a_vote_no_fewer() {
+    let place = Place::new();
+    let (model, tasks) = (tiny("tiny.gguf"), tiny("tiny-dev.jsonl"));
+    let fixed = ["eval", "--model", &model, "--tasks", &tasks, "--json", "--limit", "60"];
+    let eval = |more: &[&str]| place.run(&[&fixed[..], more].concat()).json()["base"].clone();
+
+    let voted = eval(&["--votes", "5", "--max-new-tokens", "64"]);
+    let exact = eval(&["--compute", "exact", "--max-new-tokens", "64"]);
+
+    let accuracy = number(&voted["accuracy"]);
+    assert!((0.15..0.65).contains(&accuracy), "{voted}");
+    assert!(number(&voted["majority_accuracy"]) > accuracy - 0.2, "{voted}");
+    assert!((number(&exact["accuracy"]) - accuracy).abs() < 0.15, "{exact} {voted}");
+    assert!(number(&exact["log_p_answer"]) < 0.0);
+}
+
+#[test]
+fn a_real_model_shows_its_work() {
+    let place = Place::new();
+    let model = tiny("tiny.gguf");
+
+    let answer = place.run(&["ask", "--model", &model, "What is one plus five plus four?"]);
+
+    let text = answer.succeeded().stdout;
+    let last = text.lines().last().unwrap();
+    assert!(last.starts_with("The answer is ") && last.ends_with('.'), "{text}");
+    let phrases = text.to_lowercase().matches("the answer is").count();
+    assert_eq!(phrases, 1, "the rationale ends before the phrase: {text}");
 }
