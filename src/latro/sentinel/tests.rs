@@ -32,8 +32,8 @@ fn ordinary_learning_does_not_trip() {
         let done = (i as f64 / 150.0).min(1.0);
         s.reward = -20.0 + 19.9 * done;
         s.entropy = 1.5 - 1.499 * done;
-        s.kl = 2.0 * done * s.rationale_tokens;
         s.rationale_tokens = 60.0 - 55.0 * done;
+        s.kl = 2.0 * done * s.rationale_tokens;
         s.truncated_share = 0.9 - 0.9 * done;
         s.gradient_norm = 10.0 * (1.0 - 0.99 * done) * if i.is_multiple_of(7) { 12.0 } else { 1.0 };
     };
