@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::cli::CliError;
 use crate::kernels::Compute;
 use crate::latro::rollout::Rollout;
+use crate::model::ModelError;
 use crate::model::adapter::Adapter;
 use crate::model::gguf::GgufFile;
 use crate::model::lora::LoraTensors;
@@ -25,6 +26,14 @@ pub fn usage(error: impl Display) -> CliError {
 /// Work that failed: exit code 1.
 pub fn failed(error: impl Display) -> CliError {
     CliError::Failed(error.to_string())
+}
+
+/// An error of the model: tokens that it cannot take are the input's fault, anything else is not.
+pub fn model_error(error: ModelError) -> CliError {
+    match error {
+        ModelError::Token { .. } | ModelError::Context { .. } => usage(error),
+        _ => failed(error),
+    }
 }
 
 impl From<StoreError> for CliError {

@@ -115,12 +115,13 @@ fn broken_rollouts_are_refused() {
         (r#"{"prompt_ids": [1], "answer_ids": [1], "rationales": [[2]]}"#.into(), "at least 2"),
         (r#"{"prompt_ids": [1], "answer_ids": [1], "rationales": []}"#.into(), "at least 2"),
         (r#"{"prompt_ids": [-1], "answer_ids": [1], "rationales": [[2], [3]]}"#.into(), "line 1"),
-        (r#"{"prompt_ids": [1], "answer_ids": [1], "rationales": [[2], [999999]]}"#.into(), "999999"),
-        (format!(r#"{{"prompt_ids": {long}, "answer_ids": [1], "rationales": [[2], [3]]}}"#), "512"),
         (
-            r#"{"prompt_ids": [1], "answer_ids": [1], "answer_span": {"start": 9, "end": 2}, "rationales": [[2], [3]]}"#
-                .into(),
-            "answer_span",
+            r#"{"prompt_ids": [1], "answer_ids": [1], "rationales": [[2], [999999]]}"#.into(),
+            "999999",
+        ),
+        (
+            format!(r#"{{"prompt_ids": {long}, "answer_ids": [1], "rationales": [[2], [3]]}}"#),
+            "512",
         ),
     ] {
         fs::write(&path, &line).unwrap();
