@@ -5,11 +5,14 @@ use std::path::Path;
 
 use crate::cli::CliError;
 use crate::kernels::Compute;
+use crate::latro::learner::LearnError;
 use crate::latro::rollout::Rollout;
 use crate::model::ModelError;
 use crate::model::adapter::Adapter;
 use crate::model::gguf::GgufFile;
-use crate::model::lora::LoraTensors;
+use crate::model::lora::{LoraTensors, Target};
+use crate::model::memory::{MemoryPlan, MemorySettings};
+use crate::model::spec::ModelSpec;
 use crate::model::transformer::Transformer;
 use crate::store::{AdapterConfig, AdapterManifest, AdapterShape, StoreError, read_peft};
 
@@ -42,6 +45,62 @@ impl From<StoreError> for CliError {
     }
 }
 
+impl From<LearnError> for CliError {
+    fn from(error: LearnError) -> Self {
+        match error {
+            LearnError::Model(error) => error.into(),
+            LearnError::Prompt(_) => usage(error),
+            _ => failed(error),
+        }
+    }
+}
+
+impl From<ModelError> for CliError {
+    /// A text that is too long is its giver's affair; anything else has failed.
+    fn from(error: ModelError) -> Self {
+        if matches!(error, ModelError::Context { .. }) { usage(error) } else { failed(error) }
+    }
+}
+
+/// Refuses to sample more at once than the machine has memory for: `prompts` of `prompt_tokens`
+/// with `branches` continuations of `new_tokens` each.
+pub fn check_sampling_memory(
+    spec: &ModelSpec,
+    prompts: usize,
+    branches: usize,
+    prompt_tokens: usize,
+    new_tokens: usize,
+) -> Result<(), CliError> {
+    let settings = MemorySettings {
+        rank: 1,
+        targets: vec![Target::Q],
+        k: branches,
+        prompts,
+        prompt_tokens,
+        new_tokens,
+        answer_tokens: 0,
+    };
+    let plan = MemoryPlan::predict(spec, 0, &settings);
+    let needed = plan.kv_cache.saturating_add(plan.sampling_logits);
+    match available_memory() {
+        Some(available) if needed > available => Err(usage(format!(
+            "sampling {} rationales of {new_tokens} tokens together takes {} MiB and {} MiB are \
+             free; ask for fewer new tokens or, where the command has it, a smaller --batch",
+            prompts * branches,
+            needed >> 20,
+            available >> 20,
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// The bytes that the system could still hand out; `None` where it does not say.
+fn available_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
+}
+
 /// Opens and loads a model.
 pub fn load_model(path: &Path, compute: Compute) -> Result<(GgufFile, Transformer), CliError> {
     let file = GgufFile::open(path).map_err(usage)?;
@@ -55,10 +114,19 @@ pub fn read_adapter(
     file: &GgufFile,
     model: &Transformer,
 ) -> Result<(AdapterConfig, LoraTensors), CliError> {
+    read_adapter_for(dir, file, &model.spec)
+}
+
+/// As [`read_adapter`], for a model of which only the header was read.
+pub fn read_adapter_for(
+    dir: &Path,
+    file: &GgufFile,
+    spec: &ModelSpec,
+) -> Result<(AdapterConfig, LoraTensors), CliError> {
     if AdapterManifest::read(dir).map_err(usage)?.is_some() {
         AdapterManifest::check(dir, &file.sha256().map_err(failed)?).map_err(usage)?;
     }
-    read_peft(dir, &AdapterShape::from(&model.spec)).map_err(usage)
+    read_peft(dir, &AdapterShape::from(spec)).map_err(usage)
 }
 
 /// Reads a PEFT folder for computing with it.

@@ -15,7 +15,7 @@ const THINK: &str = " Let's think step by step.";
 /// What precedes an answer.
 const LEAD: &str = "\nThe answer is";
 /// Where a rationale ends, in any case.
-const PHRASE: &[u8] = b"the answer is";
+pub const PHRASE: &[u8] = b"the answer is";
 /// The prompt of a model without a chat template, around the question.
 const BASE: [&str; 2] = ["Question: ", "\nAnswer:"];
 /// Stands for the question when a template is looked at.

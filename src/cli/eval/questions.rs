@@ -1,0 +1,156 @@
+//! Which tasks can be put to a model: those that fit its context and that its chat template takes.
+
+use crate::cli::CliError;
+use crate::cli::common::usage;
+use crate::data::Task;
+use crate::latro::prompt::{PromptError, Prompter};
+use crate::promotion::evaluate::ANSWER_TOKENS;
+
+/// The tasks to ask, and what became of the others.
+#[derive(Debug)]
+pub struct Questions {
+    pub tasks: Vec<Task>,
+    /// Tokens of the longest prompt among them.
+    pub longest_prompt: usize,
+    /// The model's context, tokens.
+    context: usize,
+    too_long: usize,
+    refused: usize,
+    /// Why the first of the refused was.
+    first_refusal: Option<PromptError>,
+}
+
+impl Questions {
+    /// Chooses the tasks whose prompt, `rationale` tokens if there is one, and answer fit into a
+    /// context of `context` tokens.
+    ///
+    /// # Errors
+    /// If no task is left, with the reason.
+    pub fn choose(
+        prompter: &Prompter,
+        tasks: Vec<Task>,
+        rationale: Option<usize>,
+        context: usize,
+    ) -> Result<Self, CliError> {
+        let mut chosen = Self {
+            tasks: Vec::with_capacity(tasks.len()),
+            longest_prompt: 0,
+            context,
+            too_long: 0,
+            refused: 0,
+            first_refusal: None,
+        };
+        for task in tasks {
+            match lengths(prompter, &task, rationale) {
+                Ok((prompt, whole)) if whole <= context => {
+                    chosen.longest_prompt = chosen.longest_prompt.max(prompt);
+                    chosen.tasks.push(task);
+                }
+                Ok(_) => chosen.too_long += 1,
+                Err(error) => {
+                    chosen.refused += 1;
+                    chosen.first_refusal.get_or_insert(error);
+                }
+            }
+        }
+        match chosen.left_out_sentence() {
+            Some(sentence) if chosen.tasks.is_empty() => {
+                Err(usage(format!("no question can be asked: {sentence}")))
+            }
+            _ => Ok(chosen),
+        }
+    }
+
+    /// How many tasks were left out.
+    #[must_use]
+    pub const fn left_out(&self) -> usize {
+        self.too_long + self.refused
+    }
+
+    /// What was left out and why; `None` if nothing was.
+    #[must_use]
+    pub fn left_out_sentence(&self) -> Option<String> {
+        let context = self.context;
+        let too_long = (self.too_long > 0).then(|| {
+            let n = counted(self.too_long, "question");
+            format!(
+                "{n} left out because prompt, rationale and answer don't fit the model's context \
+                 of {context} tokens (a smaller --max-new-tokens makes room)"
+            )
+        });
+        let refused = self.first_refusal.as_ref().map(|first| {
+            let n = counted(self.refused, "question");
+            format!("{n} left out because no prompt can be made of it: {first}")
+        });
+        match (too_long, refused) {
+            (Some(a), Some(b)) => Some(format!("{a}; {b}")),
+            (a, b) => a.or(b),
+        }
+    }
+}
+
+/// Tokens of a task's prompt, and of everything that evaluation puts into one context for it.
+fn lengths(
+    prompter: &Prompter,
+    task: &Task,
+    rationale: Option<usize>,
+) -> Result<(usize, usize), PromptError> {
+    let prompt = prompter.prompt(&task.question, rationale.is_some())?.len();
+    let asked = prompter.answer_lead()?.len() + ANSWER_TOKENS;
+    let scored = prompter.answer(&task.answer)?.len();
+    let whole = prompt.saturating_add(rationale.unwrap_or(0)).saturating_add(asked.max(scored));
+    Ok((prompt, whole))
+}
+
+/// "1 question", "2 questions".
+fn counted(n: usize, noun: &str) -> String {
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::tokenizer::fixture::tokenizer;
+
+    fn task(question: &str) -> Task {
+        Task { question: question.into(), answer: "7".into() }
+    }
+
+    fn prompter() -> Prompter {
+        Prompter::from_parts(tokenizer(), None).unwrap()
+    }
+
+    #[test]
+    fn what_does_not_fit_is_left_out_and_counted() {
+        let p = prompter();
+        let (short, long) = (task("2 + 5"), task(&"2 + 5 ".repeat(200)));
+        let (prompt, whole) = lengths(&p, &short, Some(30)).unwrap();
+
+        let chosen = Questions::choose(&p, vec![short.clone(), long], Some(30), whole).unwrap();
+
+        assert_eq!(chosen.tasks, [short]);
+        assert_eq!((chosen.longest_prompt, chosen.left_out()), (prompt, 1));
+        let sentence = chosen.left_out_sentence().unwrap();
+        assert!(sentence.starts_with("1 question left out because"), "{sentence}");
+    }
+
+    #[test]
+    fn one_token_too_many_is_too_many() {
+        let p = prompter();
+        let (_, whole) = lengths(&p, &task("2 + 5"), Some(30)).unwrap();
+
+        let error = Questions::choose(&p, vec![task("2 + 5")], Some(30), whole - 1).unwrap_err();
+
+        assert!(error.to_string().starts_with("no question can be asked: 1 question left out"));
+        assert_eq!(error.exit_code(), 64);
+    }
+
+    #[test]
+    fn asking_without_a_rationale_takes_less_room() {
+        let p = prompter();
+        let (_, thinking) = lengths(&p, &task("2 + 5"), Some(30)).unwrap();
+        let (_, at_once) = lengths(&p, &task("2 + 5"), None).unwrap();
+
+        assert!(at_once + 30 < thinking + 1, "{at_once} {thinking}");
+    }
+}
