@@ -18,6 +18,8 @@ use crate::store::{AdapterConfig, AdapterManifest, AdapterShape, StoreError, rea
 
 /// The largest rollout file that is read.
 const MAX_ROLLOUT_BYTES: u64 = 1 << 30;
+/// The most threads that may be asked for: starting many more takes minutes.
+const MAX_THREADS: usize = 1024;
 
 /// An input that cannot be used: exit code 64.
 pub fn usage(error: impl Display) -> CliError {
@@ -27,6 +29,14 @@ pub fn usage(error: impl Display) -> CliError {
 /// Work that failed: exit code 1.
 pub fn failed(error: impl Display) -> CliError {
     CliError::Failed(error.to_string())
+}
+
+/// An error of the model: tokens that it cannot take are the input's fault, anything else is not.
+pub fn model_error(error: ModelError) -> CliError {
+    match error {
+        ModelError::Token { .. } | ModelError::Context { .. } => usage(error),
+        _ => failed(error),
+    }
 }
 
 impl From<StoreError> for CliError {
@@ -152,8 +162,8 @@ pub fn read_rollouts(path: &Path) -> Result<Vec<Rollout>, CliError> {
 
 /// Makes the pool of threads that everything computes with; all cores if not given.
 pub fn set_threads(threads: Option<usize>) -> Result<(), CliError> {
-    if threads == Some(0) {
-        return Err(usage("--threads must be at least 1"));
+    if threads.is_some_and(|n| !(1..=MAX_THREADS).contains(&n)) {
+        return Err(usage(format!("--threads must be from 1 to {MAX_THREADS}")));
     }
     let builder = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0));
     builder.build_global().map_err(failed)

@@ -87,6 +87,9 @@ pub fn run(args: Args) -> Result<(), CliError> {
     if args.batch == 0 {
         return Err(usage("--batch must be at least 1"));
     }
+    if args.max_minutes.is_some_and(|m| m.is_nan() || m < 0.0) {
+        return Err(usage("--max-minutes must be at least 0"));
+    }
     set_threads(args.threads)?;
     let (tasks, held_out) = tasks(&args)?;
     let (file, model) = load_model(&args.model, args.compute)?;
@@ -122,7 +125,9 @@ fn session_error(error: SessionError) -> CliError {
             CliError::TryLater("stopped; run the same command again to go on".into())
         }
         SessionError::Store(e) => e.into(),
-        e @ (SessionError::OtherRun { .. } | SessionError::NothingFits { .. }) => usage(e),
+        e @ (SessionError::OtherRun { .. }
+        | SessionError::OtherAdapter { .. }
+        | SessionError::NothingFits { .. }) => usage(e),
         e => failed(e),
     }
 }

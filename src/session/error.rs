@@ -18,6 +18,12 @@ pub enum SessionError {
     )]
     OtherRun { dir: PathBuf, what: String },
     #[error(
+        "{} holds an adapter, but no run to go on with: give another folder, or move the adapter \
+         away to start anew",
+        dir.display()
+    )]
+    OtherAdapter { dir: PathBuf },
+    #[error(
         "{}: the sentinels gave up on this run, {sentence}; look at the tasks, lower the learning \
          rate, and start again in another folder",
         dir.display()

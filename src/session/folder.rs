@@ -20,6 +20,7 @@ use crate::latro::metrics::MetricLine;
 use crate::latro::optimizer::AdamW;
 use crate::latro::sentinel::Sentinel;
 use crate::latro::settings::TrainSettings;
+use crate::store::adapter::WEIGHTS_FILE;
 use crate::store::{
     AdapterConfig, AdapterManifest, AdapterShape, Checkpoint, DirLock, JsonLines, StoreError, Sync,
     checkpoint, durable::create_folder, load_json, remove_stale_temps, save_json, write_peft,
@@ -98,7 +99,8 @@ impl Folder {
     ///
     /// # Errors
     /// [`StoreError::is_busy`] if another process has it open; [`SessionError::OtherRun`] if it
-    /// holds a run with another identity; the errors of its files.
+    /// holds a run with another identity; [`SessionError::OtherAdapter`] if it holds an adapter
+    /// from elsewhere, which the run would replace; the errors of its files.
     pub fn open(dir: &Path, identity: Identity) -> Result<(Self, Option<Saved>), SessionError> {
         let lock = DirLock::acquire(dir)?;
         let training = dir.join("training");
@@ -108,7 +110,13 @@ impl Folder {
         let found =
             Checkpoint::<Header>::load_if_present(&training.join("checkpoint.safetensors"))?;
         let (lines, saved) = match found {
-            None => (0, None),
+            None if dir.join(WEIGHTS_FILE).exists() => {
+                return Err(SessionError::OtherAdapter { dir: dir.to_owned() });
+            }
+            None => {
+                forget(&training)?;
+                (0, None)
+            }
             Some(found) => {
                 if let Some(what) = found.header.identity.difference(&identity) {
                     return Err(SessionError::OtherRun { dir: dir.to_owned(), what });
@@ -216,6 +224,20 @@ impl Folder {
         AdapterManifest::new(base_sha256, base_name).write(&self.dir)?;
         write_peft(&self.dir, &config, &state.params, shape)
     }
+}
+
+/// Removes what a run left in its folder of which the checkpoint was taken away.
+fn forget(training: &Path) -> Result<(), StoreError> {
+    for name in ["good.safetensors", "rollouts.json"] {
+        let path = training.join(name);
+        match std::fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(StoreError::io("remove", &path)(e));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn restore(mut found: Checkpoint<Header>) -> Saved {

@@ -56,6 +56,7 @@ impl<'a> Session<'a> {
     ) -> Result<Self, SessionError> {
         let (folder, saved) = Folder::open(dir, identity)?;
         let (mut sentinel, mut evaluated) = (Sentinel::new(SentinelSettings::default()), None);
+        let fresh = saved.is_none();
         if let Some(saved) = saved {
             let Saved { state, sentinel: watched, evaluated: last } = saved;
             (learner.state, sentinel, evaluated) = (state, watched, last);
@@ -65,7 +66,12 @@ impl<'a> Session<'a> {
             return Err(SessionError::GaveUp { dir: dir.to_owned(), sentence });
         }
         let shape = AdapterShape::from(&learner.model.spec);
-        Ok(Self { folder, learner, sentinel, tasks, evaluated, shape })
+        let session = Self { folder, learner, sentinel, tasks, evaluated, shape };
+        if fresh {
+            // From here on an adapter in the folder is this run's.
+            session.save(false)?;
+        }
+        Ok(session)
     }
 
     /// Steps done.
