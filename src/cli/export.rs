@@ -15,7 +15,7 @@ use crate::store::{
 /// Who the adapter is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
-    /// A folder for PEFT and what builds on it: adapter_config.json, adapter_model.safetensors
+    /// A folder for PEFT and what builds on it: `adapter_config.json`, `adapter_model.safetensors`
     Peft,
     /// A GGUF file for llama.cpp's --lora
     Gguf,

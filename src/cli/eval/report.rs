@@ -47,7 +47,6 @@ impl Comparison {
     ///
     /// # Errors
     /// If a log-likelihood is not a number.
-    #[allow(clippy::cast_precision_loss)] // counts of questions
     pub fn new(base: &[QuestionResult], adapter: &[QuestionResult]) -> Result<Self, CliError> {
         let right = |results: &[QuestionResult]| results.iter().map(|r| r.correct).collect();
         let per_token = |results: &[QuestionResult]| -> Vec<f64> {
