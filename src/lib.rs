@@ -7,6 +7,10 @@
 
 pub mod cli;
 pub mod data;
+#[expect(
+    unsafe_code,
+    reason = "vector instructions and unchecked loads; each block says why it is sound"
+)]
 pub mod kernels;
 pub mod latro;
 pub mod model;

@@ -12,7 +12,9 @@ use latrod::model::spec::ModelSpec;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    let Ok(header) = Header::read(bytes, bytes.len() as u64, Path::new("fuzz.gguf")) else { return };
+    let Ok(header) = Header::read(bytes, bytes.len() as u64, Path::new("fuzz.gguf")) else {
+        return;
+    };
     for (key, _) in header.metadata.iter() {
         let _ = (header.metadata.u64(key), header.metadata.f32(key), header.metadata.i32s(key));
     }

@@ -16,7 +16,8 @@ pub enum CliError {
 
 impl CliError {
     /// The exit code that the design promises for this kind of error.
-    pub fn exit_code(&self) -> u8 {
+    #[must_use]
+    pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) => 64,
             Self::Failed(_) => 1,

@@ -257,7 +257,6 @@ fn shape(s: &ModelSpec) -> Shape {
 }
 
 /// The types in the file, the one with the most bytes first.
-#[allow(clippy::cast_precision_loss)] // a share needs no 53 bits
 fn quantisation(file: &GgufFile, tensor_bytes: u64) -> Vec<QuantisationShare> {
     let mut mix: BTreeMap<GgmlType, (usize, u64)> = BTreeMap::new();
     for t in file.tensors() {
@@ -352,7 +351,6 @@ fn grouped(n: u64) -> String {
 }
 
 /// A number of bytes in the unit that suits it.
-#[allow(clippy::cast_precision_loss)] // one digit behind the point is shown
 fn size(bytes: u64) -> String {
     let mib = bytes as f64 / f64::from(1 << 20);
     if mib >= 10_240.0 { format!("{:.1} GiB", mib / 1024.0) } else { format!("{mib:.1} MiB") }

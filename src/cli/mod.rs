@@ -29,7 +29,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Train(train::Args),
+    Train(Box<train::Args>),
     Eval(eval::Args),
     Ask(ask::Args),
     Inspect(inspect::Args),
@@ -40,6 +40,7 @@ enum Command {
 }
 
 /// Runs the program and returns its exit code: 0 done, 1 failed, 64 usage or input, 75 try later.
+#[must_use]
 pub fn main() -> ExitCode {
     crate::kernels::threads::keep_candle_single_threaded();
     let cli = match Cli::try_parse() {
@@ -51,7 +52,7 @@ pub fn main() -> ExitCode {
     };
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
     let result = match cli.command {
-        Command::Train(a) => train::run(a),
+        Command::Train(a) => train::run(*a),
         Command::Eval(a) => eval::run(a),
         Command::Ask(a) => ask::run(a),
         Command::Inspect(a) => inspect::run(a),

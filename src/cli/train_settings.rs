@@ -54,6 +54,9 @@ pub struct SettingArgs {
     /// How rationales that ran out of tokens are judged
     #[arg(long, value_enum)]
     truncation: Option<Truncation>,
+    /// Judge shorter rationales, in tokens, as those that ran out of tokens
+    #[arg(long)]
+    min_rationale_tokens: Option<usize>,
     /// Skip questions whose rewards hardly differ
     #[arg(long)]
     skip_flat: Option<bool>,
@@ -66,7 +69,7 @@ pub struct SettingArgs {
     /// Alpha: the update is scaled by alpha / rank
     #[arg(long)]
     alpha: Option<f32>,
-    /// Layers to adapt, for example q_proj,v_proj
+    /// Layers to adapt, for example `q_proj,v_proj`
     #[arg(long, value_delimiter = ',', value_parser = target)]
     target_modules: Option<Vec<Target>>,
     /// Peak learning rate
@@ -114,7 +117,8 @@ impl SettingArgs {
             method => method, steps => steps, k => k, prompts => prompts_per_step,
             max_new_tokens => max_new_tokens, temperature => temperature, beta => beta,
             likelihood_weight => likelihood_weight, reward => reward, reward_span => reward_span,
-            truncation => truncation, skip_flat => skip_flat,
+            truncation => truncation,
+            min_rationale_tokens => min_rationale_tokens, skip_flat => skip_flat,
             normalise_advantage => normalise_advantage, rank => rank, alpha => alpha,
             target_modules => target_modules, learning_rate => learning_rate,
             warmup_steps => warmup_steps, decay => decay, weight_decay => weight_decay, seed => seed,

@@ -92,7 +92,7 @@ pub enum DataError {
 }
 
 /// Reads the tasks of a JSONL file, or of all `*.jsonl` files of a folder in the order of their
-/// names (hidden ones and [`REJECTED_FILE`] left out).
+/// names (hidden ones and `rejected.jsonl` left out).
 ///
 /// A line is `{"question": …, "answer": …}`, each a text or a number; other fields are ignored.
 /// Blank lines are skipped, bad ones counted and described, repeated tasks dropped.

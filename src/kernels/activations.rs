@@ -1,6 +1,6 @@
 //! Rows of activations rounded to 8 bits, for int8 products.
 //!
-//! Per block of 32 columns: `x ≈ d·q` with `d = max|x| / 127`, as ggml's Q8_1 does, plus the sums
+//! Per block of 32 columns: `x ≈ d·q` with `d = max|x| / 127`, as ggml's `Q8_1` does, plus the sums
 //! that the `m` of the weights is multiplied with.
 
 use super::isa::Isa;

@@ -33,9 +33,9 @@ pub struct AdvantageRule {
     pub normalise: bool,
 }
 
-/// RLOO: A_k = r_k − mean of the other rewards. `[K]` → `[K]`, K ≥ 2.
+/// RLOO: `A_k = r_k` − mean of the other rewards. `[K]` → `[K]`, K ≥ 2.
 ///
-/// Computed as K / (K − 1) · (r_k − mean), which is the same and keeps small differences between
+/// Computed as `K / (K − 1) · (r_k − mean)`, which is the same and keeps small differences between
 /// large rewards.
 ///
 /// # Errors
@@ -133,7 +133,7 @@ impl FlatFilter {
 /// What one branch's log-probabilities are multiplied with in the gradient of a step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BranchCoefficients {
-    /// For each token of the rationale: A_k / (K · prompts).
+    /// For each token of the rationale: `A_k / (K · prompts)`.
     pub rationale: f32,
     /// For each token after it: w · weight / (K · prompts). `[T_y]`
     pub answer: Vec<f32>,
@@ -171,7 +171,7 @@ pub fn supervised_coefficients(tokens: usize, prompts: usize) -> BranchCoefficie
     BranchCoefficients { rationale: 0.0, answer: vec![share; tokens] }
 }
 
-/// The loss of one prompt: −1/K Σ_k [A_k · log p(z_k|x) + w · likelihood_k], all lists `[K]`. A
+/// The loss of one prompt: `−1/K Σ_k [A_k · log p(z_k|x) + w · likelihood_k]`, all lists `[K]`. A
 /// step's loss is the mean over its prompts.
 #[must_use]
 pub fn loss(

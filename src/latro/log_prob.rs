@@ -87,7 +87,7 @@ impl Forward {
         assert_eq!(coefficients.len(), tree.targets.len(), "one coefficient a prediction");
         let per_token = self.scores.gradient.take().expect("a forward pass keeps the gradient");
         let top = self.inputs.pop().expect("the output norm has an input");
-        let mut gradient = self.output_gradient(model, tree, coefficients, &per_token, &top)?;
+        let mut gradient = output_gradient(model, tree, coefficients, &per_token, &top)?;
         drop(per_token);
         for index in (0..model.depth()).rev() {
             interrupt.check()?;
@@ -101,28 +101,27 @@ impl Forward {
         }
         Ok(())
     }
+}
 
-    /// The gradient with respect to the last block's output.
-    fn output_gradient(
-        &self,
-        model: &Transformer,
-        tree: &Tree,
-        coefficients: &[f32],
-        per_token: &[f32],
-        top: &Tensor,
-    ) -> Result<Tensor, ModelError> {
-        let width = model.spec.hidden;
-        let mut at_head = vec![0.0; tree.tokens.len() * width];
-        let tokens = per_token.chunks_exact(width).zip(coefficients).zip(&tree.rows);
-        for ((gradient, c), row) in tokens {
-            let sum = &mut at_head[row * width..(row + 1) * width];
-            sum.iter_mut().zip(gradient).for_each(|(sum, g)| *sum += c * g);
-        }
-        let var = Var::from_tensor(top)?;
-        let normed = model.output_norm(var.as_tensor())?;
-        let mut grads = seed(&normed, &tensor(at_head, (tree.tokens.len(), width))?)?.backward()?;
-        Ok(grads.remove(&var).expect("the norm carries a gradient"))
+/// The gradient with respect to the last block's output.
+fn output_gradient(
+    model: &Transformer,
+    tree: &Tree,
+    coefficients: &[f32],
+    per_token: &[f32],
+    top: &Tensor,
+) -> Result<Tensor, ModelError> {
+    let width = model.spec.hidden;
+    let mut at_head = vec![0.0; tree.tokens.len() * width];
+    let tokens = per_token.chunks_exact(width).zip(coefficients).zip(&tree.rows);
+    for ((gradient, c), row) in tokens {
+        let sum = &mut at_head[row * width..(row + 1) * width];
+        sum.iter_mut().zip(gradient).for_each(|(sum, g)| *sum += c * g);
     }
+    let var = Var::from_tensor(top)?;
+    let normed = model.output_norm(var.as_tensor())?;
+    let mut grads = seed(&normed, &tensor(at_head, (tree.tokens.len(), width))?)?.backward()?;
+    Ok(grads.remove(&var).expect("the norm carries a gradient"))
 }
 
 fn checked_rows(model: &Transformer, tree: &Tree) -> Result<Rows, ModelError> {

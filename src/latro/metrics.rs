@@ -38,7 +38,7 @@ pub struct StepMetrics {
     /// The same divided by the number of these tokens, over all branches together.
     #[serde(deserialize_with = "null_is_nan")]
     pub log_p_answer_per_token: f64,
-    /// log p(z|x) − log p_ref(z|x), summed over the rationale; mean over branches.
+    /// `log p(z|x) − log p_ref(z|x)`, summed over the rationale; mean over branches.
     #[serde(deserialize_with = "null_is_nan")]
     pub kl: f64,
     /// The same divided by the number of rationale tokens, over all branches together.

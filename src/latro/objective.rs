@@ -98,7 +98,13 @@ impl Judged {
             normalise: settings.normalise_advantage,
         };
         let rewards: Vec<f64> = self.rewards.iter().map(|r| r.reward).collect();
-        self.advantages = advantages(&rewards, &rollout.truncation(), rule)?;
+        let never_pays: Vec<bool> = rollout
+            .truncation()
+            .iter()
+            .zip(&rollout.rationales)
+            .map(|(truncated, z)| *truncated || z.len() < settings.min_rationale_tokens)
+            .collect();
+        self.advantages = advantages(&rewards, &never_pays, rule)?;
         let weights = branches
             .iter()
             .map(|b| token_weights(settings.reward, settings.reward_span, b))

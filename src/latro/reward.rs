@@ -28,7 +28,7 @@ pub struct RewardParts {
     pub log_p_answer: f64,
     /// The answer's likelihood as the reward kind and span see it.
     pub likelihood: f64,
-    /// log p(z|x) − log p_ref(z|x): one sample's estimate of the KL divergence, in nats.
+    /// `log p(z|x) − log p_ref(z|x)`: one sample's estimate of the KL divergence, in nats.
     pub kl: f64,
     /// `likelihood − β · kl`.
     pub reward: f64,
@@ -52,7 +52,7 @@ pub enum RewardError {
     },
 }
 
-/// The reward of a branch: r = likelihood − β · [log p(z|x) − log p_ref(z|x)] (eq. 4).
+/// The reward of a branch: `r = likelihood − β · [log p(z|x) − log p_ref(z|x)]` (eq. 4).
 ///
 /// # Errors
 /// If the span is empty or reaches beyond the log-probabilities.

@@ -82,7 +82,8 @@ pub struct SentinelSettings {
     pub window: usize,
     /// Steps in a row that must be over a limit. Default 3, so that one odd batch is forgiven.
     pub patience: u32,
-    /// Highest KL per rationale token, in nats. Default 3: a model that has become certain of
+    /// Highest KL per rationale token, in nats, where a rationale counts as at least 16 tokens: a
+    /// short one may well owe all its KL to one decision. Default 3: a model that has become certain of
     /// something the reference finds merely likely comes to 1 or 2, one that babbles to 5 and more.
     pub kl_per_token: f64,
     /// Entropy in nats per token under which a policy counts as certain. Default 0.02; it is a
@@ -122,6 +123,8 @@ impl Default for SentinelSettings {
 
 /// The response to a trip that is not the last.
 const STEP_BACK: Response = Response::StepBack { learning_rate_factor: 0.5, beta_factor: 2.0 };
+/// Tokens that a rationale counts as at least when its KL is judged.
+const KL_TOKENS: f64 = 16.0;
 /// How much less certain than the entropy limit a policy must have been for a collapse.
 const ENTROPY_FALL: f64 = 4.0;
 /// How much lower the truncated share must have been for a rise.
@@ -214,7 +217,7 @@ impl Sentinel {
 
     fn judge_rationales(&mut self, step: &StepMetrics) -> Option<(TripKind, String)> {
         let limits = &self.settings;
-        let kl = step.kl_per_token;
+        let kl = step.kl / step.rationale_tokens.max(KL_TOKENS);
         self.kl_streak = if kl > limits.kl_per_token { self.kl_streak + 1 } else { 0 };
         if self.kl_streak >= limits.patience {
             let sentence = format!(

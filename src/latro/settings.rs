@@ -105,10 +105,16 @@ pub struct TrainSettings {
     pub likelihood_weight: f64,
     /// How the answer's likelihood becomes one number. Default: `log_prob`.
     pub reward: RewardKind,
-    /// Which tokens the reward looks at. Default: `full`.
+    /// Which tokens the reward and its gradient look at. Default: `full`, as in the paper. The
+    /// gradient of the phrase's likelihood teaches the model to state the answer anywhere, also in
+    /// the middle of a thought, and rationales shrink; `answer` leaves the phrase alone.
     pub reward_span: Span,
     /// How truncated rationales are judged. Default: `never_pays`.
     pub truncation: Truncation,
+    /// With `never_pays`, a rationale of fewer tokens than this is judged as a truncated one is: its
+    /// advantage is at most 0. Default 0, no limit. Where the answer phrase is costly, a model
+    /// learns to leave the rationale out; a limit of some tokens keeps it.
+    pub min_rationale_tokens: usize,
     /// Whether prompts are skipped whose rewards hardly differ from one rationale to the next.
     /// Default true: their backward pass costs as much as any and says little.
     pub skip_flat: bool,
@@ -172,6 +178,7 @@ impl TrainSettings {
             reward: RewardKind::LogProb,
             reward_span: Span::Full,
             truncation: Truncation::NeverPays,
+            min_rationale_tokens: 0,
             skip_flat: true,
             flat_share: 0.25,
             normalise_advantage: false,

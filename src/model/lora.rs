@@ -22,6 +22,7 @@ impl Target {
         [Self::Q, Self::K, Self::V, Self::O, Self::Gate, Self::Up, Self::Down];
 
     /// The name that PEFT's `target_modules` uses, for example `q_proj`.
+    #[must_use]
     pub const fn peft_name(self) -> &'static str {
         match self {
             Self::Q => "q_proj",
@@ -35,6 +36,7 @@ impl Target {
     }
 
     /// The module that holds the layer in Hugging Face's naming, `self_attn` or `mlp`.
+    #[must_use]
     pub const fn peft_parent(self) -> &'static str {
         match self {
             Self::Q | Self::K | Self::V | Self::O => "self_attn",
@@ -43,6 +45,7 @@ impl Target {
     }
 
     /// The tensor's name in a GGUF block, for example `attn_q` in `blk.0.attn_q.weight`.
+    #[must_use]
     pub const fn gguf_name(self) -> &'static str {
         match self {
             Self::Q => "attn_q",

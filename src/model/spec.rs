@@ -58,7 +58,6 @@ impl Rope {
     /// linear factor and by `factors: [dim / 2]` if given (Su et al. 2021, arXiv 2104.09864; ggml
     /// `ggml_rope_ext`).
     #[must_use]
-    #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)] // dim is small
     pub fn frequencies(&self, factors: Option<&[f32]>) -> Vec<f32> {
         let (base, dim) = (f64::from(self.base), self.dim as f64);
         (0..self.dim / 2)

@@ -123,7 +123,13 @@ impl Transformer {
         lora: Option<&BlockLora>,
     ) -> candle_core::Result<Tensor> {
         let lora = lora.and_then(|l| l[target as usize].as_ref());
-        linear(x, weights.linear(target), self.compute, lora)
+        let compute = match target {
+            // Few weights, many readers: on SmolLM2 these two cause 40 % of the error of `Fast` with
+            // 6 % of a block's products.
+            Target::K | Target::V => Compute::Exact,
+            _ => self.compute,
+        };
+        linear(x, weights.linear(target), compute, lora)
     }
 
     fn attend(

@@ -126,7 +126,10 @@ pub fn evaluate(
     Ok(results)
 }
 
-/// `branches` rationales for each prompt, cut, with how they ended.
+/// A rationale's tokens, cut, and how it ended.
+type Rationale = (Vec<u32>, Finish);
+
+/// `branches` rationales for each prompt.
 fn think(
     policy: Policy<'_>,
     prompter: &Prompter,
@@ -135,7 +138,7 @@ fn think(
     branches: usize,
     pick: Pick,
     progress: &mut impl FnMut(usize),
-) -> Result<Vec<Vec<(Vec<u32>, Finish)>>, LearnError> {
+) -> Result<Vec<Vec<Rationale>>, LearnError> {
     let limits =
         Limits { branches, max_new_tokens: settings.max_new_tokens, batch: settings.batch, pick };
     let rng = |p: usize, b: usize| stream(settings.seed, u64::MAX - 2, p as u64, b as u64);
@@ -152,7 +155,7 @@ fn answers(
     policy: Policy<'_>,
     prompter: &Prompter,
     prompts: &[Vec<u32>],
-    rationales: &[Vec<(Vec<u32>, Finish)>],
+    rationales: &[Vec<Rationale>],
     settings: EvalSettings,
     progress: &mut impl FnMut(usize),
 ) -> Result<Vec<Vec<String>>, LearnError> {

@@ -127,7 +127,7 @@ fn t_quantile_975(degrees: f64) -> f64 {
     StudentsT::new(0.0, 1.0, degrees).map_or(f64::NAN, |t| t.inverse_cdf(0.975))
 }
 
-/// I_x(a, b) for a, b > 0 and 0 ≤ x ≤ 1, which all callers see to.
+/// `I_x(a, b)` for a, b > 0 and 0 ≤ x ≤ 1, which all callers see to.
 fn beta(a: f64, b: f64, x: f64) -> f64 {
     checked_beta_reg(a, b, x).unwrap_or(f64::NAN)
 }

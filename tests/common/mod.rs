@@ -1,4 +1,4 @@
-//! What integration tests share. Each test file uses a part of it.
-#![allow(dead_code)]
+//! What integration tests share.
+#![allow(dead_code, reason = "each test file is a program of its own and uses a part of this")]
 
 pub mod gguf;

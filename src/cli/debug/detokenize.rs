@@ -21,7 +21,7 @@ pub struct Args {
     /// The model, a GGUF file.
     #[arg(long, value_name = "FILE")]
     model: PathBuf,
-    /// Print control tokens such as <|im_end|>.
+    /// Print control tokens such as `<|im_end|>`.
     #[arg(long)]
     special: bool,
 }

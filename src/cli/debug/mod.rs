@@ -18,6 +18,10 @@ pub enum Command {
     Grad(grad::Args),
 }
 
+/// Runs the command.
+///
+/// # Errors
+/// As the command: a usage error for what it is given, a failure for what it cannot compute or write.
 pub fn run(command: Command) -> Result<(), CliError> {
     match command {
         Command::Tokenize(a) => tokenize::run(a),

@@ -22,7 +22,7 @@ pub struct Args {
     /// The model, a GGUF file.
     #[arg(long, value_name = "FILE")]
     model: PathBuf,
-    /// Read control tokens such as <|im_end|> in the text as themselves, not as plain text.
+    /// Read control tokens such as `<|im_end|>` in the text as themselves, not as plain text.
     #[arg(long)]
     special: bool,
     /// Each input line is a JSON string, so that a text may contain newlines.

@@ -32,7 +32,7 @@ fn ordinary_learning_does_not_trip() {
         let done = (i as f64 / 150.0).min(1.0);
         s.reward = -20.0 + 19.9 * done;
         s.entropy = 1.5 - 1.499 * done;
-        s.kl_per_token = 2.0 * done;
+        s.kl = 2.0 * done * s.rationale_tokens;
         s.rationale_tokens = 60.0 - 55.0 * done;
         s.truncated_share = 0.9 - 0.9 * done;
         s.gradient_norm = 10.0 * (1.0 - 0.99 * done) * if i.is_multiple_of(7) { 12.0 } else { 1.0 };
@@ -45,7 +45,7 @@ fn ordinary_learning_does_not_trip() {
 fn each_accident_is_told_from_the_others() {
     use TripKind::{EntropyCollapse, GradientExplosion, Kl, ShortRationales, Truncation};
 
-    assert_eq!(trip_after_good_start(|_, s| s.kl_per_token = 6.0), Some(Kl));
+    assert_eq!(trip_after_good_start(|_, s| s.kl = 6.0 * 50.0), Some(Kl));
     assert_eq!(trip_after_good_start(|_, s| s.entropy = 0.001), Some(EntropyCollapse));
     assert_eq!(trip_after_good_start(|_, s| s.gradient_norm = 900.0), Some(GradientExplosion));
     assert_eq!(trip_after_good_start(|_, s| s.rationale_tokens = 0.5), Some(ShortRationales));
@@ -56,7 +56,7 @@ fn each_accident_is_told_from_the_others() {
 fn one_odd_step_is_forgiven() {
     let odd = |i: u64, s: &mut StepMetrics| {
         if i.is_multiple_of(20) {
-            (s.kl_per_token, s.gradient_norm, s.truncated_share) = (9.0, 9000.0, 1.0);
+            (s.kl, s.gradient_norm, s.truncated_share) = (450.0, 9000.0, 1.0);
         }
     };
 
@@ -100,13 +100,13 @@ fn supervised_steps_have_no_rationales_to_judge() {
 fn it_goes_on_after_a_restart_as_if_there_had_been_none() {
     let mut sentinel = Sentinel::default();
     watch(&mut sentinel, 0..30, |_, _| {});
-    watch(&mut sentinel, 30..32, |_, s| s.kl_per_token = 9.0);
+    watch(&mut sentinel, 30..32, |_, s| s.kl = 9.0 * 50.0);
 
     let saved = serde_json::to_string(&sentinel).unwrap();
     let mut restored: Sentinel = serde_json::from_str(&saved).unwrap();
 
     assert_eq!(restored, sentinel);
-    let trip = watch(&mut restored, 32..33, |_, s| s.kl_per_token = 9.0).unwrap();
+    let trip = watch(&mut restored, 32..33, |_, s| s.kl = 9.0 * 50.0).unwrap();
     assert_eq!(trip.kind, TripKind::Kl);
     assert!(trip.sentence.contains("9.00"), "{}", trip.sentence);
 }
@@ -118,7 +118,7 @@ proptest! {
         gradient_norm in 0.0..1e4, rationale_tokens in 0.0..500.0, truncated_share in 0.0..=1.0,
     ) {
         let steady = |_, s: &mut StepMetrics| {
-            (s.reward, s.entropy, s.kl_per_token) = (reward, entropy, kl_per_token);
+            (s.reward, s.entropy, s.kl) = (reward, entropy, 16.0 * kl_per_token);
             (s.gradient_norm, s.rationale_tokens) = (gradient_norm, rationale_tokens);
             s.truncated_share = truncated_share;
         };

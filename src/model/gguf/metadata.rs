@@ -223,7 +223,10 @@ impl Metadata {
     }
 }
 
-#[allow(clippy::missing_errors_doc)] // the type's own documentation says it once for all of them
+#[expect(
+    clippy::missing_errors_doc,
+    reason = "the type's own documentation says it for all of them"
+)]
 impl Metadata {
     /// A number of 32 bits without sign.
     pub fn opt_u32(&self, key: &str) -> Result<Option<u32>, GgufError> {
@@ -246,7 +249,6 @@ impl Metadata {
     }
 
     /// A floating-point number; an f64 is rounded.
-    #[allow(clippy::cast_possible_truncation)] // rounding an f64 is what the getter promises
     pub fn opt_f32(&self, key: &str) -> Result<Option<f32>, GgufError> {
         self.opt(key, "a floating-point number", |v| match *v {
             Value::F32(x) => Some(x),

@@ -1,0 +1,94 @@
+#!/usr/bin/env bash
+# Checks everything: format, lints, documentation, sample data, tests. Needs the network only to fetch crates.
+#
+#   --model   also run the tests on the real model, which is fetched (98 MB)
+#   --deny    also check licences and sources of all dependencies; builds cargo-deny once
+#
+# All of it uses the dev profile, whose dependencies are compiled once for the tests and checked once for the
+# lints; CARGO_TARGET_DIR may name a folder that keeps them between runs.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+readonly deny_version=0.20.2
+readonly tools=${XDG_CACHE_HOME:-${HOME:?}/.cache}/latrod/tools
+
+model=false deny=false
+for option in "$@"; do
+    case $option in
+        --model) model=true ;;
+        --deny) deny=true ;;
+        *)
+            sed -n '2,8s/^# \{0,1\}//p' "$0" >&2
+            exit 64
+            ;;
+    esac
+done
+
+# Runs a command and prints how long it took: step NAME COMMAND…
+step() {
+    local name=$1 start=$SECONDS
+    shift
+    printf '== %s\n' "$name"
+    "$@"
+    printf '== %s: %s s\n\n' "$name" "$((SECONDS - start))"
+}
+
+components() {
+    local component
+    for component in fmt clippy; do
+        cargo "$component" --version > /dev/null 2>&1 || rustup component add "${component/fmt/rustfmt}"
+    done
+}
+
+format() {
+    cargo fmt --check
+    cargo fmt --check --manifest-path fuzz/Cargo.toml
+}
+
+documentation() {
+    RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --quiet
+}
+
+# The committed sample tasks are what their script makes.
+samples() {
+    local made=$work/samples
+    python3 scripts/make_samples.py --out "$made" > /dev/null
+    diff -r samples "$made"
+}
+
+dependencies() {
+    if ! "$tools/bin/cargo-deny" --version 2> /dev/null | grep -qF "$deny_version"; then
+        CARGO_TARGET_DIR="$work/deny" cargo install --locked --quiet --root "$tools" --version "$deny_version" cargo-deny
+    fi
+    "$tools/bin/cargo-deny" --log-level warn check licenses bans sources
+}
+
+tests() {
+    cargo test --locked 2>&1 | tee "$work/tests"
+}
+
+model_tests() {
+    local path
+    path=$(scripts/fetch-model.sh)
+    LATROD_TEST_MODEL=$path cargo test --locked -- --ignored 2>&1 | tee "$work/model-tests"
+}
+
+# Adds up the closing lines of all test programs: passed, failed.
+count() {
+    cat "$work"/*tests | awk '/^test result:/ { passed += $4; failed += $6 } END { printf "tests: %d passed, %d failed\n", passed, failed }'
+}
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+step setup scripts/setup.sh
+step components components
+step format format
+step samples samples
+step lints cargo clippy --locked --all-targets -- -D warnings
+step documentation documentation
+if $deny; then step dependencies dependencies; fi
+step tests tests
+if $model; then step 'tests on the real model' model_tests; fi
+printf 'all checks: %s s\n' "$SECONDS"
+count
