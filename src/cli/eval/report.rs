@@ -70,7 +70,7 @@ impl Comparison {
     fn sentences(&self) -> String {
         let McNemar { gained, lost, p, .. } = self.mcnemar;
         let mut text = format!(
-            "accuracy {:+.1} points: {gained} questions gained, {lost} lost; McNemar's exact test \
+            "accuracy {:+.1} points: gained {gained}, lost {lost}; McNemar's exact test \
              p = {}\n",
             100.0 * self.accuracy_gain,
             probability(p)
