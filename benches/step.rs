@@ -126,6 +126,7 @@ fn sample(
         answer_span: None,
         rationales,
         truncated: Vec::new(),
+        stops: Vec::new(),
     };
     let tokens = (args.k * args.new) as u64;
     let seconds = start.elapsed().as_secs_f64();

@@ -57,6 +57,12 @@ pub struct SettingArgs {
     /// Judge shorter rationales, in tokens, as those that ran out of tokens
     #[arg(long)]
     min_rationale_tokens: Option<usize>,
+    /// Count the token that ended a rationale as part of it
+    #[arg(long)]
+    stop_counts: Option<bool>,
+    /// Mean rationale length, in tokens, that counts as a collapse; 0: never
+    #[arg(long)]
+    collapse_tokens: Option<f64>,
     /// Skip questions whose rewards hardly differ
     #[arg(long)]
     skip_flat: Option<bool>,
@@ -118,7 +124,8 @@ impl SettingArgs {
             max_new_tokens => max_new_tokens, temperature => temperature, beta => beta,
             likelihood_weight => likelihood_weight, reward => reward, reward_span => reward_span,
             truncation => truncation,
-            min_rationale_tokens => min_rationale_tokens, skip_flat => skip_flat,
+            min_rationale_tokens => min_rationale_tokens,
+            stop_counts => stop_counts, collapse_tokens => collapse_tokens, skip_flat => skip_flat,
             normalise_advantage => normalise_advantage, rank => rank, alpha => alpha,
             target_modules => target_modules, learning_rate => learning_rate,
             warmup_steps => warmup_steps, decay => decay, weight_decay => weight_decay, seed => seed,

@@ -186,6 +186,7 @@ impl Learner<'_> {
                 answer_span: Some(self.prompter.answer_span(&task.answer)?),
                 rationales: vec![Vec::new()],
                 truncated: Vec::new(),
+                stops: Vec::new(),
             });
         }
         let mut tokens = 0;
@@ -195,6 +196,13 @@ impl Learner<'_> {
             for (rollout, branches) in rollouts.iter_mut().zip(generated) {
                 tokens += branches.iter().map(Vec::len).sum::<usize>() as u64;
                 let cuts: Vec<_> = branches.iter().map(|b| self.prompter.cut(b)).collect();
+                if self.settings.stop_counts {
+                    rollout.stops = branches
+                        .iter()
+                        .zip(&cuts)
+                        .map(|(b, cut)| b.get(cut.len).copied())
+                        .collect();
+                }
                 rollout.truncated = cuts.iter().map(|c| c.finish == Finish::Truncated).collect();
                 rollout.rationales =
                     branches.iter().zip(cuts).map(|(b, cut)| b[..cut.len].to_vec()).collect();

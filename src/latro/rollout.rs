@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::tree::Tree;
+use super::tree::{Branch, Tree};
 
 /// A task's rationales, as tokens. Its JSON form is that of the PyTorch reference's rollout files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +23,11 @@ pub struct Rollout {
     /// Which rationales ran out of tokens; none if the list is empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub truncated: Vec<bool>,
+    /// The token with which each rationale was ended, where the model ended it: the end of the turn,
+    /// or the first token of the answer phrase as the model said it. If given, the choice to stop is
+    /// part of log p(z|x); without it (an empty list) log p(z|x) covers the rationale's tokens alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stops: Vec<Option<u32>>,
 }
 
 impl Rollout {
@@ -32,7 +37,12 @@ impl Rollout {
     /// If the prompt is empty.
     #[must_use]
     pub fn tree(&self) -> Tree {
-        Tree::new(&self.prompt, self.rationales.iter().map(|z| (z.as_slice(), &*self.answer)))
+        let branches = self.rationales.iter().enumerate().map(|(i, rationale)| Branch {
+            rationale,
+            stop: self.stops.get(i).copied().flatten(),
+            answer: &self.answer,
+        });
+        Tree::new(&self.prompt, branches)
     }
 
     /// Which tokens of the answer are its own text.

@@ -115,6 +115,13 @@ pub struct TrainSettings {
     /// advantage is at most 0. Default 0, no limit. Where the answer phrase is costly, a model
     /// learns to leave the rationale out; a limit of some tokens keeps it.
     pub min_rationale_tokens: usize,
+    /// Whether the token with which the model ended a rationale counts in log p(z|x). Default true:
+    /// the choice to stop is the model's too, and without it nothing holds rationales back from
+    /// shrinking to nothing. The paper's formula covers the rationale's own tokens.
+    pub stop_counts: bool,
+    /// Mean rationale length in tokens under which the sentinel speaks of a collapse. Default 2; 0
+    /// lets rationales vanish.
+    pub collapse_tokens: f64,
     /// Whether prompts are skipped whose rewards hardly differ from one rationale to the next.
     /// Default true: their backward pass costs as much as any and says little.
     pub skip_flat: bool,
@@ -179,6 +186,8 @@ impl TrainSettings {
             reward_span: Span::Full,
             truncation: Truncation::NeverPays,
             min_rationale_tokens: 0,
+            stop_counts: true,
+            collapse_tokens: 2.0,
             skip_flat: true,
             flat_share: 0.25,
             normalise_advantage: false,
@@ -210,6 +219,7 @@ impl TrainSettings {
             k: 16,
             max_new_tokens: 500,
             truncation: Truncation::Keep,
+            stop_counts: false,
             skip_flat: false,
             learning_rate: 1e-5,
             warmup_steps: 0,

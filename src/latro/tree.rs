@@ -24,23 +24,32 @@ pub struct Tree {
     pub branches: Vec<BranchSpan>,
 }
 
+/// One line of thought and the answer after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Branch<'a> {
+    /// Perhaps empty.
+    pub rationale: &'a [u32],
+    /// The token with which the model ended the rationale, if it did: the choice to stop is part of
+    /// log p(z|x), though the answer follows in the token's place.
+    pub stop: Option<u32>,
+    pub answer: &'a [u32],
+}
+
 /// The predictions of one branch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BranchSpan {
+    /// The rationale's tokens and, if it has one, its stop.
     pub rationale: Range<usize>,
     pub answer: Range<usize>,
 }
 
 impl Tree {
-    /// Packs a prompt and its branches, each a rationale (perhaps empty) and an answer.
+    /// Packs a prompt and its branches.
     ///
     /// # Panics
     /// If the prompt is empty.
     #[must_use]
-    pub fn new<'a>(
-        prompt: &[u32],
-        branches: impl IntoIterator<Item = (&'a [u32], &'a [u32])>,
-    ) -> Self {
+    pub fn new<'a>(prompt: &[u32], branches: impl IntoIterator<Item = Branch<'a>>) -> Self {
         assert!(!prompt.is_empty(), "a prompt has at least one token");
         let end = prompt.len();
         let mut tree = Self {
@@ -53,27 +62,29 @@ impl Tree {
             targets: Vec::new(),
             branches: Vec::new(),
         };
-        for (rationale, answer) in branches {
-            tree.push(end, rationale, answer);
+        for branch in branches {
+            tree.push(end, branch);
         }
         tree
     }
 
-    fn push(&mut self, end: usize, rationale: &[u32], answer: &[u32]) {
+    fn push(&mut self, end: usize, branch: Branch<'_>) {
+        let Branch { rationale, stop, answer } = branch;
         let (start, first) = (self.tokens.len(), self.targets.len());
-        self.targets.extend(rationale.iter().chain(answer));
         let inputs = (rationale.len() + answer.len()).saturating_sub(1);
-        self.tokens.extend(&self.targets[first..first + inputs]);
+        self.tokens.extend(rationale.iter().chain(answer).take(inputs));
         self.positions.extend((end..end + inputs).map(|p| p as u32));
-        if !(rationale.is_empty() && answer.is_empty()) {
-            self.rows.push(end - 1);
-            self.rows.extend(start..start + inputs);
-        }
         if inputs > 0 {
             let seen = std::iter::once(0..end).collect();
             self.plan.segments.push(Segment { rows: inputs, seen, own: Some(start) });
         }
-        let middle = first + rationale.len();
+        // The row that predicts the branch's i-th token.
+        let row = |i: usize| if i == 0 { end - 1 } else { start + i - 1 };
+        self.targets.extend(rationale.iter().chain(&stop));
+        self.rows.extend((0..rationale.len() + usize::from(stop.is_some())).map(row));
+        let middle = self.targets.len();
+        self.targets.extend(answer);
+        self.rows.extend((rationale.len()..rationale.len() + answer.len()).map(row));
         let span = BranchSpan { rationale: first..middle, answer: middle..middle + answer.len() };
         self.branches.push(span);
     }
@@ -92,17 +103,31 @@ mod tests {
     #[test]
     fn packs_branches_behind_the_prompt() {
         let answer: &[u32] = &[8, 9];
+        let branches = [
+            Branch { rationale: &[4, 5], stop: Some(7), answer },
+            Branch { rationale: &[], stop: None, answer },
+        ];
 
-        let tree = Tree::new(&[1, 2, 3], [(&[4u32, 5][..], answer), (&[][..], answer)]);
+        let tree = Tree::new(&[1, 2, 3], branches);
 
         assert_eq!(tree.tokens, [1, 2, 3, 4, 5, 8, 8]);
         assert_eq!(tree.positions, [0, 1, 2, 3, 4, 5, 3]);
-        assert_eq!(tree.targets, [4, 5, 8, 9, 8, 9]);
-        assert_eq!(tree.rows, [2, 3, 4, 5, 2, 6]);
-        assert_eq!(tree.branches[0], BranchSpan { rationale: 0..2, answer: 2..4 });
-        assert_eq!(tree.branches[1], BranchSpan { rationale: 4..4, answer: 4..6 });
-        assert_eq!(tree.plan.segments[1], Segment { rows: 3, seen: vec![0..3], own: Some(3) });
-        assert_eq!(tree.plan.segments[2], Segment { rows: 1, seen: vec![0..3], own: Some(6) });
+        assert_eq!(tree.targets, [4, 5, 7, 8, 9, 8, 9]);
+        assert_eq!(tree.rows, [2, 3, 4, 4, 5, 2, 6]);
+        assert_eq!(tree.branches[0], BranchSpan { rationale: 0..3, answer: 3..5 });
+        assert_eq!(tree.branches[1], BranchSpan { rationale: 5..5, answer: 5..7 });
+        assert_eq!(tree.plan.segments[1].rows, 3);
+        assert_eq!(tree.plan.segments[1].own, Some(3));
+        assert_eq!(tree.plan.segments[2].rows, 1);
+        assert_eq!(tree.plan.segments[2].own, Some(6));
         assert_eq!(tree.plan.rows(), tree.tokens.len());
+    }
+
+    #[test]
+    fn an_empty_rationale_still_has_its_stop() {
+        let tree = Tree::new(&[1], [Branch { rationale: &[], stop: Some(7), answer: &[8] }]);
+
+        assert_eq!((tree.tokens, tree.targets, tree.rows), (vec![1], vec![7, 8], vec![0, 0]));
+        assert_eq!(tree.plan.segments.len(), 1);
     }
 }

@@ -15,7 +15,7 @@ use crate::latro::log_prob::score;
 use crate::latro::metrics::EvalMetrics;
 use crate::latro::prompt::{Finish, Prompter};
 use crate::latro::sampler::{Pick, stream};
-use crate::latro::tree::Tree;
+use crate::latro::tree::{Branch, Tree};
 
 /// Tokens in which an answer must be given.
 pub const ANSWER_TOKENS: usize = 12;
@@ -107,7 +107,7 @@ pub fn evaluate(
     for (i, task) in tasks.iter().enumerate() {
         let (rationale, finish) = &rationales[i][0];
         let answer = prompter.answer(&task.answer)?;
-        let tree = Tree::new(&prompts[i], [(&rationale[..], &answer[..])]);
+        let tree = Tree::new(&prompts[i], [Branch { rationale, stop: None, answer: &answer }]);
         let scores = score(policy.model, policy.lora, &tree, policy.interrupt)?;
         let log_p = &scores.log_p[tree.branches[0].answer.clone()];
         results.push(QuestionResult {

@@ -55,7 +55,9 @@ impl<'a> Session<'a> {
         tasks: &'a [Task],
     ) -> Result<Self, SessionError> {
         let (folder, saved) = Folder::open(dir, identity)?;
-        let (mut sentinel, mut evaluated) = (Sentinel::new(SentinelSettings::default()), None);
+        let rationale_tokens = learner.settings.collapse_tokens;
+        let limits = SentinelSettings { rationale_tokens, ..SentinelSettings::default() };
+        let (mut sentinel, mut evaluated) = (Sentinel::new(limits), None);
         let fresh = saved.is_none();
         if let Some(saved) = saved {
             let Saved { state, sentinel: watched, evaluated: last } = saved;
