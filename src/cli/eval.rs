@@ -1,6 +1,6 @@
 //! `latrod eval`: how good a model is on held-out tasks, and how much better with an adapter.
 
-mod questions;
+pub(super) mod questions;
 mod report;
 
 use std::path::{Path, PathBuf};

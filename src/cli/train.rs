@@ -1,25 +1,30 @@
 //! `latrod train`: the learner in the foreground.
 
+use std::collections::HashSet;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
 use super::CliError;
-use super::common::{failed, load_model, set_threads, usage};
+use super::common::{check_sampling_memory, failed, load_model, set_threads, usage};
+use super::eval::questions::Questions;
+use super::progress::Progress;
 use super::train_settings::SettingArgs;
 use crate::data::{Task, TaskLimits, read_tasks, split};
 use crate::kernels::Compute;
 use crate::latro::generate::Policy;
-use crate::latro::learner::{Learner, LearnerState};
+use crate::latro::learner::{LearnError, Learner, LearnerState};
 use crate::latro::metrics::{EvalMetrics, MetricLine, StepMetrics};
 use crate::latro::prompt::Prompter;
 use crate::latro::settings::{Method, TrainSettings};
+use crate::model::ModelError;
 use crate::model::adapter::Adapter;
 use crate::model::gguf::GgufFile;
 use crate::model::interrupt::Interrupt;
-use crate::promotion::evaluate::{EvalSettings, evaluate, summarise};
-use crate::session::{Identity, Outcome, Session, SessionError};
+use crate::promotion::evaluate::{ANSWER_TOKENS, EvalSettings, evaluate, summarise};
+use crate::session::{Identity, Outcome, Phase, Session, SessionError};
 
 /// Learn a LoRA adapter from questions and answers
 #[derive(Debug, clap::Args)]
@@ -106,16 +111,31 @@ pub fn run(args: Args) -> Result<(), CliError> {
         batch: args.batch,
         interrupt: &interrupt,
     };
-    let tasks = that_fit(&learner, tasks)?;
-    let held_out = match held_out.is_empty() || args.eval_questions == 0 {
-        true => Vec::new(),
-        false => that_fit(&learner, held_out)?,
-    };
+    let context = model.spec.context_length;
+    let new_tokens = settings.max_new_tokens;
+    let tasks = that_fit(&prompter, tasks, &settings, context)?;
+    if settings.method == Method::Latro {
+        let at_once = (args.batch / settings.k).clamp(1, settings.prompts_per_step);
+        let longest = tasks.longest_prompt;
+        check_sampling_memory(&model.spec, at_once, settings.k, longest, new_tokens)?;
+    }
+    let tasks = tasks.tasks;
+    let mut held_out = held_out;
+    held_out.truncate(args.eval_questions);
+    if !held_out.is_empty() {
+        let questions = that_fit(&prompter, held_out, &settings, context)?;
+        let (at_once, longest) = (args.batch.min(questions.tasks.len()), questions.longest_prompt);
+        check_sampling_memory(&model.spec, at_once, 1, longest, new_tokens)?;
+        held_out = questions.tasks;
+    }
     let identity = identity(&args, &settings, &file, &tasks)?;
     let session = Session::open(&args.adapter, identity, learner, &tasks).map_err(session_error)?;
     let mut run = Run { args: &args, settings: &settings, held_out: &held_out, session };
     let result = run.learn();
-    run.session.write_adapter().map_err(session_error)?;
+    // After a failed write the state in memory may be ahead of the one on disk.
+    if !matches!(result, Err(SessionError::Store(_))) {
+        run.session.write_adapter().map_err(session_error)?;
+    }
     result.map_err(session_error)
 }
 
@@ -146,8 +166,23 @@ fn tasks(args: &Args) -> Result<(Vec<Task>, Vec<Task>), CliError> {
     }
     match &args.eval_tasks {
         Some(path) => {
-            let held_out = read_tasks(path, &TaskLimits::default()).map_err(usage)?.tasks;
-            Ok((set.tasks, held_out))
+            let held_out = read_tasks(path, &TaskLimits::default()).map_err(usage)?;
+            if held_out.rejected_count > 0 {
+                let (bad, shown) = (held_out.rejected_count, path.display());
+                eprintln!("latrod: {bad} lines of {shown} cannot be used");
+            }
+            let asked: HashSet<&str> = held_out.tasks.iter().map(|t| t.question.as_str()).collect();
+            let all = set.tasks.len();
+            let mut train = set.tasks;
+            train.retain(|t| !asked.contains(t.question.as_str()));
+            if train.len() < all {
+                let both = all - train.len();
+                eprintln!("latrod: {both} tasks are among --eval-tasks too; not learned from");
+            }
+            if train.is_empty() {
+                return Err(usage("every task is among --eval-tasks; none is left to learn from"));
+            }
+            Ok((train, held_out.tasks))
         }
         None => {
             let (train, held_out) = split(&set.tasks, args.held_out);
@@ -159,25 +194,19 @@ fn tasks(args: &Args) -> Result<(Vec<Task>, Vec<Task>), CliError> {
     }
 }
 
-/// The tasks whose prompt, rationale and answer fit the model's context.
-fn that_fit(learner: &Learner<'_>, tasks: Vec<Task>) -> Result<Vec<Task>, CliError> {
-    let all = tasks.len();
-    let mut kept = Vec::with_capacity(all);
-    for task in tasks {
-        if learner.fits(&task).map_err(usage)? {
-            kept.push(task);
-        }
+/// The tasks that can be put to the model, evaluation included.
+fn that_fit(
+    prompter: &Prompter,
+    tasks: Vec<Task>,
+    settings: &TrainSettings,
+    context: usize,
+) -> Result<Questions, CliError> {
+    let rationale = (settings.method == Method::Latro).then_some(settings.max_new_tokens);
+    let fitting = Questions::choose(prompter, tasks, rationale, context)?;
+    if let Some(sentence) = fitting.left_out_sentence() {
+        eprintln!("latrod: {sentence}");
     }
-    if kept.is_empty() {
-        let context = learner.model.spec.context_length;
-        let new_tokens = learner.settings.max_new_tokens;
-        return Err(usage(SessionError::NothingFits { tasks: all, context, new_tokens }));
-    }
-    if kept.len() < all {
-        let left = all - kept.len();
-        eprintln!("latrod: {left} of {all} tasks are too long for the model's context; left out");
-    }
-    Ok(kept)
+    Ok(fitting)
 }
 
 fn identity(
@@ -211,26 +240,63 @@ struct Run<'a> {
 impl Run<'_> {
     fn learn(&mut self) -> Result<(), SessionError> {
         if self.session.steps_done() > 0 && !self.args.json {
-            println!("going on after step {}", self.session.steps_done());
+            say(&format!("going on after step {}", self.session.steps_done()));
         }
         loop {
             let step = self.session.steps_done();
             let ended = step >= self.settings.steps || self.out_of_time();
             let due = self.args.eval_every > 0 && step.is_multiple_of(self.args.eval_every);
             if (step == 0 || due || ended) && self.session.evaluated() != Some(step) {
-                self.evaluate(step)?;
+                match self.evaluate(step) {
+                    Err(SessionError::Learn(LearnError::Model(ModelError::NonFinite { what }))) => {
+                        let outcome = self.session.not_finite(what)?;
+                        self.show(&outcome);
+                        continue;
+                    }
+                    other => other?,
+                }
             }
             if ended {
                 return Ok(());
             }
-            match self.session.step(|_| {})? {
-                Outcome::Learned(metrics) => self.show_step(&metrics),
-                Outcome::SteppedBack(trip) => {
-                    eprintln!(
-                        "latrod: step {}: {}; going back, with half the learning rate",
-                        trip.step, trip.sentence
-                    );
+            let outcome = self.step(step + 1)?;
+            self.show(&outcome);
+        }
+    }
+
+    /// One step, with a bar for its sampling where somebody looks on.
+    fn step(&mut self, step: u64) -> Result<Outcome, SessionError> {
+        if self.args.json || !std::io::stderr().is_terminal() {
+            return self.session.step(|_| {});
+        }
+        let settings = self.settings;
+        let most = settings.k * settings.prompts_per_step * settings.max_new_tokens;
+        let label = format!("step {step}/{}", settings.steps);
+        let mut bar = Progress::new(&label, 0, most as u64, "tokens at most");
+        let outcome = self.session.step(|phase| {
+            if let Phase::Sampling { tokens } = phase {
+                bar.advance(tokens as u64);
+            }
+        });
+        bar.finish();
+        outcome
+    }
+
+    fn show(&self, outcome: &Outcome) {
+        match outcome {
+            Outcome::Learned(metrics) => self.show_step(metrics),
+            Outcome::SteppedBack { trip, metrics } => {
+                if let Some(metrics) = metrics {
+                    self.show_step(metrics);
                 }
+                if self.args.json {
+                    print_json(&MetricLine::Sentinel(trip.clone()));
+                }
+                let done = self.session.steps_done();
+                eprintln!(
+                    "latrod: step {}: {}; going back to step {done}, with half the learning rate",
+                    trip.step, trip.sentence
+                );
             }
         }
     }
@@ -262,8 +328,15 @@ impl Run<'_> {
             temperature: 1.0,
             seed: self.settings.seed,
         };
-        let questions = &self.held_out[..self.args.eval_questions.min(self.held_out.len())];
-        let results = evaluate(policy, learner.prompter, questions, settings, |_| {})?;
+        let questions = self.held_out;
+        let rationale = if settings.think { settings.max_new_tokens } else { 0 };
+        let most_tokens = (questions.len() * (rationale + ANSWER_TOKENS + 1)) as u64;
+        let mut bar = Progress::new("held-out questions", 0, most_tokens, "tokens at most");
+        let results = evaluate(policy, learner.prompter, questions, settings, |n| {
+            bar.advance(n as u64);
+        });
+        bar.finish();
+        let results = results?;
         let elapsed = self.session.elapsed_s();
         let eval = summarise(&results, settings, step, elapsed, start);
         self.session.record(eval.clone())?;
@@ -276,7 +349,7 @@ impl Run<'_> {
         if self.args.json {
             return print_json(&MetricLine::Step(m.clone()));
         }
-        println!(
+        say(&format!(
             "step {:4}/{}  reward {:8.3}  log p(answer) {:8.3}  kl {:6.2}  entropy {:.2}  \
              length {:5.1}  finished {:3.0} %  |g| {:7.2}  {:5.0} tok/s  {:5.1} s  {}",
             m.step,
@@ -291,14 +364,14 @@ impl Run<'_> {
             m.rollout_tokens_per_s,
             m.total_s,
             clock(m.elapsed_s),
-        );
+        ));
     }
 
     fn show_eval(&self, m: &EvalMetrics) {
         if self.args.json {
             return print_json(&MetricLine::Eval(m.clone()));
         }
-        println!(
+        say(&format!(
             "held-out after step {}: {}/{} right ({:.1} %), log p(answer) {:.3} ({:.4} a token), \
              rationale {:.1} tokens",
             m.step,
@@ -308,14 +381,20 @@ impl Run<'_> {
             m.log_p_answer,
             m.log_p_answer_per_token,
             m.rationale_tokens,
-        );
+        ));
     }
 }
 
 fn print_json(line: &MetricLine) {
     if let Ok(text) = serde_json::to_string(line) {
-        println!("{text}");
+        say(&text);
     }
+}
+
+/// Writes a line to standard output. A run goes on if nobody listens any more: everything is in
+/// metrics.jsonl as well.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// Minutes and seconds.

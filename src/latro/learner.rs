@@ -152,19 +152,6 @@ impl Learner<'_> {
         self.settings.beta * self.state.progress.beta_factor
     }
 
-    /// Whether a task's prompt, the longest rationale and the answer fit the model's context.
-    ///
-    /// # Errors
-    /// If the task cannot be put into tokens.
-    pub fn fits(&self, task: &Task) -> Result<bool, PromptError> {
-        let think = self.settings.method == Method::Latro;
-        let rationale = if think { self.settings.max_new_tokens } else { 0 };
-        let tokens = self.prompter.prompt(&task.question, think)?.len()
-            + rationale
-            + self.prompter.answer(&task.answer)?.len();
-        Ok(tokens <= self.model.spec.context_length)
-    }
-
     /// Samples the next step's rationales for `tasks`; `progress` is told the tokens of each
     /// decoding step.
     ///

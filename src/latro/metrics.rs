@@ -85,7 +85,7 @@ pub struct StepMetrics {
     pub backward_s: f64,
     /// Clipping and AdamW.
     pub update_s: f64,
-    /// Writing checkpoints.
+    /// Writing files since the line before: rollouts, checkpoints, adapters.
     pub checkpoint_s: f64,
     /// The whole step.
     pub total_s: f64,

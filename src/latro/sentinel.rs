@@ -178,11 +178,23 @@ impl Sentinel {
     /// Takes note of a step, and says if something is wrong.
     pub fn observe(&mut self, step: &StepMetrics) -> Option<Trip> {
         let (kind, sentence) = self.judge(step)?;
+        Some(self.trip(step.step, kind, sentence))
+    }
+
+    /// Takes note of an accident that somebody else has seen, such as a model whose logits are no
+    /// numbers and which therefore cannot even sample the next step.
+    pub fn trip(&mut self, step: u64, kind: TripKind, sentence: String) -> Trip {
         self.trips = self.trips.saturating_add(1);
         self.recent.clear();
         (self.kl_streak, self.gradient_streak) = (0, 0);
         let response = if self.stopped() { Response::GiveUp } else { STEP_BACK };
-        Some(Trip { step: step.step, kind, sentence, response })
+        Trip { step, kind, sentence, response }
+    }
+
+    /// Steps over which means are taken: what a trip says is true of about so many steps.
+    #[must_use]
+    pub const fn window(&self) -> u64 {
+        self.settings.window as u64
     }
 
     fn judge(&mut self, step: &StepMetrics) -> Option<(TripKind, String)> {

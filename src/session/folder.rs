@@ -5,7 +5,7 @@
 //! | `adapter_config.json`, `adapter_model.safetensors`, `latrod.json` | the adapter, for PEFT and for latrod |
 //! | `metrics.jsonl` | one line for each step and evaluation |
 //! | `training/checkpoint.safetensors` | the state after the last step |
-//! | `training/good.safetensors` | an older state, for sentinels to go back to |
+//! | `training/good-STEP.safetensors` | two older states, for sentinels to go back to |
 //! | `training/rollouts.json` | what the step in flight has sampled |
 
 use std::collections::BTreeMap;
@@ -25,6 +25,9 @@ use crate::store::{
     AdapterConfig, AdapterManifest, AdapterShape, Checkpoint, DirLock, JsonLines, StoreError, Sync,
     checkpoint, durable::create_folder, load_json, remove_stale_temps, save_json, write_peft,
 };
+
+/// Good states that are kept: the older one is at least a sentinel's window old.
+const GOOD_KEPT: usize = 2;
 
 /// What makes two runs the same run. All of it decides the numbers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -170,18 +173,58 @@ impl Folder {
             .chain(checkpoint::named("v", &state.optimizer.v))
             .collect();
         if good {
-            checkpoint::save(&self.training("good.safetensors"), &header, &tensors)?;
+            checkpoint::save(&self.good(state.progress.step), &header, &tensors)?;
+            self.forget(|steps, step| steps.iter().filter(|s| **s > step).count() >= GOOD_KEPT)?;
         }
         checkpoint::save(&self.training("checkpoint.safetensors"), &header, &tensors)
     }
 
-    /// The last state that was saved as good.
+    fn good(&self, step: u64) -> PathBuf {
+        self.training(&format!("good-{step:08}.safetensors"))
+    }
+
+    /// The steps whose states were saved as good.
+    fn good_steps(&self) -> Result<Vec<u64>, StoreError> {
+        let training = self.dir.join("training");
+        let mut steps = Vec::new();
+        for entry in std::fs::read_dir(&training).map_err(StoreError::io("read", &training))? {
+            let name = entry.map_err(StoreError::io("read", &training))?.file_name();
+            let step = name.to_str().and_then(|name| {
+                name.strip_prefix("good-")?.strip_suffix(".safetensors")?.parse::<u64>().ok()
+            });
+            steps.extend(step);
+        }
+        Ok(steps)
+    }
+
+    /// Deletes the good states for which `unwanted(all steps, step)`.
+    fn forget(&self, unwanted: impl Fn(&[u64], u64) -> bool) -> Result<(), StoreError> {
+        let steps = self.good_steps()?;
+        for &step in steps.iter().filter(|step| unwanted(&steps, **step)) {
+            let path = self.good(step);
+            std::fs::remove_file(&path).map_err(StoreError::io("delete", &path))?;
+        }
+        Ok(())
+    }
+
+    /// The newest good state of `step` or before, if there is one.
     ///
     /// # Errors
     /// If it cannot be read.
-    pub fn last_good(&self) -> Result<Option<LearnerState>, StoreError> {
-        let found = Checkpoint::<Header>::load_if_present(&self.training("good.safetensors"))?;
+    pub fn good_at(&self, step: u64) -> Result<Option<LearnerState>, StoreError> {
+        let Some(step) = self.good_steps()?.into_iter().filter(|s| *s <= step).max() else {
+            return Ok(None);
+        };
+        let found = Checkpoint::<Header>::load_if_present(&self.good(step))?;
         Ok(found.map(|c| restore(c).state))
+    }
+
+    /// Deletes the good states after `step`: the run has gone back behind them.
+    ///
+    /// # Errors
+    /// If one cannot be deleted.
+    pub fn forget_after(&self, step: u64) -> Result<(), StoreError> {
+        self.forget(|_, s| s > step)
     }
 
     /// Saves what a step has sampled.

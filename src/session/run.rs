@@ -6,14 +6,12 @@ use std::time::Instant;
 use super::folder::Saved;
 use super::{Folder, Identity, SessionError};
 use crate::data::Task;
-use crate::latro::learner::{Learner, LearnerState, tasks_of_step};
+use crate::latro::learner::{LearnError, Learner, LearnerState, Sampled, tasks_of_step};
 use crate::latro::metrics::{EvalMetrics, MetricLine, StepMetrics};
-use crate::latro::sentinel::{Response, Sentinel, SentinelSettings, Trip};
+use crate::latro::sentinel::{Response, Sentinel, SentinelSettings, Trip, TripKind};
+use crate::model::ModelError;
 use crate::report::memory::peak_memory_mib;
 use crate::store::AdapterShape;
-
-/// Steps between the states that sentinels can go back to.
-const GOOD_EVERY: u64 = 10;
 
 /// What a step is doing, for whoever shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,8 +27,9 @@ pub enum Phase {
 pub enum Outcome {
     /// The adapter was updated (or every prompt skipped).
     Learned(Box<StepMetrics>),
-    /// A sentinel tripped; the run has gone back to an earlier state.
-    SteppedBack(Trip),
+    /// A sentinel tripped; the run has gone back to an earlier state. `metrics` are those of the
+    /// step that tripped it, if it was a step.
+    SteppedBack { trip: Trip, metrics: Option<Box<StepMetrics>> },
 }
 
 /// A learning run.
@@ -41,6 +40,8 @@ pub struct Session<'a> {
     tasks: &'a [Task],
     evaluated: Option<u64>,
     shape: AdapterShape,
+    /// Seconds of saving that no step's line has reported yet.
+    saving_s: f64,
 }
 
 impl<'a> Session<'a> {
@@ -68,7 +69,7 @@ impl<'a> Session<'a> {
             return Err(SessionError::GaveUp { dir: dir.to_owned(), sentence });
         }
         let shape = AdapterShape::from(&learner.model.spec);
-        let session = Self { folder, learner, sentinel, tasks, evaluated, shape };
+        let session = Self { folder, learner, sentinel, tasks, evaluated, shape, saving_s: 0.0 };
         if fresh {
             // From here on an adapter in the folder is this run's.
             session.save(false)?;
@@ -103,49 +104,84 @@ impl<'a> Session<'a> {
     /// Does one step and saves it; `watch` is told what it is doing.
     ///
     /// # Errors
-    /// [`SessionError`]; the finished phases are saved, and the step can be done again.
+    /// [`SessionError`]; open the run again to go on after the last finished phase.
     pub fn step(&mut self, mut watch: impl FnMut(Phase)) -> Result<Outcome, SessionError> {
-        let start = Instant::now();
-        let progress = &self.learner.state.progress;
-        let (step, trips) = (progress.step + 1, progress.trips);
-        let sampled = match self.folder.rollouts(step, trips)? {
-            Some(sampled) => sampled,
-            None => {
-                let settings = self.learner.settings;
-                let chosen =
-                    tasks_of_step(step, self.tasks.len(), settings.prompts_per_step, settings.seed);
-                let tasks: Vec<&Task> = chosen.iter().map(|i| &self.tasks[*i]).collect();
-                let sampled =
-                    self.learner.sample(&tasks, |tokens| watch(Phase::Sampling { tokens }))?;
-                self.folder.save_rollouts(&sampled)?;
-                sampled
+        let sampled = match self.sample(&mut watch) {
+            Err(SessionError::Learn(LearnError::Model(ModelError::NonFinite { what }))) => {
+                return self.not_finite(what);
             }
+            other => other?,
         };
         watch(Phase::Updating);
+        let start = Instant::now();
         let mut metrics = self.learner.update(&sampled)?;
+        metrics.checkpoint_s = std::mem::take(&mut self.saving_s);
+        metrics.total_s = sampled.seconds + start.elapsed().as_secs_f64() + metrics.checkpoint_s;
         let progress = &mut self.learner.state.progress;
-        progress.elapsed_s += start.elapsed().as_secs_f64();
+        progress.elapsed_s += metrics.total_s;
         metrics.elapsed_s = progress.elapsed_s;
         metrics.peak_memory_mib = peak_memory_mib();
         let trip = self.sentinel.observe(&metrics);
         self.folder.record(&MetricLine::Step(metrics.clone()))?;
         if let Some(trip) = trip {
-            return self.go_back(trip);
+            return self.go_back(trip, Some(Box::new(metrics)));
         }
         let before = Instant::now();
-        self.save(step.is_multiple_of(GOOD_EVERY))?;
-        metrics.checkpoint_s = before.elapsed().as_secs_f64();
-        self.learner.state.progress.elapsed_s += metrics.checkpoint_s;
+        let good = sampled.step.is_multiple_of(self.sentinel.window());
+        self.save(good)?;
+        if good {
+            self.write_adapter()?;
+        }
+        self.saving_s += before.elapsed().as_secs_f64();
         Ok(Outcome::Learned(Box::new(metrics)))
     }
 
-    /// Answers a sentinel: back to the last good state with a lower learning rate and a higher β.
-    fn go_back(&mut self, trip: Trip) -> Result<Outcome, SessionError> {
+    /// What the next step has sampled, before the last stop or now.
+    fn sample(&mut self, watch: &mut impl FnMut(Phase)) -> Result<Sampled, SessionError> {
+        let progress = &self.learner.state.progress;
+        let (step, trips) = (progress.step + 1, progress.trips);
+        if let Some(sampled) = self.folder.rollouts(step, trips)? {
+            return Ok(sampled);
+        }
+        let settings = self.learner.settings;
+        let chosen =
+            tasks_of_step(step, self.tasks.len(), settings.prompts_per_step, settings.seed);
+        let tasks: Vec<&Task> = chosen.iter().map(|i| &self.tasks[*i]).collect();
+        let sampled = self.learner.sample(&tasks, |tokens| watch(Phase::Sampling { tokens }))?;
+        let before = Instant::now();
+        self.folder.save_rollouts(&sampled)?;
+        self.saving_s += before.elapsed().as_secs_f64();
+        Ok(sampled)
+    }
+
+    /// Goes back because the model computes `what` that are not numbers.
+    ///
+    /// # Errors
+    /// As [`Self::step`].
+    pub fn not_finite(&mut self, what: &str) -> Result<Outcome, SessionError> {
+        let step = self.steps_done();
+        let sentence = format!("the model's {what} after step {step} are not finite numbers");
+        let trip = self.sentinel.trip(step, TripKind::NotFinite, sentence);
+        self.go_back(trip, None)
+    }
+
+    /// Answers a sentinel: back to a state from before the steps that it has judged, with a lower
+    /// learning rate and a higher β.
+    fn go_back(
+        &mut self,
+        trip: Trip,
+        metrics: Option<Box<StepMetrics>>,
+    ) -> Result<Outcome, SessionError> {
         self.folder.record(&MetricLine::Sentinel(trip.clone()))?;
+        let judged = match trip.kind {
+            TripKind::NotFinite => 1,
+            _ => self.sentinel.window(),
+        };
         let now = self.learner.state.progress.clone();
         let learner = &mut self.learner;
         let fresh = || LearnerState::fresh(&learner.model.spec, learner.settings);
-        learner.state = self.folder.last_good()?.unwrap_or_else(fresh);
+        learner.state =
+            self.folder.good_at(trip.step.saturating_sub(judged))?.unwrap_or_else(fresh);
         let progress = &mut learner.state.progress;
         progress.trips = now.trips + 1;
         progress.elapsed_s = now.elapsed_s;
@@ -153,12 +189,15 @@ impl<'a> Session<'a> {
             progress.learning_rate_factor = now.learning_rate_factor * learning_rate_factor;
             progress.beta_factor = now.beta_factor * beta_factor;
         }
+        let step = progress.step;
         self.save(false)?;
+        self.folder.forget_after(step)?;
+        self.write_adapter()?;
         if trip.response == Response::GiveUp {
             let dir = self.folder.dir().to_owned();
             return Err(SessionError::GaveUp { dir, sentence: trip.sentence });
         }
-        Ok(Outcome::SteppedBack(trip))
+        Ok(Outcome::SteppedBack { trip, metrics })
     }
 
     fn save(&self, good: bool) -> Result<(), SessionError> {
