@@ -31,14 +31,6 @@ pub fn failed(error: impl Display) -> CliError {
     CliError::Failed(error.to_string())
 }
 
-/// An error of the model: tokens that it cannot take are the input's fault, anything else is not.
-pub fn model_error(error: ModelError) -> CliError {
-    match error {
-        ModelError::Token { .. } | ModelError::Context { .. } => usage(error),
-        _ => failed(error),
-    }
-}
-
 impl From<StoreError> for CliError {
     fn from(error: StoreError) -> Self {
         if error.is_busy() { Self::TryLater(error.to_string()) } else { failed(error) }
@@ -56,9 +48,12 @@ impl From<LearnError> for CliError {
 }
 
 impl From<ModelError> for CliError {
-    /// A text that is too long is its giver's affair; anything else has failed.
+    /// Texts that are too long and unknown tokens are their giver's affair; anything else has failed.
     fn from(error: ModelError) -> Self {
-        if matches!(error, ModelError::Context { .. }) { usage(error) } else { failed(error) }
+        match error {
+            ModelError::Context { .. } | ModelError::Token { .. } => usage(error),
+            _ => failed(error),
+        }
     }
 }
 

@@ -38,7 +38,7 @@ fn latro_teaches_the_tiny_model_to_work_in_steps() {
 
     Train::quick(folder.path())
         .with("--eval-tasks", text(&fixture("tiny-dev.jsonl")))
-        .with("--eval-questions", "100")
+        .with("--eval-questions", "200")
         .with("--steps", "25")
         .with("--k", "8")
         .with("--prompts", "4")
@@ -49,9 +49,10 @@ fn latro_teaches_the_tiny_model_to_work_in_steps() {
         .run()
         .done();
 
+    // Measured: 0.47 before; 0.90, 0.91 and 0.98 after, with three seeds.
     let accuracy = numbers(&metrics(folder.path()), "accuracy");
     let [before, after] = accuracy[..] else { panic!("two evaluations, not {accuracy:?}") };
-    assert!((0.2..=0.5).contains(&before), "{before}");
+    assert!((0.2..=0.6).contains(&before), "{before}");
     assert!(after >= 0.8, "{after}");
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use crate::cli::CliError;
-use crate::cli::common::{failed, load_model, model_error, read_adapter, read_rollouts, usage};
+use crate::cli::common::{failed, load_model, read_adapter, read_rollouts, usage};
 use crate::kernels::Compute;
 use crate::latro::log_prob::{Forward, score};
 use crate::latro::objective::judge;
@@ -58,8 +58,8 @@ pub fn run(args: Args) -> Result<(), CliError> {
     let mut loss = 0.0;
     for rollout in &rollouts {
         let tree = rollout.tree();
-        let reference = score(&model, None, &tree, &interrupt).map_err(model_error)?;
-        let forward = Forward::new(&model, &adapter, &tree, &interrupt).map_err(model_error)?;
+        let reference = score(&model, None, &tree, &interrupt)?;
+        let forward = Forward::new(&model, &adapter, &tree, &interrupt)?;
         let policy = &forward.scores().log_p;
         let judged =
             judge(rollout, &tree, policy, &reference.log_p, &settings, args.beta, rollouts.len())

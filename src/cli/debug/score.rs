@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use crate::cli::CliError;
-use crate::cli::common::{load_adapter, load_model, model_error, read_rollouts, usage};
+use crate::cli::common::{load_adapter, load_model, read_rollouts, usage};
 use crate::kernels::Compute;
 use crate::latro::log_prob::score;
 use crate::latro::objective::judge;
@@ -56,9 +56,9 @@ pub fn run(args: Args) -> Result<(), CliError> {
     let settings = TrainSettings::paper();
     for rollout in &rollouts {
         let tree = rollout.tree();
-        let reference = score(&model, None, &tree, &interrupt).map_err(model_error)?;
+        let reference = score(&model, None, &tree, &interrupt)?;
         let policy = match &adapter {
-            Some(a) => score(&model, Some(a.frozen()), &tree, &interrupt).map_err(model_error)?,
+            Some(a) => score(&model, Some(a.frozen()), &tree, &interrupt)?,
             None => reference.clone(),
         };
         let judged =
