@@ -145,9 +145,7 @@ fn session_error(error: SessionError) -> CliError {
             CliError::TryLater("stopped; run the same command again to go on".into())
         }
         SessionError::Store(e) => e.into(),
-        e @ (SessionError::OtherRun { .. }
-        | SessionError::OtherAdapter { .. }
-        | SessionError::NothingFits { .. }) => usage(e),
+        e @ (SessionError::OtherRun { .. } | SessionError::OtherAdapter { .. }) => usage(e),
         e => failed(e),
     }
 }

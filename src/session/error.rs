@@ -29,11 +29,6 @@ pub enum SessionError {
         dir.display()
     )]
     GaveUp { dir: PathBuf, sentence: String },
-    #[error(
-        "none of the {tasks} tasks fits the model's context of {context} tokens with \
-             {new_tokens} new ones; ask for fewer with --max-new-tokens"
-    )]
-    NothingFits { tasks: usize, context: usize, new_tokens: usize },
 }
 
 impl SessionError {

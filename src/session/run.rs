@@ -157,9 +157,13 @@ impl<'a> Session<'a> {
     /// Goes back because the model computes `what` that are not numbers.
     ///
     /// # Errors
-    /// As [`Self::step`].
-    pub fn not_finite(&mut self, what: &str) -> Result<Outcome, SessionError> {
+    /// As [`Self::step`]; [`ModelError::NonFinite`] before the first step, when the adapter changes
+    /// nothing yet and the model itself is to blame.
+    pub fn not_finite(&mut self, what: &'static str) -> Result<Outcome, SessionError> {
         let step = self.steps_done();
+        if step == 0 && self.learner.state.progress.trips == 0 {
+            return Err(LearnError::Model(ModelError::NonFinite { what }).into());
+        }
         let sentence = format!("the model's {what} after step {step} are not finite numbers");
         let trip = self.sentinel.trip(step, TripKind::NotFinite, sentence);
         self.go_back(trip, None)
