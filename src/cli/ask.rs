@@ -11,7 +11,9 @@ use serde_json::json;
 
 use self::stream::{AnswerEnd, Stream, Watch};
 use super::CliError;
-use super::common::{check_sampling_memory, failed, load_adapter, load_model, set_threads, usage};
+use super::common::{
+    check_sampling_memory, failed, load_adapter, load_model, set_threads, usage, warn,
+};
 use crate::kernels::Compute;
 use crate::latro::generate::{Limits, Policy, Stop, generate};
 use crate::latro::prompt::{Finish, Prompter};
@@ -148,7 +150,7 @@ impl<'p> Talk<'p> {
         if finish == Finish::Truncated {
             let n = self.args.max_new_tokens;
             stream.end_line().map_err(TalkError::Output)?;
-            eprintln!("latrod: the rationale was cut off after {n} tokens (--max-new-tokens)");
+            warn(format_args!("the rationale was cut off after {n} tokens (--max-new-tokens)"));
         }
         let asked = [prompt, rationale.clone(), self.lead.clone()].concat();
         let stop = || AnswerEnd::new(self.prompter);

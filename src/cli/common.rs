@@ -1,6 +1,7 @@
 //! What several commands share: opening models, adapters and rollouts, and how errors become exits.
 
 use std::fmt::Display;
+use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
 use crate::cli::CliError;
@@ -29,6 +30,30 @@ pub fn usage(error: impl Display) -> CliError {
 /// Work that failed: exit code 1.
 pub fn failed(error: impl Display) -> CliError {
     CliError::Failed(error.to_string())
+}
+
+/// Prints `text` to the standard output and ends its line if it doesn't. A reader that has seen
+/// enough (`| head`) is no failure.
+pub fn say(text: impl Display) -> Result<(), CliError> {
+    say_to(&mut io::stdout().lock(), text)
+}
+
+fn say_to(out: &mut impl Write, text: impl Display) -> Result<(), CliError> {
+    let mut text = text.to_string();
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => {
+            Err(failed(format!("cannot write to the standard output: {e}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Tells whoever watches `text` on the standard error. Nobody may be watching, which is no failure.
+pub fn warn(text: impl Display) {
+    let _ = writeln!(io::stderr(), "latrod: {text}");
 }
 
 impl From<StoreError> for CliError {
@@ -143,10 +168,6 @@ pub fn read_rollouts(path: &Path) -> Result<Vec<Rollout>, CliError> {
         let line_number = i + 1;
         let rollout: Rollout = serde_json::from_str(line)
             .map_err(|e| usage(format!("{shown}, line {line_number}: {e}")))?;
-        if rollout.prompt.is_empty() || rollout.answer.is_empty() {
-            let sentence = "prompt_ids and answer_ids need at least one token each";
-            return Err(usage(format!("{shown}, line {line_number}: {sentence}")));
-        }
         rollouts.push(rollout);
     }
     if rollouts.is_empty() {
@@ -162,4 +183,42 @@ pub fn set_threads(threads: Option<usize>) -> Result<(), CliError> {
     }
     let builder = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0));
     builder.build_global().map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An output that fails in one way.
+    struct Broken(ErrorKind);
+
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn every_text_ends_its_line_once() {
+        let mut out = Vec::new();
+
+        say_to(&mut out, "a").unwrap();
+        say_to(&mut out, "b\n").unwrap();
+
+        assert_eq!(out, b"a\nb\n");
+    }
+
+    #[test]
+    fn a_reader_may_go_but_a_full_disk_is_an_error() {
+        assert!(say_to(&mut Broken(ErrorKind::BrokenPipe), "a").is_ok());
+
+        let error = say_to(&mut Broken(ErrorKind::StorageFull), "a").unwrap_err();
+
+        assert_eq!(error.exit_code(), 1);
+        assert!(error.to_string().contains("standard output"), "{error}");
+    }
 }

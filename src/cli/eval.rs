@@ -1,6 +1,6 @@
 //! `latrod eval`: how good a model is on held-out tasks, and how much better with an adapter.
 
-pub(super) mod questions;
+pub(crate) mod questions;
 mod report;
 
 use std::path::{Path, PathBuf};
@@ -12,7 +12,9 @@ use serde_json::json;
 use self::questions::Questions;
 use self::report::{Comparison, Report, metrics};
 use super::CliError;
-use super::common::{check_sampling_memory, load_adapter, load_model, set_threads, usage};
+use super::common::{
+    check_sampling_memory, load_adapter, load_model, say, set_threads, usage, warn,
+};
 use super::progress::Progress;
 use crate::data::{Task, TaskLimits, read_tasks};
 use crate::kernels::Compute;
@@ -76,7 +78,8 @@ pub struct Args {
     /// With --no-rationale: let the untouched model think all the same
     #[arg(long, requires_all = ["no_rationale", "adapter"], conflicts_with = "no_baseline")]
     baseline_rationale: bool,
-    /// Rationales that are sampled together, at most: more is faster and takes more memory
+    /// Rationales that are sampled together, at most: more is faster and takes more memory. The K
+    /// votes on one question are always sampled together
     #[arg(long, default_value_t = 64, value_parser = RangedU64ValueParser::<usize>::new().range(1..=65536))]
     batch: usize,
     /// Seed of the votes
@@ -109,7 +112,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
     let prompter = Prompter::new(&file).map_err(usage)?;
     let questions = Questions::choose(&prompter, tasks, longest(&args), model.spec.context_length)?;
     if let Some(sentence) = questions.left_out_sentence() {
-        eprintln!("latrod: {sentence}");
+        warn(sentence);
     }
     check_memory(&args, &model, &questions)?;
 
@@ -140,7 +143,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
         adapter: tuned.as_ref().map(|a| a.metrics.clone()),
         comparison,
     };
-    print!("{}", if args.json { report.json()? } else { report.table() });
+    say(if args.json { report.json()? } else { report.table() })?;
     args.details
         .as_deref()
         .map_or(Ok(()), |path| write_details(path, &questions.tasks, base.as_ref(), tuned.as_ref()))
@@ -152,10 +155,10 @@ fn read(args: &Args) -> Result<(Vec<Task>, usize), CliError> {
     if let Some(first) = set.rejected.first() {
         let (bad, good) = (set.rejected_count, set.tasks.len());
         let (line, file, reason) = (first.line, first.file.display(), &first.reason);
-        eprintln!(
-            "latrod: {bad} bad lines among the tasks are left out, {good} tasks are good; the first \
-             is line {line} of {file}: {reason}"
-        );
+        warn(format_args!(
+            "{bad} bad lines among the tasks are left out, {good} tasks are good; the first is line \
+             {line} of {file}: {reason}"
+        ));
     }
     set.tasks.truncate(args.limit.unwrap_or(usize::MAX));
     Ok((set.tasks, set.rejected_count))

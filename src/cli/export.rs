@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::CliError;
-use super::common::{failed, read_adapter_for, usage};
+use super::common::{failed, read_adapter_for, say, usage};
 use crate::model::gguf::GgufFile;
 use crate::model::spec::ModelSpec;
 use crate::store::adapter::WEIGHTS_FILE;
@@ -65,8 +65,8 @@ pub fn run(args: Args) -> Result<(), CliError> {
     };
     let AdapterConfig { r, lora_alpha, target_modules, .. } = config;
     let layers = target_modules.iter().map(|t| t.peft_name()).collect::<Vec<_>>().join(", ");
-    println!("wrote {}: rank {r}, alpha {lora_alpha}, on {layers}", args.out.display());
-    Ok(())
+    let out = args.out.display();
+    say(format_args!("wrote {out}: rank {r}, alpha {lora_alpha}, on {layers}"))
 }
 
 fn to_gguf(args: &Args, model: &Path) -> Result<AdapterConfig, CliError> {

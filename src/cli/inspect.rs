@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{ErrorKind, Write as _};
 use std::path::PathBuf;
 
 use serde::Serialize;
 
 use super::CliError;
-use super::common::{failed, usage};
+use super::common::{failed, say, usage};
 use crate::latro::prompt::Prompter;
 use crate::model::gguf::{Array, GgmlType, GgufError, GgufFile, TensorInfo, Value, printable};
 use crate::model::lora::Target;
@@ -60,18 +59,7 @@ pub struct Args {
 pub fn run(args: Args) -> Result<(), CliError> {
     let file = GgufFile::open(&args.model).map_err(usage)?;
     let report = Report::new(&file, &args).map_err(usage)?;
-    let text = if args.json {
-        serde_json::to_string(&report).map_err(failed)? + "\n"
-    } else {
-        report.table()
-    };
-    match std::io::stdout().write_all(text.as_bytes()) {
-        // A reader that has seen enough (`| head`) is no failure.
-        Err(e) if e.kind() != ErrorKind::BrokenPipe => {
-            Err(failed(format!("cannot write to the standard output: {e}")))
-        }
-        _ => Ok(()),
-    }
+    say(if args.json { serde_json::to_string(&report).map_err(failed)? } else { report.table() })
 }
 
 /// All that is printed, in the form of the JSON object.

@@ -63,7 +63,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("latrod: {e}");
+            common::warn(&e);
             ExitCode::from(e.exit_code())
         }
     }

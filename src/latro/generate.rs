@@ -3,6 +3,8 @@
 //! A prompt's keys and values are computed and stored once for all its branches. A finished branch
 //! leaves the batch. This module knows tokens only; what ends a branch is its caller's `Stop`.
 
+use std::ops::Range;
+
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
@@ -13,6 +15,11 @@ use crate::model::kv_cache::KvCache;
 use crate::model::transformer::{BlockLora, Keys, Transformer};
 use crate::ops::attention::{AttentionPlan, Segment};
 use crate::ops::with_values;
+
+/// The most tokens of prompts that are computed in one pass, unless a single prompt has more: what
+/// bounds the memory of that pass. Fixed, because what is computed together must not depend on the
+/// machine.
+const PREFILL_TOKENS: usize = 8192;
 
 /// Looks at a branch's tokens as they come and says when it is over.
 pub trait Stop: Send {
@@ -27,7 +34,8 @@ pub struct Limits {
     pub branches: usize,
     /// Tokens after which a branch is cut off.
     pub max_new_tokens: usize,
-    /// Branches that are computed together, over all prompts.
+    /// Branches that are computed together, over all prompts. All branches of a prompt are always
+    /// computed together, even where they are more than this.
     pub batch: usize,
     pub pick: Pick,
 }
@@ -69,8 +77,8 @@ pub fn generate<S: Stop>(
     check_context(policy.model, prompts, limits.max_new_tokens)?;
     let mut results = Vec::with_capacity(prompts.len());
     let prompts_at_once = (limits.batch / limits.branches.max(1)).max(1);
-    for (wave, prompts) in prompts.chunks(prompts_at_once).enumerate() {
-        let first = wave * prompts_at_once;
+    for Range { start: first, end } in waves(prompts, prompts_at_once) {
+        let prompts = &prompts[first..end];
         let (mut batch, mut logits) =
             Batch::prefill(policy, prompts, limits, |p, b| (rng(first + p, b), stop(first + p)))?;
         batch.sample(&mut logits, limits, true)?;
@@ -87,6 +95,26 @@ pub fn generate<S: Stop>(
         results.extend(wave);
     }
     Ok(results)
+}
+
+/// The prompts in their order, in groups of at most `prompts_at_once` prompts and
+/// [`PREFILL_TOKENS`] tokens of prompts, or of one prompt.
+fn waves(prompts: &[Vec<u32>], prompts_at_once: usize) -> Vec<Range<usize>> {
+    let mut waves: Vec<Range<usize>> = Vec::new();
+    let mut tokens = 0;
+    for (i, prompt) in prompts.iter().enumerate() {
+        tokens += prompt.len();
+        match waves.last_mut() {
+            Some(wave) if wave.len() < prompts_at_once && tokens <= PREFILL_TOKENS => {
+                wave.end = i + 1;
+            }
+            _ => {
+                tokens = prompt.len();
+                waves.push(i..i + 1);
+            }
+        }
+    }
+    waves
 }
 
 fn check_context(
@@ -109,7 +137,7 @@ fn check_context(
 struct Batch<S> {
     cache: KvCache,
     /// Where each prompt's tokens stand in the cache.
-    prompts: Vec<std::ops::Range<usize>>,
+    prompts: Vec<Range<usize>>,
     branches: Vec<Branch<S>>,
 }
 
@@ -221,4 +249,27 @@ fn head(model: &Transformer, hidden: &[f32], rows: &[usize], logits: &mut Vec<f3
     logits.clear();
     logits.resize(rows.len() * weight.rows(), 0.0);
     weight.matmul(model.compute, &chosen, rows.len(), logits);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waves_of(lengths: &[usize], at_once: usize) -> Vec<Range<usize>> {
+        waves(&lengths.iter().map(|n| vec![0; *n]).collect::<Vec<_>>(), at_once)
+    }
+
+    #[test]
+    fn a_wave_holds_so_many_prompts() {
+        assert_eq!(waves_of(&[5; 5], 2), [0..2, 2..4, 4..5]);
+        assert!(waves_of(&[], 2).is_empty());
+    }
+
+    #[test]
+    fn a_wave_holds_so_many_tokens_but_at_least_one_prompt() {
+        let half = PREFILL_TOKENS / 2;
+
+        assert_eq!(waves_of(&[half, half, 1, half], 8), [0..2, 2..4]);
+        assert_eq!(waves_of(&[1, 2 * PREFILL_TOKENS, 1, 1], 8), [0..1, 1..2, 2..4]);
+    }
 }

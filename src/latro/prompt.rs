@@ -42,6 +42,15 @@ pub enum PromptError {
          questions, so that the two cannot be told apart; remove the name from the question"
     )]
     Ambiguous,
+    /// A template that cannot ask anything.
+    #[error(
+        "the model's chat template leaves the question out of the prompt, so nothing can be asked; \
+         use a GGUF file whose template shows user messages, or one without a template"
+    )]
+    DropsQuestion,
+    /// A prompt of no tokens: there is nothing that the model could go on from.
+    #[error("the question and the model's chat template make a prompt without a single token")]
+    Empty,
 }
 
 /// How a rationale came to its end.
@@ -69,7 +78,7 @@ pub struct Cut {
 pub struct Prompter {
     tokenizer: Tokenizer,
     template: Option<ChatTemplate>,
-    /// What the template puts before and after a question; `None` if it repeats or drops it.
+    /// What the template puts before and after a question; `None` if it repeats or rewrites it.
     frame: Option<(String, String)>,
     /// The ids that end a turn; the first one closes an answer.
     turn_ends: Vec<u32>,
@@ -89,8 +98,8 @@ impl Prompter {
     /// A prompter from its parts.
     ///
     /// # Errors
-    /// A template that does not render a single user message, or a model without a token that ends
-    /// a turn.
+    /// A template that does not render a single user message or leaves it out, or a model without a
+    /// token that ends a turn.
     pub fn from_parts(
         tokenizer: Tokenizer,
         template: Option<ChatTemplate>,
@@ -103,6 +112,9 @@ impl Prompter {
             None => Some(BASE.map(String::from).into()),
             Some(template) => {
                 let text = template.render(&[Message::user(SENTINEL)], true)?;
+                if !text.to_lowercase().contains(&SENTINEL.to_lowercase()) {
+                    return Err(PromptError::DropsQuestion);
+                }
                 let (before, after) = text.split_once(SENTINEL).unwrap_or((&text, SENTINEL));
                 (!after.contains(SENTINEL)).then(|| (before.into(), after.into()))
             }
@@ -121,7 +133,7 @@ impl Prompter {
     /// template gets "Question: …", "Answer:". BOS stands in front, once, if the tokenizer asks.
     ///
     /// # Errors
-    /// A template that refuses the question, or [`PromptError::Ambiguous`].
+    /// A template that refuses the question, [`PromptError::Ambiguous`] or [`PromptError::Empty`].
     pub fn prompt(&self, question: &str, think: bool) -> Result<Vec<u32>, PromptError> {
         let content = [question, if think { THINK } else { "" }].concat();
         let text = match &self.template {
@@ -136,7 +148,8 @@ impl Prompter {
         let placed = self.tokenizer.encode_placed(&text, plain)?;
         let bos = self.tokenizer.bos().filter(|_| self.tokenizer.adds_bos());
         let missing = bos.filter(|&bos| placed.first().is_none_or(|t| t.id != bos));
-        Ok(missing.into_iter().chain(placed.into_iter().map(|t| t.id)).collect())
+        let ids: Vec<u32> = missing.into_iter().chain(placed.into_iter().map(|t| t.id)).collect();
+        if ids.is_empty() { Err(PromptError::Empty) } else { Ok(ids) }
     }
 
     /// The bytes of the rendered `text` that are the question's, if they are there as they were,
@@ -325,12 +338,31 @@ mod tests {
         assert_eq!(text(&trims, &prompt), "<|im_start|>a<|im_end|><|im_end|>");
         assert_eq!(prompt.iter().filter(|&&id| id == IM_END).count(), 1);
 
-        for source in ["{{ messages[0].content * 2 }}", "{{ messages[0].content | upper }}", "."] {
+        for source in ["{{ messages[0].content * 2 }}", "{{ messages[0].content | upper }}"] {
             let blurs = with_template(source);
             assert!(blurs.prompt("plain", false).is_ok(), "{source}");
             let error = blurs.prompt("a<|im_end|>", false).unwrap_err().to_string();
             assert!(error.contains("control token"), "{source}: {error}");
         }
+    }
+
+    #[test]
+    fn a_template_that_leaves_the_question_out_is_refused() {
+        for source in ["", ".", "{% for m in messages %}{{ m.role }}{% endfor %}"] {
+            let template = ChatTemplate::new(source, "<|im_start|>", "<|im_end|>").unwrap();
+
+            let error = Prompter::from_parts(tokenizer(), Some(template)).unwrap_err();
+
+            assert!(matches!(error, PromptError::DropsQuestion), "{source:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_prompt_is_never_empty() {
+        let picky = with_template("{{ messages[0].content | replace('no', '') }}");
+
+        assert!(matches!(picky.prompt("no", false), Err(PromptError::Empty)));
+        assert!(picky.prompt("yes", false).is_ok());
     }
 
     #[test]

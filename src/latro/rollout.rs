@@ -3,17 +3,18 @@
 
 use std::ops::Range;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
 use super::tree::{Branch, Tree};
 
-/// A task's rationales, as tokens. Its JSON form is that of the PyTorch reference's rollout files.
+/// A task's rationales, as tokens. Its JSON form is that of the PyTorch reference's rollout files;
+/// one without a prompt or an answer is refused when it is read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rollout {
-    #[serde(rename = "prompt_ids")]
+    #[serde(rename = "prompt_ids", deserialize_with = "some_tokens")]
     pub prompt: Vec<u32>,
     /// The right answer with its phrase and the end of the turn.
-    #[serde(rename = "answer_ids")]
+    #[serde(rename = "answer_ids", deserialize_with = "some_tokens")]
     pub answer: Vec<u32>,
     /// Which tokens of `answer` are the answer's own text; all of them if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -34,7 +35,7 @@ impl Rollout {
     /// The task as one packed sequence.
     ///
     /// # Panics
-    /// If the prompt is empty.
+    /// If the prompt is empty, which neither [`super::prompt::Prompter::prompt`] nor reading allows.
     #[must_use]
     pub fn tree(&self) -> Tree {
         let branches = self.rationales.iter().enumerate().map(|(i, rationale)| Branch {
@@ -63,5 +64,32 @@ impl Rollout {
     #[must_use]
     pub fn rationale_tokens(&self) -> usize {
         self.rationales.iter().map(Vec::len).sum()
+    }
+}
+
+/// A list of at least one token.
+fn some_tokens<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u32>, D::Error> {
+    let ids = Vec::deserialize(from)?;
+    if ids.is_empty() {
+        return Err(D::Error::custom("prompt_ids and answer_ids need at least one token each"));
+    }
+    Ok(ids)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rollout_without_a_prompt_or_an_answer_is_not_read() {
+        let read = serde_json::from_str::<Rollout>;
+
+        for wrong in [
+            r#"{"prompt_ids": [], "answer_ids": [1], "rationales": []}"#,
+            r#"{"prompt_ids": [1], "answer_ids": [], "rationales": []}"#,
+        ] {
+            assert!(read(wrong).unwrap_err().to_string().contains("at least one token"), "{wrong}");
+        }
+        assert!(read(r#"{"prompt_ids": [1], "answer_ids": [1], "rationales": [[]]}"#).is_ok());
     }
 }

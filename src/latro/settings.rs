@@ -96,7 +96,8 @@ pub struct TrainSettings {
     /// Longest rationale, in tokens. Default 128; the paper has 500.
     pub max_new_tokens: usize,
     /// Temperature of sampling. Default 1, the only one at which samples come from the policy whose
-    /// log-probabilities the objective uses; others make the gradient an approximation.
+    /// log-probabilities the objective uses; others make the gradient an approximation. From 0.01
+    /// to 100.
     pub temperature: f32,
     /// Weight of the KL term in the reward (β of eq. 4), in units of reward per nat. Default 0.05.
     pub beta: f64,
@@ -113,7 +114,8 @@ pub struct TrainSettings {
     pub truncation: Truncation,
     /// With `never_pays`, a rationale of fewer tokens than this is judged as a truncated one is: its
     /// advantage is at most 0. Default 0, no limit. Where the answer phrase is costly, a model
-    /// learns to leave the rationale out; a limit of some tokens keeps it.
+    /// learns to leave the rationale out; a limit of some tokens keeps it. Must be below
+    /// `max_new_tokens`.
     pub min_rationale_tokens: usize,
     /// Whether the token with which the model ended a rationale counts in log p(z|x). Default true:
     /// the choice to stop is the model's too, and without it nothing holds rationales back from
@@ -267,7 +269,6 @@ impl TrainSettings {
             check(ok, format!("{name} is {value}: use a number from 1 to {most}"));
         }
         for (name, value) in [
-            ("temperature", f64::from(self.temperature)),
             ("alpha", f64::from(self.alpha)),
             ("learning_rate", self.learning_rate),
             ("adam_eps", self.adam_eps),
@@ -279,6 +280,7 @@ impl TrainSettings {
             ("beta", self.beta),
             ("likelihood_weight", self.likelihood_weight),
             ("weight_decay", self.weight_decay),
+            ("collapse_tokens", self.collapse_tokens),
         ] {
             check(
                 not_negative(value),
@@ -293,6 +295,23 @@ impl TrainSettings {
             let ok = (0.0..1.0).contains(&value);
             check(ok, format!("{name} is {value}: use a number from 0 to below 1"));
         }
+        let (low, high) = (TEMPERATURES.start(), TEMPERATURES.end());
+        check(
+            TEMPERATURES.contains(&self.temperature),
+            format!("temperature is {}: use a number from {low} to {high}", self.temperature),
+        );
+        let (least, most) = (self.min_rationale_tokens, self.max_new_tokens);
+        check(
+            least == 0 || least < most,
+            format!("min_rationale_tokens is {least}: use less than max_new_tokens, {most}"),
+        );
+        check(
+            least == 0 || self.truncation == Truncation::NeverPays,
+            format!(
+                "min_rationale_tokens is {least}, but only truncation never_pays looks at it: \
+                 choose that or leave min_rationale_tokens at 0"
+            ),
+        );
         check(self.steps >= 1, "steps is 0: use at least 1".into());
         check(!self.target_modules.is_empty(), "target_modules is empty: name a layer".into());
         for (i, target) in self.target_modules.iter().enumerate() {
@@ -310,6 +329,8 @@ const MAX_K: usize = 1024;
 const MAX_PROMPTS: usize = 4096;
 const MAX_TOKENS: usize = 1 << 20;
 const MAX_RANK: usize = 4096;
+/// Temperatures at which logits divided by them, and differences of these, keep their meaning.
+const TEMPERATURES: std::ops::RangeInclusive<f32> = 0.01..=100.0;
 
 /// Layers by the names that PEFT gives them.
 mod target_names {
@@ -387,6 +408,46 @@ mod tests {
 
         assert_eq!(errors.len(), 6, "{errors:#?}");
         assert!(errors[0].contains("k is 1"), "{errors:#?}");
+    }
+
+    #[test]
+    fn temperatures_have_both_ends() {
+        let errors = |temperature| {
+            let settings = TrainSettings { temperature, ..TrainSettings::edge() };
+            settings.validate().map_or_else(|wrong| wrong.len(), |()| 0)
+        };
+
+        assert_eq!([0.01, 1.0, 100.0].map(errors), [0; 3]);
+        assert_eq!([0.0, 0.009, 101.0, -1.0, f32::NAN, f32::INFINITY].map(errors), [1; 6]);
+    }
+
+    #[test]
+    fn a_least_length_needs_room_and_a_judge() {
+        let errors = |least, truncation| {
+            let settings = TrainSettings {
+                min_rationale_tokens: least,
+                max_new_tokens: 16,
+                truncation,
+                ..TrainSettings::edge()
+            };
+            settings.validate().map_or_else(|wrong| wrong.join("; "), |()| String::new())
+        };
+
+        assert_eq!(errors(15, Truncation::NeverPays), "");
+        assert_eq!(errors(0, Truncation::Keep), "");
+        assert!(errors(16, Truncation::NeverPays).contains("use less than max_new_tokens, 16"));
+        assert!(errors(8, Truncation::Keep).contains("never_pays"));
+    }
+
+    #[test]
+    fn a_collapse_is_a_finite_length() {
+        for collapse_tokens in [-1.0, f64::NAN, f64::INFINITY] {
+            let settings = TrainSettings { collapse_tokens, ..TrainSettings::edge() };
+
+            let wrong = settings.validate().unwrap_err();
+
+            assert!(wrong[0].contains("collapse_tokens"), "{wrong:?}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use crate::cli::CliError;
-use crate::cli::common::{failed, load_model, read_adapter, read_rollouts, usage};
+use crate::cli::common::{failed, load_model, read_adapter, read_rollouts, say, usage};
 use crate::kernels::Compute;
 use crate::latro::log_prob::{Forward, score};
 use crate::latro::objective::judge;
@@ -77,6 +77,5 @@ pub fn run(args: Args) -> Result<(), CliError> {
         "out": args.out, "tensors": named.len(), "tasks": rollouts.len(), "loss": loss,
         "grad_norm": global_norm(&sums),
     });
-    println!("{line}");
-    Ok(())
+    say(line)
 }

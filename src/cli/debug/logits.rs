@@ -1,19 +1,22 @@
 //! `latrod debug logits`: the logits at every position of given token sequences.
 
-use std::path::PathBuf;
-
-use candle_core::{Device, Tensor};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
 use crate::cli::CliError;
-use crate::cli::common::{failed, load_adapter, load_model, usage};
+use crate::cli::common::{load_adapter, load_model, model_error, usage};
 use crate::kernels::Compute;
+use crate::model::ModelError;
 use crate::model::interrupt::Interrupt;
-use crate::model::transformer::Keys;
+use crate::model::transformer::{BlockLora, Keys, Transformer};
 use crate::ops::attention::{AttentionPlan, Segment};
 use crate::ops::with_values;
+use crate::store::write_atomic;
 
 /// The largest file of ids that is read.
 const MAX_IDS_BYTES: u64 = 1 << 28;
+/// Rows of logits that exist at a time.
+const CHUNK_ROWS: usize = 256;
 
 /// Write the logits at every position of given token sequences as a NumPy file
 #[derive(Debug, clap::Args)]
@@ -47,39 +50,106 @@ pub struct Args {
 /// # Errors
 /// Unusable files (exit code 64), a failing computation or an unwritable file (1).
 pub fn run(args: Args) -> Result<(), CliError> {
-    let shown = args.ids.display();
-    let size = std::fs::metadata(&args.ids).map_err(|e| usage(format!("{shown}: {e}")))?.len();
+    let lists = read_lists(&args.ids)?;
+    let (file, model) = load_model(&args.model, args.compute)?;
+    let context = model.spec.context_length;
+    if let Some(long) = lists.iter().find(|ids| ids.len() > context) {
+        let (shown, n) = (args.ids.display(), long.len());
+        return Err(usage(format!("{shown}: a list of {n} ids; the context holds {context}")));
+    }
+    let adapter = args.adapter.as_ref().map(|dir| load_adapter(dir, &file, &model)).transpose()?;
+    let lora = adapter.as_ref().map(crate::model::adapter::Adapter::frozen);
+    let rows = lists.iter().map(Vec::len).sum();
+    let mut wrong = None;
+    let written = write_atomic(&args.out, |out| {
+        out.write_all(&npy_header(rows, model.spec.vocab))?;
+        for ids in lists.iter().filter(|ids| !ids.is_empty()) {
+            if let Err(error) = write_logits(&model, lora, ids, out)? {
+                wrong = Some(error);
+                return Err(io::ErrorKind::InvalidInput.into());
+            }
+        }
+        Ok(())
+    });
+    match wrong {
+        Some(error) => Err(model_error(error)),
+        None => Ok(written?),
+    }
+}
+
+fn read_lists(path: &Path) -> Result<Vec<Vec<u32>>, CliError> {
+    let shown = path.display();
+    let size = std::fs::metadata(path).map_err(|e| usage(format!("{shown}: {e}")))?.len();
     if size > MAX_IDS_BYTES {
         return Err(usage(format!("{shown} is larger than {MAX_IDS_BYTES} bytes")));
     }
-    let text = std::fs::read_to_string(&args.ids).map_err(|e| usage(format!("{shown}: {e}")))?;
-    let lists: Vec<Vec<u32>> =
-        serde_json::from_str(&text).map_err(|e| usage(format!("{shown}: {e}")))?;
-    let (file, model) = load_model(&args.model, args.compute)?;
-    let adapter = args.adapter.as_ref().map(|dir| load_adapter(dir, &file, &model)).transpose()?;
-    let lora = adapter.as_ref().map(crate::model::adapter::Adapter::frozen);
-    let vocabulary = model.spec.vocab;
-    let mut all = Vec::new();
-    for ids in lists.iter().filter(|ids| !ids.is_empty()) {
-        if ids.len() > model.spec.context_length {
-            let context = model.spec.context_length;
-            let n = ids.len();
-            return Err(usage(format!("{shown}: a list of {n} ids; the context holds {context}")));
-        }
-        let positions: Vec<u32> = (0..ids.len() as u32).collect();
-        let segment = Segment { rows: ids.len(), seen: vec![], own: Some(0) };
-        let rows = model.rows(&positions, AttentionPlan { segments: vec![segment] });
-        let hidden =
-            model.hidden(ids, &rows, Keys::Pass, lora, &Interrupt::new()).map_err(usage)?;
-        let start = all.len();
-        all.resize(start + ids.len() * vocabulary, 0.0);
-        with_values(&hidden, |hidden| {
-            model.head().matmul(model.compute, hidden, ids.len(), &mut all[start..]);
+    let text = std::fs::read_to_string(path).map_err(|e| usage(format!("{shown}: {e}")))?;
+    serde_json::from_str(&text).map_err(|e| usage(format!("{shown}: {e}")))
+}
+
+/// Computes one list and writes its logits. The outer error is the file's, the inner the model's.
+fn write_logits(
+    model: &Transformer,
+    lora: Option<&[BlockLora]>,
+    ids: &[u32],
+    out: &mut dyn Write,
+) -> io::Result<Result<(), ModelError>> {
+    let positions: Vec<u32> = (0..ids.len() as u32).collect();
+    let segment = Segment { rows: ids.len(), seen: vec![], own: Some(0) };
+    let rows = model.rows(&positions, AttentionPlan { segments: vec![segment] });
+    let hidden = match model.hidden(ids, &rows, Keys::Pass, lora, &Interrupt::new()) {
+        Ok(hidden) => hidden,
+        Err(error) => return Ok(Err(error)),
+    };
+    let written = with_values(&hidden, |hidden| {
+        hidden.chunks(CHUNK_ROWS * model.spec.hidden).try_for_each(|hidden| {
+            let rows = hidden.len() / model.spec.hidden;
+            let mut logits = vec![0.0; rows * model.spec.vocab];
+            model.head().matmul(model.compute, hidden, rows, &mut logits);
+            let bytes: Vec<u8> = logits.iter().flat_map(|x: &f32| x.to_le_bytes()).collect();
+            out.write_all(&bytes)
         })
-        .map_err(failed)?;
+    });
+    match written {
+        Ok(written) => written.map(Ok),
+        Err(error) => Ok(Err(error.into())),
     }
-    let rows = all.len() / vocabulary;
-    Tensor::from_vec(all, (rows, vocabulary), &Device::Cpu)
-        .and_then(|logits| logits.write_npy(&args.out))
-        .map_err(|e| failed(format!("{}: {e}", args.out.display())))
+}
+
+/// What a NumPy file of float32 `[rows, columns]` begins with (NumPy's format, version 1.0): magic,
+/// version, length of the description, and the description padded to a multiple of 64 bytes.
+fn npy_header(rows: usize, columns: usize) -> Vec<u8> {
+    let mut text =
+        format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {columns}), }}");
+    let before = 10;
+    while !(before + text.len() + 1).is_multiple_of(64) {
+        text.push(' ');
+    }
+    text.push('\n');
+    let mut header = b"\x93NUMPY\x01\x00".to_vec();
+    header.extend((text.len() as u16).to_le_bytes());
+    header.extend(text.bytes());
+    header
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Tensor;
+
+    use super::*;
+
+    #[test]
+    fn the_file_is_what_candle_reads() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("logits.npy");
+        let values: Vec<f32> = (0..6).map(|i| i as f32 - 2.5).collect();
+
+        let mut bytes = npy_header(2, 3);
+        bytes.extend(values.iter().flat_map(|x| x.to_le_bytes()));
+        std::fs::write(&path, bytes).unwrap();
+
+        let read = Tensor::read_npy(&path).unwrap();
+        assert_eq!(read.to_vec2::<f32>().unwrap(), [values[..3].to_vec(), values[3..].to_vec()]);
+        assert_eq!(npy_header(1, 49152).len() % 64, 0);
+    }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use crate::cli::CliError;
-use crate::cli::common::{load_adapter, load_model, read_rollouts, usage};
+use crate::cli::common::{load_adapter, load_model, read_rollouts, say, usage};
 use crate::kernels::Compute;
 use crate::latro::log_prob::score;
 use crate::latro::objective::judge;
@@ -76,7 +76,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
             line["token_logp"] = json!(policy.log_p);
             line["token_entropy"] = json!(policy.entropy);
         }
-        println!("{line}");
+        say(line)?;
     }
     Ok(())
 }
