@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::cli::CliError;
-use crate::cli::common::{load_adapter, load_model, model_error, usage};
+use crate::cli::common::{load_adapter, load_model, usage};
 use crate::kernels::Compute;
 use crate::model::ModelError;
 use crate::model::interrupt::Interrupt;
@@ -72,7 +72,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
         Ok(())
     });
     match wrong {
-        Some(error) => Err(model_error(error)),
+        Some(error) => Err(error.into()),
         None => Ok(written?),
     }
 }
