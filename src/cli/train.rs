@@ -71,7 +71,7 @@ pub struct Args {
     /// exact: f32; fast: activations rounded to 8 bits
     #[arg(long, value_enum, default_value_t = Compute::Fast)]
     compute: Compute,
-    /// Rationales that are sampled together, at most
+    /// Rationales that are sampled together, at most; all K of one question always are
     #[arg(long, default_value_t = 64)]
     batch: usize,
     /// Threads to compute with; all cores if not given
