@@ -127,11 +127,8 @@ impl<'a> Session<'a> {
             return self.go_back(trip, Some(Box::new(metrics)));
         }
         let before = Instant::now();
-        let good = sampled.step.is_multiple_of(self.sentinel.window());
-        self.save(good)?;
-        if good {
-            self.write_adapter()?;
-        }
+        self.save(sampled.step.is_multiple_of(self.sentinel.window()))?;
+        self.write_adapter()?;
         self.saving_s += before.elapsed().as_secs_f64();
         Ok(Outcome::Learned(Box::new(metrics)))
     }
