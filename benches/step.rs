@@ -19,7 +19,6 @@ use latrod::latro::prompt::Prompter;
 use latrod::latro::rollout::Rollout;
 use latrod::latro::sampler::{Pick, stream};
 use latrod::latro::settings::TrainSettings;
-use latrod::model::adapter::Adapter;
 use latrod::model::gguf::GgufFile;
 use latrod::model::interrupt::Interrupt;
 use latrod::model::transformer::Transformer;
@@ -107,8 +106,7 @@ fn sample(
     step: u64,
 ) -> Result<Sampled, Box<dyn std::error::Error>> {
     let start = Instant::now();
-    let scale = learner.settings.alpha / learner.settings.rank as f32;
-    let adapter = Adapter::new(&learner.state.params, learner.model.depth(), scale)?;
+    let adapter = learner.adapter()?;
     let policy =
         Policy { model: learner.model, lora: Some(adapter.frozen()), interrupt: learner.interrupt };
     let limits = Limits {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use sha2::{Digest, Sha256};
 
 use super::CliError;
-use super::common::{check_sampling_memory, failed, load_model, set_threads, usage};
+use super::common::{check_sampling_memory, failed, load_model, set_threads, usage, warn};
 use super::eval::questions::Questions;
 use super::progress::Progress;
 use super::train_settings::SettingArgs;
@@ -20,7 +20,6 @@ use crate::latro::metrics::{EvalMetrics, MetricLine, StepMetrics};
 use crate::latro::prompt::Prompter;
 use crate::latro::settings::{Method, TrainSettings};
 use crate::model::ModelError;
-use crate::model::adapter::Adapter;
 use crate::model::gguf::GgufFile;
 use crate::model::interrupt::Interrupt;
 use crate::promotion::evaluate::{ANSWER_TOKENS, EvalSettings, evaluate, summarise};
@@ -160,14 +159,14 @@ fn tasks(args: &Args) -> Result<(Vec<Task>, Vec<Task>), CliError> {
         let aside = set.write_rejected(&args.adapter).map_err(failed)?;
         let place = aside.map(|p| format!(", set aside in {}", p.display())).unwrap_or_default();
         let (bad, good) = (set.rejected_count, set.tasks.len());
-        eprintln!("latrod: {bad} lines of the tasks cannot be used{place}; {good} can");
+        warn(format_args!("{bad} lines of the tasks cannot be used{place}; {good} can"));
     }
     match &args.eval_tasks {
         Some(path) => {
             let held_out = read_tasks(path, &TaskLimits::default()).map_err(usage)?;
             if held_out.rejected_count > 0 {
                 let (bad, shown) = (held_out.rejected_count, path.display());
-                eprintln!("latrod: {bad} lines of {shown} cannot be used");
+                warn(format_args!("{bad} lines of {shown} cannot be used"));
             }
             let asked: HashSet<&str> = held_out.tasks.iter().map(|t| t.question.as_str()).collect();
             let all = set.tasks.len();
@@ -175,7 +174,7 @@ fn tasks(args: &Args) -> Result<(Vec<Task>, Vec<Task>), CliError> {
             train.retain(|t| !asked.contains(t.question.as_str()));
             if train.len() < all {
                 let both = all - train.len();
-                eprintln!("latrod: {both} tasks are among --eval-tasks too; not learned from");
+                warn(format_args!("{both} tasks are among --eval-tasks too; not learned from"));
             }
             if train.is_empty() {
                 return Err(usage("every task is among --eval-tasks; none is left to learn from"));
@@ -202,7 +201,7 @@ fn that_fit(
     let rationale = (settings.method == Method::Latro).then_some(settings.max_new_tokens);
     let fitting = Questions::choose(prompter, tasks, rationale, context)?;
     if let Some(sentence) = fitting.left_out_sentence() {
-        eprintln!("latrod: {sentence}");
+        warn(sentence);
     }
     Ok(fitting)
 }
@@ -291,10 +290,10 @@ impl Run<'_> {
                     print_json(&MetricLine::Sentinel(trip.clone()));
                 }
                 let done = self.session.steps_done();
-                eprintln!(
-                    "latrod: step {}: {}; going back to step {done}, with half the learning rate",
+                warn(format_args!(
+                    "step {}: {}; going back to step {done}, with half the learning rate",
                     trip.step, trip.sentence
-                );
+                ));
             }
         }
     }
@@ -309,10 +308,7 @@ impl Run<'_> {
         }
         let start = Instant::now();
         let learner = self.session.learner();
-        let scale = self.settings.alpha / self.settings.rank as f32;
-        let adapter = Adapter::new(&learner.state.params, learner.model.depth(), scale)
-            .map_err(crate::model::ModelError::from)
-            .map_err(crate::latro::learner::LearnError::from)?;
+        let adapter = learner.adapter().map_err(LearnError::from)?;
         let policy = Policy {
             model: learner.model,
             lora: (step > 0).then(|| adapter.frozen()),

@@ -58,8 +58,6 @@ impl LearnError {
 pub struct Progress {
     /// Steps done.
     pub step: u64,
-    /// Updates made: steps in which some prompt taught something.
-    pub updates: u64,
     pub flat: FlatFilter,
     /// What sentinels have made of the learning rate: a factor, 1 at first.
     pub learning_rate_factor: f64,
@@ -142,7 +140,11 @@ impl Stop for StopWatch<'_> {
 }
 
 impl Learner<'_> {
-    fn adapter(&self) -> Result<Adapter, ModelError> {
+    /// What has been learned so far, ready to compute with.
+    ///
+    /// # Errors
+    /// If a factor's data does not fit its shape.
+    pub fn adapter(&self) -> Result<Adapter, ModelError> {
         let scale = self.settings.alpha / self.settings.rank as f32;
         Ok(Adapter::new(&self.state.params, self.model.depth(), scale)?)
     }
@@ -249,7 +251,6 @@ impl Learner<'_> {
         let mut rate = 0.0;
         // A gradient that is not finite changes nothing: the sentinel sees its norm.
         if norm.is_finite() && tally.learned > 0 {
-            progress.updates += 1;
             let factor = progress.learning_rate_factor as f32;
             rate = learning_rate(progress.step, self.settings) * factor;
             let LearnerState { params, optimizer, .. } = &mut self.state;

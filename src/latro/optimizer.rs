@@ -6,7 +6,8 @@
 //! hold them. Knows nothing of where gradients come from or where moments are kept.
 
 use super::settings::{AdamSettings, Schedule, TrainSettings};
-use crate::model::lora::{LoraKey, LoraTensors, Matrix};
+use crate::model::adapter::zeros_like;
+use crate::model::lora::{LoraKey, LoraTensors};
 
 /// Parameters, gradients or moments that don't belong together. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -54,12 +55,7 @@ impl AdamW {
     /// The state before the first update: moments of 0.
     #[must_use]
     pub fn new(params: &LoraTensors) -> Self {
-        let zeros = || {
-            let zero =
-                |p: &Matrix| Matrix { rows: p.rows, cols: p.cols, data: vec![0.0; p.data.len()] };
-            params.iter().map(|(key, p)| (*key, zero(p))).collect()
-        };
-        Self { m: zeros(), v: zeros(), step: 0 }
+        Self { m: zeros_like(params), v: zeros_like(params), step: 0 }
     }
 
     /// One update of all parameters downhill along `grads`, the gradients of the loss:
@@ -225,6 +221,7 @@ mod tests {
     use serde::Deserialize;
 
     use super::*;
+    use crate::model::lora::Matrix;
     use crate::model::lora::{Factor, Target};
 
     const KEYS: [LoraKey; 2] = [

@@ -180,21 +180,12 @@ impl Folder {
     }
 
     fn good(&self, step: u64) -> PathBuf {
-        self.training(&format!("good-{step:08}.safetensors"))
+        good_path(&self.dir.join("training"), step)
     }
 
     /// The steps whose states were saved as good.
     fn good_steps(&self) -> Result<Vec<u64>, StoreError> {
-        let training = self.dir.join("training");
-        let mut steps = Vec::new();
-        for entry in std::fs::read_dir(&training).map_err(StoreError::io("read", &training))? {
-            let name = entry.map_err(StoreError::io("read", &training))?.file_name();
-            let step = name.to_str().and_then(|name| {
-                name.strip_prefix("good-")?.strip_suffix(".safetensors")?.parse::<u64>().ok()
-            });
-            steps.extend(step);
-        }
-        Ok(steps)
+        good_steps(&self.dir.join("training"))
     }
 
     /// Deletes the good states for which `unwanted(all steps, step)`.
@@ -269,10 +260,27 @@ impl Folder {
     }
 }
 
+fn good_path(training: &Path, step: u64) -> PathBuf {
+    training.join(format!("good-{step:08}.safetensors"))
+}
+
+/// The steps of the good states in a run's folder.
+fn good_steps(training: &Path) -> Result<Vec<u64>, StoreError> {
+    let mut steps = Vec::new();
+    for entry in std::fs::read_dir(training).map_err(StoreError::io("read", training))? {
+        let name = entry.map_err(StoreError::io("read", training))?.file_name();
+        let step = name.to_str().and_then(|name| {
+            name.strip_prefix("good-")?.strip_suffix(".safetensors")?.parse::<u64>().ok()
+        });
+        steps.extend(step);
+    }
+    Ok(steps)
+}
+
 /// Removes what a run left in its folder of which the checkpoint was taken away.
 fn forget(training: &Path) -> Result<(), StoreError> {
-    for name in ["good.safetensors", "rollouts.json"] {
-        let path = training.join(name);
+    let good = good_steps(training)?.into_iter().map(|step| good_path(training, step));
+    for path in good.chain([training.join("rollouts.json")]) {
         match std::fs::remove_file(&path) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                 return Err(StoreError::io("remove", &path)(e));

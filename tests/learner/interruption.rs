@@ -212,10 +212,12 @@ fn a_run_without_its_checkpoint_starts_from_nothing() {
     let train = |dir: &Path| Train::quick(dir).with("--steps", "1").with("--k", "5");
     train(&expected).run().done();
     Train::quick(&dir).with("--steps", "1").run().done();
-    fs::remove_file(dir.join("training/checkpoint.safetensors")).unwrap();
+    let stale = dir.join("training/good-00000016.safetensors");
+    fs::rename(dir.join("training/checkpoint.safetensors"), &stale).unwrap();
     fs::remove_file(dir.join("adapter_model.safetensors")).unwrap();
 
     train(&dir).run().done();
 
+    assert!(!stale.exists(), "another run's good state is nothing to go back to");
     assert_same_run(&dir, &expected);
 }
