@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Sees to it that a Debian or Ubuntu machine with Rust has the rest that building and trying latrod need:
-# a C compiler with headers, and Python with pip. Says what it installs; does nothing where all is there.
+# a C compiler with headers, Python with pip, systemd's tools, and for the tests mosquitto and libfaketime. Says
+# what it installs; does nothing where all is there.
 set -euo pipefail
 
 fail() {
@@ -14,6 +15,11 @@ missing=()
 printf '#include <stdlib.h>\n' | cc -E - > /dev/null 2>&1 || missing+=(gcc libc6-dev)
 command -v python3 > /dev/null || missing+=(python3)
 { python3 -m pip --version || pip3 --version; } > /dev/null 2>&1 || missing+=(python3-pip)
+if [ "$(uname)" = Linux ]; then
+    command -v systemd-analyze > /dev/null || missing+=(systemd)
+    PATH=$PATH:/usr/sbin command -v mosquitto > /dev/null || missing+=(mosquitto)
+    compgen -G '/usr/lib/*/faketime/libfaketime.so.1' > /dev/null || missing+=(libfaketime)
+fi
 [ "${#missing[@]}" -gt 0 ] || exit 0
 
 command -v apt-get > /dev/null || fail "these are missing: ${missing[*]}; install them and run this again"

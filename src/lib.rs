@@ -6,6 +6,8 @@
 //! ARCHITECTURE.md has the code map.
 
 pub mod cli;
+pub mod config;
+pub mod daemon;
 pub mod data;
 #[expect(
     unsafe_code,
@@ -19,3 +21,4 @@ pub mod promotion;
 pub mod report;
 pub mod session;
 pub mod store;
+pub mod worker;

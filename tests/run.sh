@@ -89,6 +89,7 @@ step lints cargo clippy --locked --all-targets -- -D warnings
 step documentation documentation
 if $deny; then step dependencies dependencies; fi
 step tests tests
+step 'systemd units' tests/systemd.sh
 if $model; then step 'tests on the real model' model_tests; fi
 printf 'all checks: %s s\n' "$SECONDS"
 count

@@ -15,6 +15,8 @@ use crate::model::lora::{LoraTensors, Target};
 use crate::model::memory::{MemoryPlan, MemorySettings};
 use crate::model::spec::ModelSpec;
 use crate::model::transformer::Transformer;
+use crate::report::memory::available_memory;
+use crate::session::QuestionsError;
 use crate::store::{AdapterConfig, AdapterManifest, AdapterShape, StoreError, read_peft};
 
 /// The largest rollout file that is read.
@@ -82,6 +84,15 @@ impl From<ModelError> for CliError {
     }
 }
 
+impl From<QuestionsError> for CliError {
+    fn from(error: QuestionsError) -> Self {
+        match error {
+            QuestionsError::NoneLeft(_) => usage(error),
+            QuestionsError::Interrupted(error) => error.into(),
+        }
+    }
+}
+
 /// Refuses to sample more at once than the machine has memory for: `prompts` of `prompt_tokens`
 /// with `branches` continuations of `new_tokens` each.
 pub fn check_sampling_memory(
@@ -102,7 +113,7 @@ pub fn check_sampling_memory(
     };
     let plan = MemoryPlan::predict(spec, 0, &settings);
     let needed = plan.kv_cache.saturating_add(plan.sampling_logits);
-    match available_memory() {
+    match available_memory(Path::new("/")) {
         Some(available) if needed > available => Err(usage(format!(
             "sampling {} rationales of {new_tokens} tokens together takes {} MiB and {} MiB are \
              free; ask for fewer new tokens or, where the command has it, a smaller --batch",
@@ -112,13 +123,6 @@ pub fn check_sampling_memory(
         ))),
         _ => Ok(()),
     }
-}
-
-/// The bytes that the system could still hand out; `None` where it does not say.
-fn available_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
 /// Opens and loads a model.

@@ -1,6 +1,5 @@
 //! `latrod eval`: how good a model is on held-out tasks, and how much better with an adapter.
 
-pub(crate) mod questions;
 mod report;
 
 use std::path::{Path, PathBuf};
@@ -9,7 +8,6 @@ use std::time::Instant;
 use clap::builder::RangedU64ValueParser;
 use serde_json::json;
 
-use self::questions::Questions;
 use self::report::{Comparison, Report, metrics};
 use super::CliError;
 use super::common::{
@@ -25,6 +23,7 @@ use crate::model::transformer::{BlockLora, Transformer};
 use crate::promotion::evaluate::{
     ANSWER_TOKENS, EvalSettings, QuestionResult, evaluate, summarise,
 };
+use crate::session::Questions;
 use crate::store::write_atomic;
 
 /// The temperature of the votes: samples of what the policy believes, undistorted.
@@ -110,7 +109,8 @@ pub fn run(args: Args) -> Result<(), CliError> {
     let (file, model) = load_model(&args.model, args.compute)?;
     let adapter = args.adapter.as_ref().map(|dir| load_adapter(dir, &file, &model)).transpose()?;
     let prompter = Prompter::new(&file).map_err(usage)?;
-    let questions = Questions::choose(&prompter, tasks, longest(&args), model.spec.context_length)?;
+    let (context, never) = (model.spec.context_length, Interrupt::new());
+    let questions = Questions::choose(&prompter, tasks, longest(&args), context, &never)?;
     if let Some(sentence) = questions.left_out_sentence() {
         warn(sentence);
     }

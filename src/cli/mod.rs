@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 pub mod ask;
+pub mod command;
 mod common;
 pub mod debug;
 pub mod error;
@@ -14,8 +15,12 @@ pub mod export;
 pub mod inspect;
 pub mod plot;
 pub mod progress;
+pub mod run;
+pub mod status;
 pub mod train;
 mod train_settings;
+pub mod validate;
+pub mod worker;
 
 pub use error::CliError;
 
@@ -32,9 +37,16 @@ enum Command {
     Train(Box<train::Args>),
     Eval(eval::Args),
     Ask(ask::Args),
+    #[command(name = "command")]
+    Give(Box<command::Args>),
     Inspect(inspect::Args),
     Export(export::Args),
     Plot(plot::Args),
+    Run(run::Args),
+    Status(status::Args),
+    Validate(validate::Args),
+    #[command(hide = true)]
+    Worker(worker::Args),
     #[command(subcommand)]
     Debug(debug::Command),
 }
@@ -50,14 +62,23 @@ pub fn main() -> ExitCode {
             return ExitCode::from(if e.use_stderr() { 64 } else { 0 });
         }
     };
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
+    crate::report::journal::init(match cli.command {
+        // What a service does is of interest when something is wrong; it cannot be asked again.
+        Command::Run(_) => "latrod=info,warn",
+        _ => "warn",
+    });
     let result = match cli.command {
         Command::Train(a) => train::run(*a),
         Command::Eval(a) => eval::run(a),
         Command::Ask(a) => ask::run(a),
+        Command::Give(a) => command::run(*a),
         Command::Inspect(a) => inspect::run(a),
         Command::Export(a) => export::run(a),
         Command::Plot(a) => plot::run(a),
+        Command::Run(a) => run::run(a),
+        Command::Status(a) => status::run(&a),
+        Command::Validate(a) => validate::run(a),
+        Command::Worker(a) => return worker::run(&a),
         Command::Debug(c) => debug::run(c),
     };
     match result {

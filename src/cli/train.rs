@@ -5,11 +5,8 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use sha2::{Digest, Sha256};
-
 use super::CliError;
 use super::common::{check_sampling_memory, failed, load_model, set_threads, usage, warn};
-use super::eval::questions::Questions;
 use super::progress::Progress;
 use super::train_settings::SettingArgs;
 use crate::data::{Task, TaskLimits, read_tasks, split};
@@ -20,10 +17,9 @@ use crate::latro::metrics::{EvalMetrics, MetricLine, StepMetrics};
 use crate::latro::prompt::Prompter;
 use crate::latro::settings::{Method, TrainSettings};
 use crate::model::ModelError;
-use crate::model::gguf::GgufFile;
 use crate::model::interrupt::Interrupt;
 use crate::promotion::evaluate::{ANSWER_TOKENS, EvalSettings, evaluate, summarise};
-use crate::session::{Identity, Outcome, Phase, Session, SessionError};
+use crate::session::{Identity, Outcome, Phase, Questions, QuestionsError, Session, SessionError};
 
 /// Learn a LoRA adapter from questions and answers
 #[derive(Debug, clap::Args)]
@@ -112,7 +108,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
     };
     let context = model.spec.context_length;
     let new_tokens = settings.max_new_tokens;
-    let tasks = that_fit(&prompter, tasks, &settings, context)?;
+    let tasks = that_fit(&prompter, tasks, &settings, context, &interrupt)?;
     if settings.method == Method::Latro {
         let at_once = (args.batch / settings.k).clamp(1, settings.prompts_per_step);
         let longest = tasks.longest_prompt;
@@ -122,12 +118,13 @@ pub fn run(args: Args) -> Result<(), CliError> {
     let mut held_out = held_out;
     held_out.truncate(args.eval_questions);
     if !held_out.is_empty() {
-        let questions = that_fit(&prompter, held_out, &settings, context)?;
+        let questions = that_fit(&prompter, held_out, &settings, context, &interrupt)?;
         let (at_once, longest) = (args.batch.min(questions.tasks.len()), questions.longest_prompt);
         check_sampling_memory(&model.spec, at_once, 1, longest, new_tokens)?;
         held_out = questions.tasks;
     }
-    let identity = identity(&args, &settings, &file, &tasks)?;
+    let sha256 = file.sha256().map_err(failed)?;
+    let identity = Identity::new(&settings, args.compute, args.batch, &args.model, sha256, &tasks);
     let session = Session::open(&args.adapter, identity, learner, &tasks).map_err(session_error)?;
     let mut run = Run { args: &args, settings: &settings, held_out: &held_out, session };
     let result = run.learn();
@@ -138,11 +135,13 @@ pub fn run(args: Args) -> Result<(), CliError> {
     result.map_err(session_error)
 }
 
+fn stopped() -> CliError {
+    CliError::TryLater("stopped; run the same command again to go on".into())
+}
+
 fn session_error(error: SessionError) -> CliError {
     match error {
-        e if e.is_interrupted() => {
-            CliError::TryLater("stopped; run the same command again to go on".into())
-        }
+        e if e.is_interrupted() => stopped(),
         SessionError::Store(e) => e.into(),
         e @ (SessionError::OtherRun { .. } | SessionError::OtherAdapter { .. }) => usage(e),
         e => failed(e),
@@ -197,33 +196,18 @@ fn that_fit(
     tasks: Vec<Task>,
     settings: &TrainSettings,
     context: usize,
+    interrupt: &Interrupt,
 ) -> Result<Questions, CliError> {
     let rationale = (settings.method == Method::Latro).then_some(settings.max_new_tokens);
-    let fitting = Questions::choose(prompter, tasks, rationale, context)?;
+    let fitting = Questions::choose(prompter, tasks, rationale, context, interrupt);
+    let fitting = fitting.map_err(|error| match error {
+        QuestionsError::Interrupted(_) => stopped(),
+        error => error.into(),
+    })?;
     if let Some(sentence) = fitting.left_out_sentence() {
         warn(sentence);
     }
     Ok(fitting)
-}
-
-fn identity(
-    args: &Args,
-    settings: &TrainSettings,
-    file: &GgufFile,
-    tasks: &[Task],
-) -> Result<Identity, CliError> {
-    let mut hash = Sha256::new();
-    tasks.iter().for_each(|t| hash.update(t.id().0));
-    let tasks_sha256 = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
-    let name = args.model.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    Ok(Identity {
-        settings: settings.clone(),
-        compute: args.compute,
-        batch: args.batch,
-        base_sha256: file.sha256().map_err(failed)?,
-        base_name: name,
-        tasks_sha256,
-    })
 }
 
 /// A training run with its evaluations.

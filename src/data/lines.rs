@@ -16,11 +16,27 @@ pub(super) struct Lines<R> {
     reader: R,
     max_bytes: usize,
     buffer: Vec<u8>,
+    /// Whether the line handed out last had its line break.
+    ended: bool,
 }
 
 impl<R: BufRead> Lines<R> {
     pub(super) fn new(reader: R, max_bytes: usize) -> Self {
-        Self { reader, max_bytes, buffer: Vec::new() }
+        Self { reader, max_bytes, buffer: Vec::new(), ended: true }
+    }
+
+    pub(super) fn get_ref(&self) -> &R {
+        &self.reader
+    }
+
+    /// The line handed out last, or its beginning.
+    pub(super) fn last(&self) -> &[u8] {
+        &self.buffer
+    }
+
+    /// Whether the line handed out last had a line break at its end.
+    pub(super) fn was_ended(&self) -> bool {
+        self.ended
     }
 
     /// The next line; `None` at the end of the file.
@@ -28,6 +44,7 @@ impl<R: BufRead> Lines<R> {
         self.buffer.clear();
         let mut too_long = false;
         let mut anything = false;
+        let mut ended = false;
         loop {
             let chunk = match self.reader.fill_buf() {
                 Ok(chunk) => chunk,
@@ -46,8 +63,12 @@ impl<R: BufRead> Lines<R> {
             let used = part.len() + usize::from(end.is_some());
             self.reader.consume(used);
             if end.is_some() {
+                ended = true;
                 break;
             }
+        }
+        if anything {
+            self.ended = ended;
         }
         Ok(match (anything, too_long) {
             (false, _) => None,

@@ -1,18 +1,23 @@
-//! Tasks: questions with known answers, from JSON lines that anybody may have written.
+//! Tasks: questions with known answers, from JSON lines and CSV that anybody may have written.
 //!
-//! Owns the file format, what makes a line bad, and which tasks are held out. Doesn't know what a
+//! Owns the file formats, what makes a line bad, and which tasks are held out. Doesn't know what a
 //! model does with a task.
 
+mod arc;
+mod chat;
+mod csv;
 mod lines;
 mod parse;
 mod read;
+mod records;
 mod split;
+pub mod spool;
 
 use sha2::{Digest, Sha256};
 
 pub use parse::RejectReason;
 pub use read::{DataError, Rejected, TaskLimits, TaskSet, read_tasks};
-pub use split::{is_held_out, split};
+pub use split::{is_held_out, question_key, split};
 
 /// A question and its right answer, both without surrounding white space and not empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +44,22 @@ impl Task {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TaskId(pub [u8; 32]);
 
+impl TaskId {
+    /// Reads what [`TaskId`] is displayed as; `None` if it is anything else.
+    #[must_use]
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let mut id = [0; 32];
+        let digits: Vec<_> = text.chars().map(|c| c.to_digit(16)).collect::<Option<_>>()?;
+        if digits.len() != 64 {
+            return None;
+        }
+        for (byte, pair) in id.iter_mut().zip(digits.chunks(2)) {
+            *byte = (pair[0] << 4 | pair[1]) as u8;
+        }
+        Some(Self(id))
+    }
+}
+
 impl std::fmt::Display for TaskId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
@@ -58,6 +79,15 @@ mod tests {
         assert_eq!(task("a", "b").id(), task("a", "b").id());
         assert_ne!(task("ab", "c").id(), task("a", "bc").id());
         assert_ne!(task("a", "b").id(), task("b", "a").id());
+    }
+
+    #[test]
+    fn an_id_comes_back_from_its_digits() {
+        let id = task("a", "b").id();
+
+        assert_eq!(TaskId::from_hex(&id.to_string()), Some(id));
+        assert_eq!(TaskId::from_hex(""), None);
+        assert_eq!(TaskId::from_hex(&"x".repeat(64)), None);
     }
 
     #[test]

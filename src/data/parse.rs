@@ -1,11 +1,19 @@
 //! One line of JSON to one task, or the reason why not. Reasons never contain text of the task.
+//!
+//! | fields | format |
+//! |---|---|
+//! | `question`, `answer` | plain; an answer that ends in `#### n` (GSM8K) is n |
+//! | `question`, `choices`, `answerKey` | multiple choice as in ARC: [`super::arc`] |
+//! | `messages` | a conversation: [`super::chat`] |
+//!
+//! Other fields are ignored.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::Number;
 use serde_json::error::Category;
+use serde_json::{Number, Value};
 
-use super::Task;
+use super::{Task, arc, chat};
 
 /// Why a line was set aside.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -29,6 +37,22 @@ pub enum RejectReason {
     /// JSON numbers of that size are read with rounding.
     #[error("the field {field:?} is a number too long to keep every digit; write it as text")]
     InexactNumber { field: &'static str },
+    #[error("the choices cannot be used: {what}")]
+    BadChoices { what: &'static str },
+    #[error("the answer key is none of the labels of the choices")]
+    UnknownAnswerKey,
+    #[error("the messages cannot be used: {what}")]
+    BadMessages { what: &'static str },
+    /// Said of the whole file.
+    #[error("the file is one JSON array; write each of its objects on a line of its own")]
+    JsonArray,
+    /// Said of the whole file.
+    #[error("the first line of the CSV file names no columns \"question\" and \"answer\"")]
+    NoHeader,
+    #[error("the CSV row has {found} fields where the header has {expected}")]
+    FieldCount { expected: usize, found: usize },
+    #[error("the CSV row begins a quoted text that does not end")]
+    UnclosedQuote,
     /// More good tasks than [`super::TaskLimits::max_tasks`].
     #[error("there are already {limit} tasks")]
     TooManyTasks { limit: usize },
@@ -37,19 +61,23 @@ pub enum RejectReason {
     TooMuchText { limit: usize },
 }
 
-/// The two fields that count; others are ignored.
-#[derive(Deserialize)]
-struct Fields {
-    question: Option<Field>,
-    answer: Option<Field>,
+impl RejectReason {
+    /// Whether nothing in the file can be used, so that a person must change the file.
+    #[must_use]
+    pub fn is_of_file(&self) -> bool {
+        matches!(self, Self::JsonArray | Self::NoHeader)
+    }
 }
 
+/// The fields that count.
 #[derive(Deserialize)]
-#[serde(untagged)]
-enum Field {
-    Text(String),
-    Number(Number),
-    Other(IgnoredAny),
+struct Fields {
+    question: Option<Value>,
+    answer: Option<Value>,
+    choices: Option<Value>,
+    #[serde(rename = "answerKey")]
+    answer_key: Option<Value>,
+    messages: Option<Value>,
 }
 
 /// Reads a line. `None` if it is blank.
@@ -70,22 +98,56 @@ fn parse_object(text: &str) -> Result<Task, RejectReason> {
         Category::Data => RejectReason::NotAnObject,
         _ => RejectReason::BrokenJson { column: error.column() },
     })?;
-    Ok(Task {
-        question: text_of(fields.question, "question")?,
-        answer: text_of(fields.answer, "answer")?,
-    })
+    let Fields { question, answer, choices, answer_key, messages } = fields;
+    if let Some(messages) = messages {
+        chat::task(messages)
+    } else if answer_key.is_some() || matches!(question, Some(Value::Object(_))) {
+        arc::task(question, choices, answer_key)
+    } else {
+        let question = text_of(question, "question")?;
+        Ok(Task { question, answer: final_answer(&text_of(answer, "answer")?) })
+    }
 }
 
-fn text_of(field: Option<Field>, name: &'static str) -> Result<String, RejectReason> {
+/// The text of a field, without white space around it.
+pub(super) fn text_of(field: Option<Value>, name: &'static str) -> Result<String, RejectReason> {
     match field {
         None => Err(RejectReason::MissingField { field: name }),
-        Some(Field::Text(text)) => match text.trim() {
+        Some(Value::String(text)) => match text.trim() {
             "" => Err(RejectReason::EmptyField { field: name }),
             trimmed => Ok(trimmed.to_owned()),
         },
-        Some(Field::Number(number)) if is_exact(&number) => Ok(number.to_string()),
-        Some(Field::Number(_)) => Err(RejectReason::InexactNumber { field: name }),
-        Some(Field::Other(_)) => Err(RejectReason::WrongType { field: name }),
+        Some(Value::Number(number)) if is_exact(&number) => Ok(number.to_string()),
+        Some(Value::Number(_)) => Err(RejectReason::InexactNumber { field: name }),
+        Some(_) => Err(RejectReason::WrongType { field: name }),
+    }
+}
+
+/// The answer without its derivation, where it is written as in GSM8K: what stands after the last
+/// `####`, if that is the end of the text and on one line. Commas between groups of three digits go
+/// (`1,234` is `1234`), as in GSM8K's own evaluation; for judging answers they make no difference.
+pub(super) fn final_answer(text: &str) -> String {
+    let marked = text.rsplit_once("####").filter(|(before, after)| {
+        (before.is_empty() || before.ends_with(char::is_whitespace))
+            && !after.trim().is_empty()
+            && !after.trim().contains('\n')
+    });
+    match marked {
+        Some((_, after)) => without_separators(after.trim()),
+        None => text.to_owned(),
+    }
+}
+
+fn without_separators(text: &str) -> String {
+    let digits = text.trim_start_matches(['-', '+', '$']);
+    let whole = digits.split('.').next().unwrap_or_default();
+    let mut groups = whole.split(',');
+    let all_digits = |group: &str| group.bytes().all(|byte| byte.is_ascii_digit());
+    let first = groups.next().is_some_and(|g| (1..=3).contains(&g.len()) && all_digits(g));
+    if first && groups.all(|group| group.len() == 3 && all_digits(group)) {
+        text.replace(',', "")
+    } else {
+        text.to_owned()
     }
 }
 
@@ -141,6 +203,27 @@ mod tests {
             assert_eq!(parse(line), Err(reason), "{line}");
         }
         assert_eq!(parse_line(b"{\"question\": \"\xff\"}"), Some(Err(R::InvalidUtf8)));
+    }
+
+    #[test]
+    fn the_final_answer_of_gsm8k_counts() {
+        let cases = [
+            ("She sells 9 * 2 = <<9*2=18>>18.\n#### 18", "18"),
+            ("so #### -1,234,567.25 ", "-1234567.25"),
+            ("#### $1,000", "$1000"),
+            ("#### 1,23", "1,23"),
+            ("#### 1234,567", "1234,567"),
+            ("#### a, b", "a, b"),
+            ("the pattern is ####", "the pattern is ####"),
+            ("ab#### 3", "ab#### 3"),
+            ("##### 3", "##### 3"),
+            ("#### 3\nand more", "#### 3\nand more"),
+            ("1,234", "1,234"),
+        ];
+        for (text, answer) in cases {
+            let line = serde_json::json!({"question": "q", "answer": text}).to_string();
+            assert_eq!(parse(&line).unwrap().answer, answer);
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A file or a folder of JSON lines to a set of tasks, with every bad line accounted for.
+//! A file or a folder of JSON lines or CSV to a set of tasks, with every bad line accounted for.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::lines::{Line, Lines};
-use super::parse::parse_line;
+use super::records::{Format, Records};
 use super::{RejectReason, Task, TaskId};
 use crate::store::durable::create_folder;
 use crate::store::{StoreError, write_atomic};
@@ -17,8 +16,6 @@ use crate::store::{StoreError, write_atomic};
 pub const REJECTED_FILE: &str = "rejected.jsonl";
 /// How many characters of a bad line are kept.
 const EXCERPT_CHARS: usize = 200;
-/// The mark that some editors put at the start of a file.
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// How much is read, so that no file can fill the memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,7 +71,7 @@ pub struct TaskSet {
 pub enum DataError {
     #[error("cannot read tasks from {}: {source}; check the path and its permissions", path.display())]
     Read { path: PathBuf, source: io::Error },
-    #[error("the folder {} holds no *.jsonl file; put questions and answers there", path.display())]
+    #[error("the folder {} holds no *.jsonl, *.ndjson or *.csv file; put questions and answers there", path.display())]
     NoFiles { path: PathBuf },
     #[error(
         "{} holds no tasks; write one JSON object with \"question\" and \"answer\" on each line",
@@ -91,11 +88,13 @@ pub enum DataError {
     SetAside(#[from] StoreError),
 }
 
-/// Reads the tasks of a JSONL file, or of all `*.jsonl` files of a folder in the order of their
-/// names (hidden ones and `rejected.jsonl` left out).
+/// Reads the tasks of a file, or of all `*.jsonl`, `*.ndjson` and `*.csv` files of a folder in the
+/// order of their names (hidden ones and `rejected.jsonl` left out).
 ///
-/// A line is `{"question": …, "answer": …}`, each a text or a number; other fields are ignored.
-/// Blank lines are skipped, bad ones counted and described, repeated tasks dropped.
+/// A line of JSON is `{"question": …, "answer": …}`, each a text or a number; or `question`,
+/// `choices` and `answerKey` as in ARC; or a conversation as `messages`. CSV has a header that names
+/// the columns question and answer. Other fields are ignored. Blank lines are skipped, bad ones
+/// counted and described, repeated tasks dropped.
 ///
 /// # Errors
 /// [`DataError`] if a file cannot be read or is no regular file, or if there is no good task.
@@ -122,8 +121,7 @@ pub fn read_tasks(path: &Path, limits: &TaskLimits) -> Result<TaskSet, DataError
 
 impl TaskSet {
     /// Sets the described bad lines aside for people: writes `rejected.jsonl` in `dir` (made
-    /// where it is missing), one object
-    /// with file, line, reason and the beginning of the text each. Returns the file's path, or
+    /// where it is missing), one object with file, line, reason and the beginning of the text each. Returns the file's path, or
     /// `None` (and writes nothing) if there are no bad lines.
     ///
     /// # Errors
@@ -158,7 +156,9 @@ fn task_files(dir: &Path) -> Result<Vec<PathBuf>, DataError> {
         let hidden_or_ours = path
             .file_name()
             .is_some_and(|name| name == REJECTED_FILE || name.as_encoded_bytes().starts_with(b"."));
-        if path.extension().is_some_and(|ext| ext == "jsonl") && !hidden_or_ours && !path.is_dir() {
+        // Other programs keep settings and the like in `*.json`; such a file is read if named.
+        let of_tasks = Format::of(&path).is_some_and(|format| format != Format::Json);
+        if of_tasks && !hidden_or_ours && !path.is_dir() {
             files.push(path);
         }
     }
@@ -185,24 +185,12 @@ impl Reading<'_> {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
         let reader = BufReader::with_capacity(1 << 16, File::open(path)?);
-        let mut lines = Lines::new(reader, self.limits.max_line_bytes);
-        let mut number = 0;
-        while let Some(line) = lines.next()? {
-            number += 1;
-            let (bytes, parsed) = match line {
-                Line::TooLong(head) => {
-                    let limit = self.limits.max_line_bytes;
-                    (head, Some(Err(RejectReason::TooLong { limit })))
-                }
-                Line::Whole(line) => {
-                    let mark = if number == 1 { BYTE_ORDER_MARK } else { b"" };
-                    let line = line.strip_prefix(mark).unwrap_or(line);
-                    (line, parse_line(line))
-                }
-            };
-            match parsed.map(|parsed| parsed.and_then(|task| self.add(task))) {
-                None | Some(Ok(())) => {}
-                Some(Err(reason)) => self.reject(path, number, reason, bytes),
+        let format = Format::of(path).unwrap_or(Format::JsonLines);
+        let mut records = Records::new(reader, format, self.limits.max_line_bytes)?;
+        while let Some(record) = records.next()? {
+            let Some(task) = record.task else { continue };
+            if let Err(reason) = task.and_then(|task| self.add(task)) {
+                self.reject(path, record.line, reason, record.text);
             }
         }
         Ok(())

@@ -27,13 +27,18 @@ pub fn is_held_out(task: &Task, held_out_share: f64) -> bool {
     position(&task.question) < held_out_share
 }
 
-/// A question's place in [0, 1), uniform over questions.
-fn position(question: &str) -> f64 {
+/// The same number for all spellings (white space, case) of a question, uniform over questions.
+#[must_use]
+pub fn question_key(question: &str) -> u64 {
     let mut hash = Sha256::new_with_prefix(DOMAIN);
     hash.update(normalised(question).as_bytes());
-    let first = hash.finalize().first_chunk().copied().unwrap_or_default();
+    u64::from_be_bytes(hash.finalize().first_chunk().copied().unwrap_or_default())
+}
+
+/// A question's place in [0, 1), uniform over questions.
+fn position(question: &str) -> f64 {
     // 32 bits are exact in an f64 and fine enough for any share.
-    f64::from(u32::from_be_bytes(first)) / 4_294_967_296.0
+    (question_key(question) >> 32) as f64 / 4_294_967_296.0
 }
 
 fn normalised(question: &str) -> String {

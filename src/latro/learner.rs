@@ -101,6 +101,12 @@ impl LearnerState {
                 params.insert(LoraKey { layer, target, factor: Factor::B }, b);
             }
         }
+        Self::beginning_with(params)
+    }
+
+    /// The state before the first step of a run that begins with the given adapter.
+    #[must_use]
+    pub fn beginning_with(params: LoraTensors) -> Self {
         let optimizer = AdamW::new(&params);
         let progress =
             Progress { learning_rate_factor: 1.0, beta_factor: 1.0, ..Progress::default() };

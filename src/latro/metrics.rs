@@ -91,7 +91,8 @@ pub struct StepMetrics {
     pub total_s: f64,
     /// Training time since the run's first step, over all restarts; evaluations don't count.
     pub elapsed_s: f64,
-    /// Highest memory use of the process so far, in MiB.
+    /// Highest memory use of the process so far, in MiB; NaN where the system doesn't say.
+    #[serde(deserialize_with = "null_is_nan")]
     pub peak_memory_mib: f64,
 }
 

@@ -44,6 +44,21 @@ pub enum TripKind {
     Truncation,
 }
 
+impl TripKind {
+    /// The name in events, the same as in `metrics.jsonl`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NotFinite => "not_finite",
+            Self::Kl => "kl",
+            Self::EntropyCollapse => "entropy_collapse",
+            Self::GradientExplosion => "gradient_explosion",
+            Self::ShortRationales => "short_rationales",
+            Self::Truncation => "truncation",
+        }
+    }
+}
+
 /// What the trainer should do about a trip.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "action", rename_all = "snake_case")]

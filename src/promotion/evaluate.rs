@@ -21,7 +21,7 @@ use crate::latro::tree::{Branch, Tree};
 pub const ANSWER_TOKENS: usize = 12;
 
 /// How to evaluate.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct EvalSettings {
     /// Whether the model is asked for a rationale first; a model trained on answers alone is not.
     pub think: bool,

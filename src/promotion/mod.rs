@@ -1,5 +1,9 @@
 //! Is an adapter better? Held-out evaluation and its statistics.
 
 pub mod answer;
+pub mod compare;
 pub mod evaluate;
+pub mod forget;
+pub mod gate;
+pub mod interval;
 pub mod statistics;

@@ -28,6 +28,9 @@ pub enum StatisticsError {
         /// Position in the lists.
         index: usize,
     },
+    /// Finite numbers whose sums are not.
+    #[error("the results are too large to be averaged")]
+    Overflow,
 }
 
 /// What a paired t-test says of the differences after − before.

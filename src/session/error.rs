@@ -24,11 +24,26 @@ pub enum SessionError {
     )]
     OtherAdapter { dir: PathBuf },
     #[error(
+        "a run with {wanted} cannot begin with the adapter in {}, which has {found}: use the same, or \
+         begin without it",
+        dir.display()
+    )]
+    OtherStart { dir: PathBuf, wanted: String, found: String },
+    #[error("{}: the state that the run began with is gone; remove the folder to start anew", dir.display())]
+    StartGone { dir: PathBuf },
+    #[error(
         "{}: the sentinels gave up on this run, {sentence}; look at the tasks, lower the learning \
          rate, and start again in another folder",
         dir.display()
     )]
     GaveUp { dir: PathBuf, sentence: String },
+    #[error(
+        "{} holds no general prompts{}: {reason}; each line is {{\"text\": …}} or \
+         {{\"prompt\": …, \"text\": …}}",
+        path.display(),
+        if *line > 0 { format!(" in line {line}") } else { String::new() }
+    )]
+    GeneralPrompts { path: PathBuf, line: usize, reason: String },
 }
 
 impl SessionError {

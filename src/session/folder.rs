@@ -5,15 +5,17 @@
 //! | `adapter_config.json`, `adapter_model.safetensors`, `latrod.json` | the adapter, for PEFT and for latrod |
 //! | `metrics.jsonl` | one line for each step and evaluation |
 //! | `training/checkpoint.safetensors` | the state after the last step |
-//! | `training/good-STEP.safetensors` | two older states, for sentinels to go back to |
+//! | `training/good-STEP.safetensors` | two older states, for sentinels to go back to, and step 0 of a run that began with an adapter |
 //! | `training/rollouts.json` | what the step in flight has sampled |
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::SessionError;
+use crate::data::Task;
 use crate::kernels::Compute;
 use crate::latro::learner::{LearnerState, Progress, Sampled};
 use crate::latro::metrics::MetricLine;
@@ -23,7 +25,8 @@ use crate::latro::settings::TrainSettings;
 use crate::store::adapter::WEIGHTS_FILE;
 use crate::store::{
     AdapterConfig, AdapterManifest, AdapterShape, Checkpoint, DirLock, JsonLines, StoreError, Sync,
-    checkpoint, durable::create_folder, load_json, remove_stale_temps, save_json, write_peft,
+    checkpoint, durable::create_folder, json::hex, load_json, remove_stale_temps, save_json,
+    write_peft,
 };
 
 /// Good states that are kept: the older one is at least a sentinel's window old.
@@ -42,9 +45,36 @@ pub struct Identity {
     pub base_name: String,
     /// SHA-256 over the training tasks.
     pub tasks_sha256: String,
+    /// SHA-256 of the weights of the adapter that the run began with, if it did with one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_sha256: Option<String>,
 }
 
 impl Identity {
+    /// The identity of a run that learns from `tasks` on the model in `file`, whose SHA-256 is
+    /// `base_sha256`, and begins with a fresh adapter.
+    #[must_use]
+    pub fn new(
+        settings: &TrainSettings,
+        compute: Compute,
+        batch: usize,
+        file: &Path,
+        base_sha256: String,
+        tasks: &[Task],
+    ) -> Self {
+        let mut hash = Sha256::new();
+        tasks.iter().for_each(|t| hash.update(t.id().0));
+        Self {
+            settings: settings.clone(),
+            compute,
+            batch,
+            base_sha256,
+            base_name: file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            tasks_sha256: hex(&hash.finalize()),
+            start_sha256: None,
+        }
+    }
+
     /// The first difference from another identity, in words.
     fn difference(&self, other: &Self) -> Option<String> {
         let json = |i: &Self| serde_json::to_value(&i.settings).unwrap_or_default();
@@ -59,6 +89,13 @@ impl Identity {
             })
             .or_else(|| {
                 differs(self.tasks_sha256 == other.tasks_sha256, "other training tasks".into())
+            })
+            .or_else(|| {
+                let what = match self.start_sha256 {
+                    Some(_) => "another adapter to begin with",
+                    None => "no adapter to begin with",
+                };
+                differs(self.start_sha256 == other.start_sha256, what.into())
             })
             .or_else(|| differs(self.compute == other.compute, "another --compute".into()))
             .or_else(|| differs(self.batch == other.batch, format!("--batch {}", self.batch)))
@@ -131,6 +168,21 @@ impl Folder {
         Ok((Self { dir: dir.to_owned(), identity, metrics, _lock: lock }, saved))
     }
 
+    /// The batch of the run in `dir`, if there is one: a run keeps the batch it began with.
+    ///
+    /// # Errors
+    /// If its checkpoint cannot be read.
+    pub fn batch_of_run_in(dir: &Path) -> Result<Option<usize>, StoreError> {
+        let path = dir.join("training/checkpoint.safetensors");
+        Ok(Checkpoint::<Header>::load_if_present(&path)?.map(|found| found.header.identity.batch))
+    }
+
+    /// Whether the run began with an adapter.
+    #[must_use]
+    pub const fn began_with_adapter(&self) -> bool {
+        self.identity.start_sha256.is_some()
+    }
+
     /// The folder's path.
     #[must_use]
     pub fn dir(&self) -> &Path {
@@ -174,7 +226,10 @@ impl Folder {
             .collect();
         if good {
             checkpoint::save(&self.good(state.progress.step), &header, &tensors)?;
-            self.forget(|steps, step| steps.iter().filter(|s| **s > step).count() >= GOOD_KEPT)?;
+            // Step 0, where it was saved, is the adapter that the run began with.
+            self.forget(|steps, step| {
+                step > 0 && steps.iter().filter(|s| **s > step).count() >= GOOD_KEPT
+            })?;
         }
         checkpoint::save(&self.training("checkpoint.safetensors"), &header, &tensors)
     }

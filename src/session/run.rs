@@ -45,7 +45,8 @@ pub struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    /// Starts the run in `dir`, or goes on with it. `learner` brings a fresh state.
+    /// Starts the run in `dir`, or goes on with it. `learner` brings the state before the first
+    /// step, a fresh one or that of the adapter to begin with (see [`super::begin_with`]).
     ///
     /// # Errors
     /// As [`Folder::open`]; [`SessionError::GaveUp`] if the run has ended so.
@@ -71,8 +72,9 @@ impl<'a> Session<'a> {
         let shape = AdapterShape::from(&learner.model.spec);
         let session = Self { folder, learner, sentinel, tasks, evaluated, shape, saving_s: 0.0 };
         if fresh {
-            // From here on an adapter in the folder is this run's.
-            session.save(false)?;
+            // From here on an adapter in the folder is this run's. A start that cannot be made anew
+            // from the settings is kept to go back to.
+            session.save(session.folder.began_with_adapter())?;
         }
         Ok(session)
     }
@@ -180,9 +182,13 @@ impl<'a> Session<'a> {
         };
         let now = self.learner.state.progress.clone();
         let learner = &mut self.learner;
-        let fresh = || LearnerState::fresh(&learner.model.spec, learner.settings);
-        learner.state =
-            self.folder.good_at(trip.step.saturating_sub(judged))?.unwrap_or_else(fresh);
+        learner.state = match self.folder.good_at(trip.step.saturating_sub(judged))? {
+            Some(good) => good,
+            None if self.folder.began_with_adapter() => {
+                return Err(SessionError::StartGone { dir: self.folder.dir().to_owned() });
+            }
+            None => LearnerState::fresh(&learner.model.spec, learner.settings),
+        };
         let progress = &mut learner.state.progress;
         progress.trips = now.trips + 1;
         progress.elapsed_s = now.elapsed_s;

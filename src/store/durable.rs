@@ -102,7 +102,10 @@ fn folder_of(path: &Path) -> &Path {
 }
 
 /// Makes a rename in `dir` last. Only Unix can (and needs to) open a folder for that.
-fn sync_folder(dir: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// Those of the operating system.
+pub(crate) fn sync_folder(dir: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(dir)?.sync_all() } else { Ok(()) }
 }
 

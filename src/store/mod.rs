@@ -10,9 +10,11 @@ pub mod durable;
 mod error;
 pub mod gguf_lora;
 pub mod json;
+pub mod ledger;
 pub mod lines;
 pub mod lock;
 pub mod tensors;
+pub mod versions;
 
 pub use adapter::{
     AdapterConfig, AdapterManifest, AdapterShape, file_sha256, lora_from_peft, peft_tensors,

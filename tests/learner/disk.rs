@@ -12,11 +12,11 @@ use tempfile::TempDir;
 use super::support::{Train, adapter_bytes, metrics, numbers, text};
 
 /// A disk of two mebibytes, unmounted in the end.
-struct Disk(TempDir);
+pub struct Disk(TempDir);
 
 impl Disk {
     /// `None`, with a word on standard error, where it cannot be mounted.
-    fn mount() -> Option<Self> {
+    pub fn mount() -> Option<Self> {
         let disk = Self(tempfile::tempdir().unwrap());
         let done = mount(&["-t", "tmpfs", "-o", "size=2m", "tmpfs"], disk.0.path());
         if !done {
@@ -25,15 +25,23 @@ impl Disk {
         done.then_some(disk)
     }
 
-    fn folder(&self) -> PathBuf {
+    pub fn folder(&self) -> PathBuf {
         self.0.path().join("adapter")
     }
 
-    fn make_read_only(&self) {
+    /// Fills it but for what holds no second checkpoint while the first is replaced; returns the file
+    /// that does.
+    pub fn fill(&self) -> PathBuf {
+        let filler = self.0.path().join("filler");
+        fs::write(&filler, vec![1; 1_000_000]).unwrap();
+        filler
+    }
+
+    pub fn make_read_only(&self) {
         assert!(mount(&["-o", "remount,ro"], self.0.path()));
     }
 
-    fn make_writable(&self) {
+    pub fn make_writable(&self) {
         assert!(mount(&["-o", "remount,rw"], self.0.path()));
     }
 }
@@ -54,10 +62,9 @@ fn a_full_disk_stops_the_run_and_loses_nothing() {
     let Some(disk) = Disk::mount() else { return };
     let folder = tempfile::tempdir().unwrap();
     Train::quick(folder.path()).run().done();
-    let (train, filler) = (Train::quick(&disk.folder()), disk.0.path().join("filler"));
+    let train = Train::quick(&disk.folder());
     train.clone().with("--max-minutes", "0.00001").run().done();
-    // What is left holds no second checkpoint, of 0.7 MB, while the first is replaced.
-    fs::write(&filler, vec![1; 1_000_000]).unwrap();
+    let filler = disk.fill();
 
     let full = train.run();
     fs::remove_file(&filler).unwrap();

@@ -10,3 +10,7 @@ mod refusals;
 mod support;
 mod tasks;
 mod training;
+mod worker;
+mod worker_ends;
+mod worker_support;
+mod yielding;

@@ -38,7 +38,7 @@ fn settings_that_cannot_work_are_refused() {
         ("--temperature", "0", "temperature"),
         ("--beta", "inf", "beta"),
         ("--max-new-tokens", "18446744073709551615", "max_new_tokens"),
-        ("--max-new-tokens", "512", "--max-new-tokens"),
+        ("--max-new-tokens", "512", "fewer new tokens"),
         ("--batch", "0", "--batch"),
         ("--threads", "0", "--threads"),
         ("--threads", "100000", "--threads"),

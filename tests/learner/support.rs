@@ -55,7 +55,7 @@ impl Outcome {
 }
 
 /// The program under test.
-fn program() -> OsString {
+pub fn program() -> OsString {
     std::env::var_os("LATROD_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_latrod").into())
 }
 

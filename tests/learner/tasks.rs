@@ -105,7 +105,7 @@ fn questions_beyond_the_context_are_left_out() {
 
     assert_eq!(some.code, 0, "{}", some.stderr);
     assert!(some.stderr.contains("1 question left out because"), "{}", some.stderr);
-    only.refused(64, &["no question can be asked", "context of 512 tokens", "--max-new-tokens"]);
+    only.refused(64, &["no question can be asked", "context of 512 tokens", "fewer new tokens"]);
 }
 
 #[test]

@@ -11,8 +11,8 @@ mod names;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-pub use config::AdapterConfig;
-pub use manifest::{AdapterManifest, file_sha256};
+pub use config::{AdapterConfig, CONFIG_FILE};
+pub use manifest::{AdapterManifest, MANIFEST_FILE, file_sha256};
 pub use names::{lora_from_peft, peft_tensors};
 
 use super::StoreError;

@@ -1,10 +1,19 @@
 //! Which tasks can be put to a model: those that fit its context and that its chat template takes.
 
-use crate::cli::CliError;
-use crate::cli::common::usage;
 use crate::data::Task;
 use crate::latro::prompt::{PromptError, Prompter};
+use crate::model::ModelError;
+use crate::model::interrupt::Interrupt;
 use crate::promotion::evaluate::ANSWER_TOKENS;
+
+/// Why no task can be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum QuestionsError {
+    #[error("no question can be asked: {0}")]
+    NoneLeft(String),
+    #[error(transparent)]
+    Interrupted(#[from] ModelError),
+}
 
 /// The tasks to ask, and what became of the others.
 #[derive(Debug)]
@@ -12,6 +21,8 @@ pub struct Questions {
     pub tasks: Vec<Task>,
     /// Tokens of the longest prompt among them.
     pub longest_prompt: usize,
+    /// Tokens of the longest answer among them, its phrase included.
+    pub longest_answer: usize,
     /// The model's context, tokens.
     context: usize,
     too_long: usize,
@@ -25,25 +36,29 @@ impl Questions {
     /// context of `context` tokens.
     ///
     /// # Errors
-    /// If no task is left, with the reason.
+    /// If no task is left, with the reason; if it is interrupted.
     pub fn choose(
         prompter: &Prompter,
         tasks: Vec<Task>,
         rationale: Option<usize>,
         context: usize,
-    ) -> Result<Self, CliError> {
+        interrupt: &Interrupt,
+    ) -> Result<Self, QuestionsError> {
         let mut chosen = Self {
             tasks: Vec::with_capacity(tasks.len()),
             longest_prompt: 0,
+            longest_answer: 0,
             context,
             too_long: 0,
             refused: 0,
             first_refusal: None,
         };
         for task in tasks {
+            interrupt.check()?;
             match lengths(prompter, &task, rationale) {
-                Ok((prompt, whole)) if whole <= context => {
+                Ok(Lengths { prompt, answer, whole }) if whole <= context => {
                     chosen.longest_prompt = chosen.longest_prompt.max(prompt);
+                    chosen.longest_answer = chosen.longest_answer.max(answer);
                     chosen.tasks.push(task);
                 }
                 Ok(_) => chosen.too_long += 1,
@@ -54,9 +69,7 @@ impl Questions {
             }
         }
         match chosen.left_out_sentence() {
-            Some(sentence) if chosen.tasks.is_empty() => {
-                Err(usage(format!("no question can be asked: {sentence}")))
-            }
+            Some(sentence) if chosen.tasks.is_empty() => Err(QuestionsError::NoneLeft(sentence)),
             _ => Ok(chosen),
         }
     }
@@ -75,7 +88,7 @@ impl Questions {
             let n = counted(self.too_long, "question");
             format!(
                 "{n} left out because prompt, rationale and answer don't fit the model's context \
-                 of {context} tokens (a smaller --max-new-tokens makes room)"
+                 of {context} tokens (fewer new tokens make room)"
             )
         });
         let refused = self.first_refusal.as_ref().map(|first| {
@@ -89,17 +102,24 @@ impl Questions {
     }
 }
 
-/// Tokens of a task's prompt, and of everything that evaluation puts into one context for it.
+/// Tokens of a task's parts.
+struct Lengths {
+    prompt: usize,
+    answer: usize,
+    /// Everything that training or evaluation puts into one context for it.
+    whole: usize,
+}
+
 fn lengths(
     prompter: &Prompter,
     task: &Task,
     rationale: Option<usize>,
-) -> Result<(usize, usize), PromptError> {
+) -> Result<Lengths, PromptError> {
     let prompt = prompter.prompt(&task.question, rationale.is_some())?.len();
     let asked = prompter.answer_lead()?.len() + ANSWER_TOKENS;
-    let scored = prompter.answer(&task.answer)?.len();
-    let whole = prompt.saturating_add(rationale.unwrap_or(0)).saturating_add(asked.max(scored));
-    Ok((prompt, whole))
+    let answer = prompter.answer(&task.answer)?.len();
+    let whole = prompt.saturating_add(rationale.unwrap_or(0)).saturating_add(asked.max(answer));
+    Ok(Lengths { prompt, answer, whole })
 }
 
 /// "1 question", "2 questions".
@@ -120,37 +140,49 @@ mod tests {
         Prompter::from_parts(tokenizer(), None).unwrap()
     }
 
+    fn choose(tasks: Vec<Task>, context: usize) -> Result<Questions, QuestionsError> {
+        Questions::choose(&prompter(), tasks, Some(30), context, &Interrupt::new())
+    }
+
     #[test]
     fn what_does_not_fit_is_left_out_and_counted() {
-        let p = prompter();
         let (short, long) = (task("2 + 5"), task(&"2 + 5 ".repeat(200)));
-        let (prompt, whole) = lengths(&p, &short, Some(30)).unwrap();
+        let lengths = lengths(&prompter(), &short, Some(30)).unwrap();
 
-        let chosen = Questions::choose(&p, vec![short.clone(), long], Some(30), whole).unwrap();
+        let chosen = choose(vec![short.clone(), long], lengths.whole).unwrap();
 
         assert_eq!(chosen.tasks, [short]);
-        assert_eq!((chosen.longest_prompt, chosen.left_out()), (prompt, 1));
+        assert_eq!((chosen.longest_prompt, chosen.left_out()), (lengths.prompt, 1));
+        assert_eq!(chosen.longest_answer, lengths.answer);
         let sentence = chosen.left_out_sentence().unwrap();
         assert!(sentence.starts_with("1 question left out because"), "{sentence}");
     }
 
     #[test]
     fn one_token_too_many_is_too_many() {
-        let p = prompter();
-        let (_, whole) = lengths(&p, &task("2 + 5"), Some(30)).unwrap();
+        let whole = lengths(&prompter(), &task("2 + 5"), Some(30)).unwrap().whole;
 
-        let error = Questions::choose(&p, vec![task("2 + 5")], Some(30), whole - 1).unwrap_err();
+        let error = choose(vec![task("2 + 5")], whole - 1).unwrap_err();
 
         assert!(error.to_string().starts_with("no question can be asked: 1 question left out"));
-        assert_eq!(error.exit_code(), 64);
     }
 
     #[test]
     fn asking_without_a_rationale_takes_less_room() {
         let p = prompter();
-        let (_, thinking) = lengths(&p, &task("2 + 5"), Some(30)).unwrap();
-        let (_, at_once) = lengths(&p, &task("2 + 5"), None).unwrap();
+        let thinking = lengths(&p, &task("2 + 5"), Some(30)).unwrap().whole;
+        let at_once = lengths(&p, &task("2 + 5"), None).unwrap().whole;
 
         assert!(at_once + 30 < thinking + 1, "{at_once} {thinking}");
+    }
+
+    #[test]
+    fn choosing_can_be_interrupted() {
+        let interrupt = Interrupt::new();
+        interrupt.set();
+
+        let chosen = Questions::choose(&prompter(), vec![task("2 + 5")], None, 512, &interrupt);
+
+        assert!(matches!(chosen, Err(QuestionsError::Interrupted(ModelError::Interrupted))));
     }
 }

@@ -1,0 +1,271 @@
+//! `latrod command`: signs a command, gives it to a device over MQTT and shows what becomes of it.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::CliError;
+use super::common::{failed, say, usage};
+use crate::report::mqtt::connection::ConnectOptions;
+use crate::report::mqtt::operator::{Answer, give};
+use crate::report::mqtt::{Broker, MqttSettings, Protocol, tls};
+use crate::report::sign::{load_signing_key, new_key_pair, read_small, sign};
+use crate::report::topics::Topics;
+use crate::report::wire::{self, Ack, AckState};
+
+/// What a device can be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Action {
+    /// Don't train until `resume`
+    Pause,
+    /// Train again when the device is idle
+    Resume,
+    /// Begin a cycle at the next idle moment, however few new tasks there are
+    TrainNow,
+    /// Evaluate the active adapter on the held-out tasks
+    Evaluate,
+    /// Make VERSION the active adapter
+    Promote,
+    /// Go back to the parent of the active adapter
+    Rollback,
+    /// Change a setting until the next start: KEY=VALUE
+    Set,
+    /// Take tasks that were set aside back into training
+    RestoreTasks,
+}
+
+/// Give a device a signed command over MQTT
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Prints what the device says: received, running, then done, failed, refused or expired. The exit code
+is 0 if it was done, 1 if not, 75 if the device did not say so in time (the command may still be
+done: it reaches a device that is away when it comes back, until it expires).
+
+Examples:
+  latrod command --new-key operator.pem
+  latrod command --broker mqtts://broker:8883 --fleet press --device jetson-3 \\
+      --key operator.pem pause
+  latrod command … promote 00000003-0a1b2c3d
+  latrod command … set steps=200")]
+pub struct Args {
+    /// The broker: mqtt://host:port or mqtts://host:port
+    #[arg(long, value_name = "URL", required_unless_present = "new_key")]
+    broker: Option<String>,
+    /// The device's fleet
+    #[arg(long, required_unless_present = "new_key")]
+    fleet: Option<String>,
+    /// The device
+    #[arg(long, required_unless_present = "new_key")]
+    device: Option<String>,
+    /// The operator's private key (Ed25519, PKCS #8 PEM), whose public key the device knows
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// Send the command without a signature, for devices that allow it
+    #[arg(long, conflicts_with = "key")]
+    unsigned: bool,
+    /// How long to wait for the device's answer; 0 waits for the broker only
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    wait: u64,
+    /// How long the command stays valid
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600,
+          value_parser = clap::value_parser!(u64).range(1..=crate::report::inbox::MAX_LIFE_S))]
+    valid: u64,
+    /// User name at the broker
+    #[arg(long, value_name = "NAME")]
+    username: Option<String>,
+    /// File with the password
+    #[arg(long, value_name = "FILE", requires = "username")]
+    password_file: Option<PathBuf>,
+    /// PEM file with the certificates to trust, instead of the system's
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+    /// PEM file with a certificate to show to the broker
+    #[arg(long, value_name = "FILE", requires = "key_file")]
+    cert_file: Option<PathBuf>,
+    /// PEM file with the certificate's private key
+    #[arg(long, value_name = "FILE", requires = "cert_file")]
+    key_file: Option<PathBuf>,
+    /// Speak MQTT 5 instead of 3.1.1
+    #[arg(long)]
+    mqtt5: bool,
+    /// Print the device's answers as JSON, one per line
+    #[arg(long)]
+    json: bool,
+    /// Make a new key pair instead: FILE (private) and FILE.pub (for the devices' configuration)
+    #[arg(long, value_name = "FILE", exclusive = true)]
+    new_key: Option<PathBuf>,
+    /// What to do
+    #[arg(value_enum, required_unless_present = "new_key")]
+    action: Option<Action>,
+    /// The version for promote, KEY=VALUE for set
+    argument: Option<String>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Unusable arguments and files (exit code 64); a command that failed or was refused (1); no answer
+/// in time (75).
+pub fn run(args: Args) -> Result<(), CliError> {
+    if let Some(path) = &args.new_key {
+        return make_key(path);
+    }
+    let missing = || usage("--broker, --fleet, --device and an action are needed");
+    let topics = Topics::new(
+        args.fleet.as_deref().ok_or_else(missing)?,
+        args.device.as_deref().ok_or_else(missing)?,
+    )
+    .map_err(usage)?;
+    let action = action(args.action.ok_or_else(missing)?, args.argument.clone())?;
+    let command = make_command(&args, &topics, action)?;
+    let options = connect_options(&args, &command.id)?;
+    let wait = (args.wait > 0).then(|| Duration::from_secs(args.wait));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| failed(format!("cannot start: {e}")))?;
+    let mut output = Ok(());
+    let heard = |ack: &Ack| {
+        if output.is_ok() {
+            output = show(ack, args.json);
+        }
+    };
+    let answer = runtime.block_on(give(&options, &topics, &command, wait, heard));
+    output?;
+    conclude(answer, &topics, args.wait)
+}
+
+fn conclude(answer: Answer, topics: &Topics, wait: u64) -> Result<(), CliError> {
+    let device = format!("{}/{}", topics.fleet(), topics.device());
+    match answer {
+        Answer::Ended(ack) if ack.state == AckState::Done => Ok(()),
+        Answer::Ended(ack) => {
+            let why = ack.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+            Err(failed(format!("{device} says {}{why}", ack.state)))
+        }
+        Answer::Sent { .. } if wait == 0 => Ok(()),
+        Answer::Sent { last: None } => Err(CliError::TryLater(format!(
+            "{device} has not answered within {wait} s; the broker keeps the command for it"
+        ))),
+        Answer::Sent { last: Some(ack) } => Err(CliError::TryLater(format!(
+            "{device} has {} the command and not ended it within {wait} s",
+            if ack.state == AckState::Running { "begun" } else { "received" }
+        ))),
+        Answer::NotSent { reason } => {
+            Err(CliError::TryLater(format!("the command was not sent: {reason}")))
+        }
+    }
+}
+
+fn show(ack: &Ack, json: bool) -> Result<(), CliError> {
+    if json {
+        return say(serde_json::to_string(ack).map_err(failed)?);
+    }
+    match &ack.reason {
+        Some(reason) => say(format_args!("{}: {reason}", ack.state)),
+        None => say(ack.state),
+    }
+}
+
+fn action(action: Action, argument: Option<String>) -> Result<wire::Action, CliError> {
+    let (name, version, set) = match action {
+        Action::Pause => ("pause", None, None),
+        Action::Resume => ("resume", None, None),
+        Action::TrainNow => ("train_now", None, None),
+        Action::Evaluate => ("evaluate", None, None),
+        Action::Promote => ("promote", argument.clone(), None),
+        Action::Rollback => ("rollback", None, None),
+        Action::Set => ("set", None, argument.clone()),
+        Action::RestoreTasks => ("restore_tasks", None, None),
+    };
+    if argument.is_some() && version.is_none() && set.is_none() {
+        return Err(usage(format!("{name} takes no argument")));
+    }
+    let (key, value) = match set.as_deref().map(|set| set.split_once('=')) {
+        None => (None, None),
+        Some(Some((key, value))) => (Some(key.to_owned()), Some(value.to_owned())),
+        Some(None) => return Err(usage("set takes KEY=VALUE")),
+    };
+    wire::action(name, version, key, value).map_err(usage)
+}
+
+fn make_command(
+    args: &Args,
+    topics: &Topics,
+    action: wire::Action,
+) -> Result<wire::Command, CliError> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let mut random = [0; 16];
+    getrandom::fill(&mut random)
+        .map_err(|e| failed(format!("the system gives no random numbers: {e}")))?;
+    let id = format!("{:032x}", u128::from_be_bytes(random));
+    let expires = now + args.valid;
+    let mut command = wire::Command { id, action, issued: now, expires, signature: None };
+    match &args.key {
+        Some(path) => {
+            let key = load_signing_key(path).map_err(usage)?;
+            sign(&key, topics.fleet(), topics.device(), &mut command);
+        }
+        None if args.unsigned => {}
+        None => {
+            return Err(usage("devices take signed commands: name the operator's key with --key"));
+        }
+    }
+    Ok(command)
+}
+
+fn connect_options(args: &Args, id: &str) -> Result<ConnectOptions, CliError> {
+    let settings = MqttSettings {
+        broker: args.broker.clone().unwrap_or_default(),
+        ca_file: args.ca_file.clone(),
+        cert_file: args.cert_file.clone(),
+        key_file: args.key_file.clone(),
+        ..MqttSettings::default()
+    };
+    if let Some((field, why)) = settings.problems().into_iter().next() {
+        return Err(usage(format!("--{} cannot be used: {why}", field.replace('_', "-"))));
+    }
+    let broker = Broker::parse(&settings.broker)
+        .map_err(|why| usage(format!("--broker cannot be used: {why}")))?;
+    let credentials = match (&args.username, &args.password_file) {
+        (None, _) => None,
+        (Some(user), None) => Some((user.clone(), String::new())),
+        (Some(user), Some(path)) => {
+            let password = read_small("password", path).map_err(usage)?;
+            Some((user.clone(), password.trim_end_matches(['\r', '\n']).to_owned()))
+        }
+    };
+    let tls = if broker.tls { Some(tls::client_config(&settings).map_err(usage)?) } else { None };
+    Ok(ConnectOptions {
+        broker,
+        protocol: if args.mqtt5 { Protocol::V5 } else { Protocol::V311 },
+        client_id: format!("latrod-command-{}", &id[..16]),
+        credentials,
+        tls,
+        keep_alive: Duration::from_secs(10),
+        clean: true,
+        will: None,
+        max_inflight: 1,
+    })
+}
+
+/// Writes a key pair; the private key for its owner's eyes only.
+fn make_key(path: &Path) -> Result<(), CliError> {
+    let (private, public) = new_key_pair().map_err(failed)?;
+    let public_path = path.with_added_extension("pub");
+    write_new(path, &private, 0o600)?;
+    write_new(&public_path, &public, 0o644)?;
+    say(format_args!(
+        "wrote {} (keep it secret) and {} (name it in operator_keys of the devices)",
+        path.display(),
+        public_path.display()
+    ))
+}
+
+fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), CliError> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
+    file.and_then(|mut file| file.write_all(text.as_bytes()))
+        .map_err(|e| failed(format!("cannot write {}: {e}", path.display())))
+}

@@ -1,0 +1,141 @@
+//! What cannot be used: each section asked for its problems, then the sections against each other.
+//!
+//! Looks at the settings alone, never at the device, so that a file can be checked anywhere.
+
+use std::path::{Component, Path, PathBuf};
+
+use super::Config;
+use super::document::Document;
+
+/// Notes in `document` everything that cannot be used.
+pub fn check(config: &Config, document: &mut Document<'_>) {
+    sections(config, document);
+    paths(config, document);
+    amounts(config, document);
+}
+
+fn sections(config: &Config, document: &mut Document<'_>) {
+    // The learner's sentences begin with the name of the field.
+    let learn = config.learn.validate().err().unwrap_or_default().into_iter().map(|sentence| {
+        let field = sentence.split(' ').next().unwrap_or_default().to_owned();
+        (field, sentence)
+    });
+    let named = |problems: Vec<(&str, String)>| -> Vec<(String, String)> {
+        problems.into_iter().map(|(field, sentence)| (field.to_owned(), sentence)).collect()
+    };
+    let sections = [
+        ("device", named(config.device.problems())),
+        ("cycle", named(config.cycle.problems())),
+        ("learn", learn.collect()),
+        ("compute", named(config.compute.problems())),
+        ("tasks", named(config.tasks.problems())),
+        ("idle", named(config.idle.problems())),
+        ("promotion", named(config.promotion.problems())),
+        ("adapters", named(config.adapters.problems())),
+        ("mqtt", named(config.mqtt.problems())),
+        ("hook", named(config.hook.problems())),
+        ("status", named(config.status.problems())),
+    ];
+    for (section, problems) in sections {
+        for (field, sentence) in problems {
+            // The key stands before the sentence already.
+            let rest = sentence.strip_prefix(&field).and_then(|rest| rest.strip_prefix(' '));
+            document.refuse(&format!("{section}.{field}"), rest.unwrap_or(&sentence));
+        }
+    }
+}
+
+fn paths(config: &Config, document: &mut Document<'_>) {
+    let (state, spool) = (&config.state_dir, &config.tasks.folder);
+    for (key, path) in [("model", &config.model), ("state_dir", state)] {
+        if path.as_os_str().is_empty() {
+            document.refuse(key, "is missing: give an absolute path");
+        }
+    }
+    let given = |path: &Option<PathBuf>| path.clone().unwrap_or_default();
+    let all = [
+        ("model", config.model.clone()),
+        ("state_dir", state.clone()),
+        ("promotion.general_prompts", config.promotion.general_prompts.clone()),
+        ("mqtt.password_file", given(&config.mqtt.password_file)),
+        ("mqtt.ca_file", given(&config.mqtt.ca_file)),
+        ("mqtt.cert_file", given(&config.mqtt.cert_file)),
+        ("mqtt.key_file", given(&config.mqtt.key_file)),
+        ("status.socket", config.status.socket.clone()),
+    ];
+    for (key, path) in all {
+        if !path.as_os_str().is_empty() && !path.is_absolute() {
+            document
+                .refuse(key, "must be an absolute path, since a service has no folder of its own");
+        }
+    }
+    let (state, spool) = (plain(state), plain(spool));
+    let root = Path::new("/");
+    for (key, path) in [("state_dir", &state), ("tasks.folder", &spool)] {
+        if path == root {
+            document.refuse(key, "is the root of all files: give it a folder of its own");
+        }
+    }
+    if state == root || spool == root {
+        return;
+    }
+    // What the daemon takes out of the one folder it must not put into the other, nor the reverse.
+    if spool == state {
+        document.refuse("tasks.folder", "is state_dir too: give the tasks a folder of their own");
+    } else if spool.starts_with(&state) {
+        document.refuse(
+            "tasks.folder",
+            "lies in state_dir: choose a folder outside, for others write to it",
+        );
+    } else if state.starts_with(&spool) {
+        document.refuse(
+            "state_dir",
+            "lies in tasks.folder: choose a folder outside, for others write to that",
+        );
+    }
+}
+
+fn amounts(config: &Config, document: &mut Document<'_>) {
+    let (cycle, least) = (&config.cycle, config.promotion.min_questions);
+    let (tasks, prompts) = (cycle.min_new_tasks, config.learn.prompts_per_step);
+    if tasks < prompts as u64 {
+        let sentence =
+            format!("is {tasks}: use at least learn.prompts_per_step, {prompts}, to fill a step");
+        document.refuse("cycle.min_new_tasks", sentence);
+    }
+    let in_vain = |number: usize| {
+        format!("is {number}, and promotion.min_questions {least}: with fewer nothing is decided")
+    };
+    if cycle.min_held_out < least {
+        document.refuse("cycle.min_held_out", in_vain(cycle.min_held_out));
+    }
+    let check = cycle.check_after_held_out;
+    if check != 0 && check < least {
+        document
+            .refuse("cycle.check_after_held_out", format!("{}; 0 leaves it out", in_vain(check)));
+    }
+    let held_out = config.tasks.held_out_share * config.tasks.max_tasks as f64;
+    if held_out < cycle.min_held_out as f64 {
+        let sentence = format!(
+            "leaves {held_out:.0} of tasks.max_tasks held out, and cycle.min_held_out is {}: no cycle \
+             would ever begin",
+            cycle.min_held_out
+        );
+        document.refuse("tasks.held_out_share", sentence);
+    }
+}
+
+/// A path without `.` and `..`, as far as that can be known without looking at the disk.
+fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => {
+                plain.pop();
+            }
+            Component::CurDir => {}
+            part => plain.push(part),
+        }
+    }
+    plain
+}

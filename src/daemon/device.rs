@@ -1,0 +1,45 @@
+//! What kind of device this is, for the birth message.
+
+use std::fs;
+
+use crate::report::wire::{Action, Birth, DeviceInfo};
+
+/// The birth message as far as it is known before a model is loaded.
+#[must_use]
+pub fn birth() -> Birth {
+    let mut capabilities: Vec<String> = Action::NAMES.iter().map(|&name| name.to_owned()).collect();
+    capabilities.push("signed_commands".into());
+    Birth {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        device: device(),
+        capabilities,
+        ..Birth::default()
+    }
+}
+
+fn device() -> DeviceInfo {
+    let uname = rustix::system::uname();
+    let text = |part: &std::ffi::CStr| part.to_string_lossy().into_owned();
+    DeviceInfo {
+        host: text(uname.nodename()),
+        hardware: hardware().unwrap_or_default(),
+        os: format!("{} {}", text(uname.sysname()), text(uname.release())),
+        arch: std::env::consts::ARCH.to_owned(),
+        cores: std::thread::available_parallelism().map_or(0, |n| n.get() as u32),
+        memory_mib: memory_mib().unwrap_or(0),
+    }
+}
+
+/// The board's name: from the device tree (ARM) or from the firmware (PCs).
+fn hardware() -> Option<String> {
+    let paths = ["/proc/device-tree/model", "/sys/class/dmi/id/product_name"];
+    let text = paths.iter().find_map(|path| fs::read_to_string(path).ok())?;
+    let line: String = text.chars().filter(|c| !c.is_control()).take(100).collect();
+    Some(line.trim().to_owned())
+}
+
+fn memory_mib() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? >> 10)
+}

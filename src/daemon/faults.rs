@@ -1,0 +1,150 @@
+//! What is broken, since when, and when to look again. Pure: the driver probes and reports.
+
+use std::time::Duration;
+
+/// What can be broken. The first in this order is what the daemon gives as its reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FaultKind {
+    /// The state folder cannot be written.
+    Disk,
+    /// The database cannot be used.
+    Ledger,
+    /// The model cannot be loaded.
+    Model,
+    /// The settings don't fit the model or the machine.
+    Settings,
+    /// The worker keeps dying.
+    Worker,
+    /// The tasks' folder cannot be read.
+    Tasks,
+}
+
+impl FaultKind {
+    /// The name on the wire.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Disk => "disk",
+            Self::Ledger => "ledger",
+            Self::Model => "model",
+            Self::Settings => "settings",
+            Self::Worker => "worker",
+            Self::Tasks => "tasks",
+        }
+    }
+
+    /// Whether training can go on all the same.
+    const fn is_mild(self) -> bool {
+        matches!(self, Self::Tasks)
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Fault {
+    kind: FaultKind,
+    sentence: String,
+    retry_at: Duration,
+    tries: u32,
+}
+
+/// The faults of the moment, at most one of a kind.
+#[derive(Debug, Clone, Default)]
+pub struct Faults {
+    faults: Vec<Fault>,
+}
+
+impl Faults {
+    /// Notes a fault at `now`; says whether it is new. One that was there already is looked at again
+    /// later than the time before: after 1 s, 2 s, 4 s … 64 s.
+    pub fn raise(&mut self, kind: FaultKind, sentence: String, now: Duration) -> bool {
+        let found = self.faults.iter_mut().find(|f| f.kind == kind);
+        let is_new = found.is_none();
+        let wait = |tries: u32| Duration::from_secs(1 << tries.min(6));
+        match found {
+            Some(fault) => {
+                fault.tries += 1;
+                fault.retry_at = now + wait(fault.tries);
+                fault.sentence = sentence;
+            }
+            None => {
+                self.faults.push(Fault { kind, sentence, retry_at: now + wait(0), tries: 0 });
+                self.faults.sort_by_key(|f| f.kind);
+            }
+        }
+        is_new
+    }
+
+    /// The cause is gone; says whether there was such a fault.
+    pub fn clear(&mut self, kind: FaultKind) -> bool {
+        let before = self.faults.len();
+        self.faults.retain(|f| f.kind != kind);
+        self.faults.len() < before
+    }
+
+    /// Whether there is such a fault.
+    #[must_use]
+    pub fn has(&self, kind: FaultKind) -> bool {
+        self.faults.iter().any(|f| f.kind == kind)
+    }
+
+    /// The kinds whose cause may be gone: it is time to look.
+    #[must_use]
+    pub fn due(&self, now: Duration) -> Vec<FaultKind> {
+        self.faults.iter().filter(|f| f.retry_at <= now).map(|f| f.kind).collect()
+    }
+
+    /// What keeps training from going on, if anything does.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        self.faults.iter().find(|f| !f.kind.is_mild()).map(|f| f.sentence.as_str())
+    }
+
+    /// Every fault with its sentence.
+    pub fn all(&self) -> impl Iterator<Item = (FaultKind, &str)> {
+        self.faults.iter().map(|f| (f.kind, f.sentence.as_str()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_fault_is_new_once_and_looked_at_less_and_less_often() {
+        let mut faults = Faults::default();
+        let mut now = s(100);
+        assert!(faults.raise(FaultKind::Model, "missing".into(), now));
+        let mut waits = Vec::new();
+        for _ in 0..8 {
+            let mut wait = 0;
+            while faults.due(now).is_empty() {
+                now += s(1);
+                wait += 1;
+            }
+            waits.push(wait);
+            assert!(!faults.raise(FaultKind::Model, "still missing".into(), now));
+        }
+
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 64]);
+        assert_eq!(faults.reason(), Some("still missing"));
+        assert!(faults.clear(FaultKind::Model));
+        assert!(!faults.clear(FaultKind::Model));
+        assert_eq!(faults.reason(), None);
+    }
+
+    #[test]
+    fn the_deepest_cause_is_the_reason_and_a_mild_one_is_none() {
+        let mut faults = Faults::default();
+        faults.raise(FaultKind::Tasks, "no such folder".into(), s(0));
+        assert_eq!(faults.reason(), None);
+        faults.raise(FaultKind::Worker, "died".into(), s(0));
+        faults.raise(FaultKind::Disk, "full".into(), s(0));
+
+        assert_eq!(faults.reason(), Some("full"));
+        assert_eq!(faults.all().count(), 3);
+    }
+}

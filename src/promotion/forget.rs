@@ -1,0 +1,375 @@
+//! How far an adapter has moved the model on general prompts: has it forgotten anything?
+//!
+//! For each token of some texts that have nothing to do with the tasks, the distribution that the
+//! base model gives is compared with the adapted model's: KL(base ‖ adapted) = Σᵢ pᵢ·(log pᵢ −
+//! log qᵢ) over the vocabulary, in nats, averaged over tokens. It is 0 for an adapter that changes
+//! nothing and grows with anything that it does change, wanted or not; so it says how much else has
+//! moved, not whether that is bad.
+//!
+//! Knows no files: texts come in as values. The built-in ones are prose, answers to instructions (in
+//! the model's own chat template), code and seven other languages, some 1500 tokens together.
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::latro::prompt::{PromptError, Prompter};
+use crate::model::ModelError;
+use crate::model::interrupt::Interrupt;
+use crate::model::transformer::{BlockLora, Keys, Transformer};
+use crate::ops::attention::{AttentionPlan, Segment};
+use crate::ops::with_values;
+
+/// Rows whose logits exist at a time, for both models: 32 MiB with a vocabulary of 262144.
+const CHUNK_ROWS: usize = 16;
+/// Tokens of a text that are looked at.
+const MAX_TEXT_TOKENS: usize = 256;
+/// The most texts.
+pub const MAX_TEXTS: usize = 1000;
+/// The built-in texts.
+const BUILT_IN: &str = include_str!("general.jsonl");
+
+/// How far an adapted model is from its base on general prompts.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Forget {
+    /// Mean of KL(base ‖ adapted) over the predicted tokens, nats.
+    pub kl_nats_per_token: f64,
+    /// The highest mean of a single text, nats per token.
+    pub worst_text_nats_per_token: f64,
+    /// Texts.
+    pub texts: usize,
+    /// Predicted tokens.
+    pub tokens: usize,
+}
+
+/// A general prompt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GeneralText {
+    /// What a user asks; the text is then the model's turn. Without it the text stands alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<String>,
+    /// The text whose tokens are predicted.
+    pub text: String,
+}
+
+/// The built-in texts.
+///
+/// # Panics
+/// Never: a test reads them.
+#[must_use]
+pub fn built_in() -> Vec<GeneralText> {
+    parse(BUILT_IN).expect("the built-in texts are well formed")
+}
+
+/// Reads texts, one JSON object a line: `{"text": …}` or `{"prompt": …, "text": …}`.
+///
+/// # Errors
+/// The number of the first line that is none (0 for a fault of the whole), and a reason.
+pub fn parse(lines: &str) -> Result<Vec<GeneralText>, (usize, String)> {
+    let mut texts = Vec::new();
+    for (i, line) in lines.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        if texts.len() == MAX_TEXTS {
+            return Err((i + 1, format!("there are more than {MAX_TEXTS} texts")));
+        }
+        // What the parser says could quote the line.
+        let text = serde_json::from_str(line).map_err(|_| {
+            (i + 1, "it is no JSON object with \"text\" and perhaps \"prompt\"".to_owned())
+        })?;
+        texts.push(text);
+    }
+    if texts.is_empty() { Err((0, "there is no text in it".into())) } else { Ok(texts) }
+}
+
+/// A text as tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GeneralTokens {
+    ids: Vec<u32>,
+    /// Tokens before the first that counts; at least 1.
+    given: usize,
+}
+
+impl GeneralTokens {
+    /// Tokens, of which those after the first `given` count; `None` if that leaves none.
+    #[must_use]
+    pub fn new(ids: Vec<u32>, given: usize) -> Option<Self> {
+        let given = given.max(1);
+        (ids.len() > given).then_some(Self { ids, given })
+    }
+
+    /// The text for a model: in its chat template if there is a prompt, else after BOS where the
+    /// model wants one. Cut to the model's context; `None` if nothing is left to predict.
+    ///
+    /// # Errors
+    /// A prompt that the model's template refuses.
+    pub fn of(
+        text: &GeneralText,
+        prompter: &Prompter,
+        context: usize,
+    ) -> Result<Option<Self>, PromptError> {
+        let tokenizer = prompter.tokenizer();
+        let mut ids = match &text.prompt {
+            Some(prompt) => prompter.prompt(prompt, false)?,
+            None => tokenizer.bos().filter(|_| tokenizer.adds_bos()).into_iter().collect(),
+        };
+        let given = ids.len();
+        ids.extend(tokenizer.encode(&text.text, false)?);
+        if text.prompt.is_some() {
+            ids.push(prompter.turn_end());
+        }
+        ids.truncate(context.min(given + MAX_TEXT_TOKENS));
+        Ok(Self::new(ids, given))
+    }
+
+    /// The tokens.
+    #[must_use]
+    pub fn ids(&self) -> &[u32] {
+        &self.ids
+    }
+
+    /// How many tokens count.
+    #[must_use]
+    pub fn predicted(&self) -> usize {
+        self.ids.len() - self.given
+    }
+}
+
+/// Σ KL(base ‖ adapted) over the predicted tokens of a text, nats.
+///
+/// # Errors
+/// [`ModelError::NonFinite`] if a model computes no numbers, [`ModelError::Interrupted`] between
+/// blocks, [`ModelError::Token`].
+pub fn text_kl(
+    model: &Transformer,
+    lora: &[BlockLora],
+    text: &GeneralTokens,
+    interrupt: &Interrupt,
+) -> Result<f64, ModelError> {
+    let ids = &text.ids;
+    let positions: Vec<u32> = (0..ids.len() as u32).collect();
+    let segment = Segment { rows: ids.len(), seen: vec![], own: Some(0) };
+    let rows = model.rows(&positions, AttentionPlan { segments: vec![segment] });
+    let hidden = |lora| -> Result<Vec<f32>, ModelError> {
+        let hidden = model.hidden(ids, &rows, Keys::Pass, lora, interrupt)?;
+        // The row before a token predicts it.
+        let wanted = (text.given - 1) * model.spec.hidden..(ids.len() - 1) * model.spec.hidden;
+        Ok(with_values(&hidden, |hidden| hidden[wanted].to_vec())?)
+    };
+    let (base, adapted) = (hidden(None)?, hidden(Some(lora))?);
+
+    let (width, vocabulary) = (model.spec.hidden, model.spec.vocab);
+    let mut sum = 0.0;
+    for (base, adapted) in base.chunks(CHUNK_ROWS * width).zip(adapted.chunks(CHUNK_ROWS * width)) {
+        interrupt.check()?;
+        let logits = |hidden: &[f32]| {
+            let rows = hidden.len() / width;
+            let mut logits = vec![0.0; rows * vocabulary];
+            model.head().matmul(model.compute, hidden, rows, &mut logits);
+            logits
+        };
+        let (p, q) = (logits(base), logits(adapted));
+        let rows: Vec<f64> = p
+            .par_chunks_exact(vocabulary)
+            .zip(q.par_chunks_exact(vocabulary))
+            .map(|(p, q)| kl(p, q))
+            .collect();
+        // In the order of rows, so that the sum does not depend on threads.
+        sum += rows.iter().sum::<f64>();
+    }
+    if sum.is_finite() { Ok(sum) } else { Err(ModelError::NonFinite { what: "logits" }) }
+}
+
+/// KL(p ‖ q) of the distributions with these logits, nats: Σ eˡ⁻ᴸ·(l − m) − L + M with the
+/// logarithms L and M of the sums of exponentials. Never below 0 by rounding.
+fn kl(p: &[f32], q: &[f32]) -> f64 {
+    let peak = |x: &[f32]| f64::from(x.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+    let (p_peak, q_peak) = (peak(p), peak(q));
+    let (mut p_sum, mut q_sum, mut weighted) = (0.0, 0.0, 0.0);
+    for (&l, &m) in p.iter().zip(q) {
+        let (l, m) = (f64::from(l) - p_peak, f64::from(m) - q_peak);
+        let e = l.exp();
+        p_sum += e;
+        q_sum += m.exp();
+        weighted += e * (l - m);
+    }
+    let kl = weighted / p_sum - p_sum.ln() + q_sum.ln();
+    // Not `max`, which would turn a NaN into 0.
+    if kl < 0.0 { 0.0 } else { kl }
+}
+
+/// Sums up texts: for each its Σ KL and its predicted tokens. `None` for no tokens.
+#[must_use]
+pub fn summarise(texts: &[(f64, usize)]) -> Option<Forget> {
+    let tokens: usize = texts.iter().map(|(_, tokens)| tokens).sum();
+    let sum: f64 = texts.iter().map(|(sum, _)| sum).sum();
+    let means = texts.iter().map(|(sum, tokens)| sum / (*tokens).max(1) as f64);
+    (tokens > 0).then(|| Forget {
+        kl_nats_per_token: sum / tokens as f64,
+        worst_text_nats_per_token: means.fold(0.0, f64::max),
+        texts: texts.len(),
+        tokens,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    use super::*;
+    use crate::kernels::Compute;
+    use crate::latro::learner::LearnerState;
+    use crate::latro::sampler::{stream, uniform};
+    use crate::latro::settings::TrainSettings;
+    use crate::model::adapter::Adapter;
+    use crate::model::gguf::GgufFile;
+    use crate::ops::check;
+
+    fn tiny() -> (Transformer, Prompter) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny.gguf");
+        let file = GgufFile::open(&path).unwrap();
+        (Transformer::load(&file, Compute::Exact).unwrap(), Prompter::new(&file).unwrap())
+    }
+
+    /// A fresh adapter whose B is not zero any more.
+    fn moved(model: &Transformer, by: f32) -> Adapter {
+        let settings = TrainSettings { rank: 4, ..TrainSettings::default() };
+        let mut tensors = LearnerState::fresh(&model.spec, &settings).params;
+        let mut rng = stream(7, 0, 0, 0);
+        for matrix in tensors.values_mut() {
+            let noise = |x: &mut f32| *x += by * (uniform(&mut rng) as f32 - 0.5);
+            matrix.data.iter_mut().for_each(noise);
+        }
+        Adapter::new(&tensors, model.depth(), 2.0).unwrap()
+    }
+
+    /// Logits of every row, `[tokens][vocabulary]`, by one product over all rows.
+    fn all_logits(model: &Transformer, lora: Option<&[BlockLora]>, ids: &[u32]) -> Vec<Vec<f32>> {
+        let positions: Vec<u32> = (0..ids.len() as u32).collect();
+        let segment = Segment { rows: ids.len(), seen: vec![], own: Some(0) };
+        let rows = model.rows(&positions, AttentionPlan { segments: vec![segment] });
+        let hidden = model.hidden(ids, &rows, Keys::Pass, lora, &Interrupt::new()).unwrap();
+        let mut logits = vec![0.0; ids.len() * model.spec.vocab];
+        with_values(&hidden, |h| model.head().matmul(model.compute, h, ids.len(), &mut logits))
+            .unwrap();
+        logits.chunks(model.spec.vocab).map(<[f32]>::to_vec).collect()
+    }
+
+    fn softmax(logits: &[f32]) -> Vec<f64> {
+        let exp: Vec<f64> = logits.iter().map(|l| f64::from(*l).exp()).collect();
+        let sum: f64 = exp.iter().sum();
+        exp.iter().map(|e| e / sum).collect()
+    }
+
+    #[test]
+    fn kl_agrees_with_plain_softmax_in_f64_over_several_chunks() {
+        let (model, prompter) = tiny();
+        let adapter = moved(&model, 0.3);
+        let text = GeneralText {
+            prompt: Some("What is one plus two?".into()),
+            text: "Zoe has ten beads and finds three more. ".repeat(6),
+        };
+        let tokens = GeneralTokens::of(&text, &prompter, 400).unwrap().unwrap();
+        assert!(tokens.predicted() > 2 * CHUNK_ROWS, "{}", tokens.predicted());
+
+        let sum = text_kl(&model, adapter.frozen(), &tokens, &Interrupt::new()).unwrap();
+
+        let base = all_logits(&model, None, tokens.ids());
+        let adapted = all_logits(&model, Some(adapter.frozen()), tokens.ids());
+        let rows = tokens.given - 1..tokens.ids().len() - 1;
+        let plain: f64 = rows
+            .map(|row| {
+                let (p, q) = (softmax(&base[row]), softmax(&adapted[row]));
+                p.iter().zip(&q).map(|(p, q)| p * (p.ln() - q.ln())).sum::<f64>()
+            })
+            .sum();
+        assert!(plain > 0.1, "the adapter does something: {plain}");
+        assert!((sum - plain).abs() < 1e-4 * plain, "{sum} {plain}");
+    }
+
+    #[test]
+    fn an_adapter_that_changes_nothing_is_at_no_distance() {
+        let (model, prompter) = tiny();
+        let adapter = moved(&model, 0.0);
+        let text = GeneralText { prompt: None, text: "one plus two".into() };
+        let tokens = GeneralTokens::of(&text, &prompter, 400).unwrap().unwrap();
+
+        let sum = text_kl(&model, adapter.frozen(), &tokens, &Interrupt::new()).unwrap();
+
+        assert!((0.0..1e-9).contains(&sum), "{sum}");
+    }
+
+    #[test]
+    fn it_stops_when_asked_and_notices_what_is_no_number() {
+        let (model, prompter) = tiny();
+        let text = GeneralText { prompt: None, text: "one plus two".into() };
+        let tokens = GeneralTokens::of(&text, &prompter, 400).unwrap().unwrap();
+        let stop = Interrupt::new();
+        stop.set();
+
+        let stopped = text_kl(&model, moved(&model, 0.1).frozen(), &tokens, &stop);
+        let broken = moved(&model, f32::NAN);
+        let broken = text_kl(&model, broken.frozen(), &tokens, &Interrupt::new());
+
+        assert!(matches!(stopped, Err(ModelError::Interrupted)), "{stopped:?}");
+        assert!(matches!(broken, Err(ModelError::NonFinite { .. })), "{broken:?}");
+    }
+
+    #[test]
+    fn distances_of_distributions_agree_with_f64() {
+        let p = check::numbers(100, 1);
+        let q: Vec<f32> = check::numbers(100, 2).iter().map(|x| x * 3.0 + 40.0).collect();
+        let plain: f64 = softmax(&p).iter().zip(softmax(&q)).map(|(p, q)| p * (p / q).ln()).sum();
+
+        assert!((kl(&p, &q) - plain).abs() < 1e-12, "{} {plain}", kl(&p, &q));
+        assert_eq!(kl(&p, &p), 0.0);
+        assert!(kl(&[f32::NAN, 0.0], &[0.0, 0.0]).is_nan());
+    }
+
+    #[test]
+    fn the_built_in_texts_are_of_several_kinds_and_all_different() {
+        let texts = built_in();
+
+        assert_eq!(texts.len(), 40);
+        assert_eq!(texts.iter().filter(|t| t.prompt.is_some()).count(), 12);
+        let different: BTreeMap<&str, ()> = texts.iter().map(|t| (t.text.as_str(), ())).collect();
+        assert_eq!(different.len(), texts.len());
+        let (_, prompter) = tiny();
+        for text in &texts {
+            let tokens = GeneralTokens::of(text, &prompter, 4096).unwrap().unwrap();
+            assert!(tokens.predicted() >= 8, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn bad_lines_are_named_by_number_without_their_text() {
+        let (line, reason) = parse("{\"text\": \"a\"}\n\n{\"txt\": \"secret\"}\n").unwrap_err();
+        assert_eq!(line, 3);
+        assert!(!reason.contains("secret"), "{reason}");
+
+        assert_eq!(parse("\n").unwrap_err().0, 0);
+        let many = "{\"text\": \"a\"}\n".repeat(MAX_TEXTS + 1);
+        assert_eq!(parse(&many).unwrap_err().0, MAX_TEXTS + 1);
+    }
+
+    #[test]
+    fn a_text_is_cut_to_the_context_and_nothing_left_is_nothing() {
+        let (_, prompter) = tiny();
+        let text = GeneralText { prompt: Some("one".into()), text: "two three four five".into() };
+        let given = prompter.prompt("one", false).unwrap().len();
+
+        assert_eq!(GeneralTokens::of(&text, &prompter, given).unwrap(), None);
+        let cut = GeneralTokens::of(&text, &prompter, given + 2).unwrap().unwrap();
+        assert_eq!(cut.predicted(), 2);
+        let long = GeneralText { prompt: None, text: "a ".repeat(9000) };
+        assert!(GeneralTokens::of(&long, &prompter, 1 << 20).unwrap().unwrap().ids().len() <= 257);
+    }
+
+    #[test]
+    fn means_are_over_tokens() {
+        let forget = summarise(&[(1.0, 10), (3.0, 10), (0.0, 20)]).unwrap();
+
+        assert_eq!((forget.kl_nats_per_token, forget.worst_text_nats_per_token), (0.1, 0.3));
+        assert_eq!((forget.texts, forget.tokens), (3, 40));
+        assert_eq!(summarise(&[]), None);
+    }
+}

@@ -1,0 +1,137 @@
+//! The operator's side: gives one signed command to one device and follows what becomes of it.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::connection::{ConnectOptions, Connection, Lost, Signal};
+use crate::report::topics::{Kind, Topics};
+use crate::report::wire::{Ack, Command, MAX_PAYLOAD_BYTES, Message};
+
+/// Between two attempts to connect.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What came of a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The device says that the command has ended.
+    Ended(Ack),
+    /// The broker has the command; the device has not said how it ended.
+    Sent {
+        /// The device's last word.
+        last: Option<Ack>,
+    },
+    /// The broker could not be reached, or does not let us speak.
+    NotSent {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Gives `command`, signed already, to the device of `topics`, and waits until it has ended, at most
+/// for `wait`. Each acknowledgement is shown to `heard`. When the connection breaks the command is
+/// sent again under the same id, which acts once. With no `wait` it ends when the broker has it.
+pub async fn give(
+    options: &ConnectOptions,
+    topics: &Topics,
+    command: &Command,
+    wait: Option<Duration>,
+    mut heard: impl FnMut(&Ack),
+) -> Answer {
+    // Without a wait for the device, the broker still gets as long as a connection may take.
+    let end = Instant::now() + wait.unwrap_or(Duration::from_secs(30));
+    let mut attempt = Attempt { topics, command, sent: false, last: None };
+    let mut reason = "the broker did not answer in time".to_owned();
+    while Instant::now() < end {
+        let mut connection = Connection::open(options);
+        let run = attempt.run(&mut connection, wait.is_some(), &mut heard);
+        match timeout_at(end, run).await {
+            Ok(Ok(answer)) => {
+                connection.disconnect();
+                let closed = async { while !matches!(connection.next().await, Signal::Down(_)) {} };
+                let _ = timeout_at(Instant::now() + PAUSE, closed).await;
+                return answer;
+            }
+            Ok(Err(lost)) => reason = lost.reason,
+            Err(_) => break,
+        }
+        sleep_until(end.min(Instant::now() + PAUSE)).await;
+    }
+    if attempt.sent { Answer::Sent { last: attempt.last } } else { Answer::NotSent { reason } }
+}
+
+struct Attempt<'a> {
+    topics: &'a Topics,
+    command: &'a Command,
+    /// Whether the broker has acknowledged the command.
+    sent: bool,
+    last: Option<Ack>,
+}
+
+impl Attempt<'_> {
+    async fn run(
+        &mut self,
+        connection: &mut Connection,
+        follow: bool,
+        heard: &mut impl FnMut(&Ack),
+    ) -> Result<Answer, Lost> {
+        let lost = |reason: &str| Lost { reason: reason.to_owned(), unreadable: false };
+        let ack_topic = self.topics.of(&Kind::Ack(self.command.id.clone()));
+        loop {
+            match connection.next().await {
+                // First the ears, then the mouth: no acknowledgement may be missed.
+                Signal::Up => {
+                    if !connection.subscribe(&ack_topic) {
+                        return Err(lost("the connection is stuck"));
+                    }
+                }
+                Signal::Subscribed { granted: false } => {
+                    let reason = format!("the broker does not let us read {ack_topic}");
+                    return Ok(Answer::NotSent { reason });
+                }
+                Signal::Subscribed { granted: true } => self.publish(connection)?,
+                Signal::Acknowledged { refusal: Some(refusal), .. } => {
+                    let reason = format!("the broker refused the command: {}", refusal.reason);
+                    return Ok(Answer::NotSent { reason });
+                }
+                Signal::Acknowledged { .. } => {
+                    self.sent = true;
+                    if !follow {
+                        return Ok(Answer::Sent { last: None });
+                    }
+                }
+                Signal::Message(message) => {
+                    // Not acknowledged, it would come again at a session that ends anyway.
+                    let _ = connection.acknowledge(&message);
+                    if message.topic != ack_topic || message.payload.len() > MAX_PAYLOAD_BYTES {
+                        continue;
+                    }
+                    let Ok(ack) = serde_json::from_slice::<Message<Ack>>(&message.payload) else {
+                        continue;
+                    };
+                    let ack = ack.body;
+                    if self.last.as_ref() != Some(&ack) {
+                        heard(&ack);
+                    }
+                    self.last = Some(ack.clone());
+                    if ack.state.is_final() {
+                        return Ok(Answer::Ended(ack));
+                    }
+                }
+                Signal::Alive => {}
+                Signal::Down(lost) => return Err(lost),
+            }
+        }
+    }
+
+    fn publish(&self, connection: &mut Connection) -> Result<(), Lost> {
+        let topic = self.topics.of(&Kind::Command(self.command.id.clone()));
+        let life = self.command.expires.saturating_sub(self.command.issued);
+        let expiry = u32::try_from(life).ok();
+        if connection.publish(0, &topic, false, self.command.to_json(), expiry) {
+            Ok(())
+        } else {
+            Err(Lost { reason: "the connection is stuck".to_owned(), unreadable: false })
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! What can go wrong with the ledger, and what kind of trouble that is.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{ErrorCode, ffi};
+
+/// The error of everything in [`crate::store::ledger`]. Holds no text of a task.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// SQLite could not open the file.
+    #[error("the ledger {} cannot be opened: {source}; {}", path.display(), advice(source))]
+    Open {
+        /// The ledger's file.
+        path: PathBuf,
+        source: rusqlite::Error,
+    },
+    /// SQLite could not do what it was asked for.
+    #[error("the ledger cannot be used: {source}; {}", advice(source))]
+    Query {
+        #[from]
+        source: rusqlite::Error,
+    },
+    /// A file operation on the ledger failed.
+    #[error("cannot {action} the ledger {}: {source}; check the disk and the permissions", path.display())]
+    File {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// The ledger's file.
+        path: PathBuf,
+        source: io::Error,
+    },
+    /// The file is not what was written.
+    #[error("the ledger is damaged ({what}); it must be set aside and made anew")]
+    Damaged {
+        /// How that was noticed.
+        what: String,
+    },
+    /// A later version of latrod made it.
+    #[error(
+        "the ledger {} has version {version}, this latrod knows up to {known}; install the newer \
+         latrod again, or move the file away to start with an empty one",
+        path.display()
+    )]
+    Newer {
+        /// The ledger's file.
+        path: PathBuf,
+        /// Its version.
+        version: u16,
+        /// The newest version that is understood.
+        known: u16,
+    },
+    /// A value without a JSON form.
+    #[error("the value of {key} has no JSON form and cannot be stored in the ledger")]
+    Unstorable {
+        /// The name of the value.
+        key: String,
+    },
+}
+
+impl LedgerError {
+    pub(super) fn file(action: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::File { action, path: path.to_owned(), source }
+    }
+
+    /// Whether the file's content is damaged: no retry will help, [`super::Ledger::replace`] will.
+    #[must_use]
+    pub fn is_corrupt(&self) -> bool {
+        match self {
+            Self::Damaged { .. } => true,
+            Self::Open { source, .. } | Self::Query { source } => is_corrupt(source),
+            Self::File { .. } | Self::Newer { .. } | Self::Unstorable { .. } => false,
+        }
+    }
+
+    /// Whether the disk (or the quota) is full.
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
+        self.has_code(ErrorCode::DiskFull)
+            || self.has_kind(&[io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded])
+    }
+
+    /// Whether nothing can be written there: a read-only disk or missing permission.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.has_code(ErrorCode::ReadOnly)
+            || self.has_kind(&[io::ErrorKind::ReadOnlyFilesystem, io::ErrorKind::PermissionDenied])
+    }
+
+    /// Whether another process holds the file.
+    #[must_use]
+    pub fn is_locked(&self) -> bool {
+        self.has_code(ErrorCode::DatabaseBusy) || self.has_code(ErrorCode::DatabaseLocked)
+    }
+
+    fn has_code(&self, code: ErrorCode) -> bool {
+        match self {
+            Self::Open { source, .. } | Self::Query { source } => {
+                source.sqlite_error_code() == Some(code)
+            }
+            _ => false,
+        }
+    }
+
+    fn has_kind(&self, kinds: &[io::ErrorKind]) -> bool {
+        matches!(self, Self::File { source, .. } if kinds.contains(&source.kind()))
+    }
+}
+
+fn is_corrupt(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error as E;
+    match error {
+        E::SqliteFailure(failure, _) => {
+            matches!(failure.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+                || failure.extended_code == ffi::SQLITE_IOERR_SHORT_READ
+        }
+        // A column holds what was never put there.
+        E::FromSqlConversionFailure(..)
+        | E::IntegralValueOutOfRange(..)
+        | E::InvalidColumnType(..) => true,
+        _ => false,
+    }
+}
+
+/// What a person can do about it.
+fn advice(error: &rusqlite::Error) -> &'static str {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => "free some space there",
+        Some(ErrorCode::ReadOnly) => "make its folder writable",
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            "end the other program that has it open"
+        }
+        Some(ErrorCode::CannotOpen) => "check the path and its permissions",
+        _ if is_corrupt(error) => "it must be set aside and made anew",
+        _ => "check the disk",
+    }
+}

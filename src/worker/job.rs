@@ -1,0 +1,225 @@
+//! One job, from its message to the message that ends it.
+
+use std::path::Path;
+
+use log::warn;
+
+use super::failure::Halt;
+use super::load::Model;
+use super::memory::Needs;
+use super::protocol::{Began, CompareJob, Failure, FailureKind, FromWorker, TrainJob};
+use crate::data::{Task, TaskLimits, read_tasks};
+use crate::latro::learner::{Learner, LearnerState};
+use crate::latro::settings::{Method, TrainSettings};
+use crate::model::adapter::Adapter;
+use crate::model::interrupt::Interrupt;
+use crate::promotion::compare::Comparison;
+use crate::promotion::evaluate::EvalSettings;
+use crate::promotion::forget::GeneralTokens;
+use crate::session::comparison::{self, Hashes, general_texts};
+use crate::session::{Folder, Identity, Outcome, Questions, Session, begin_with};
+use crate::store::adapter::WEIGHTS_FILE;
+use crate::store::versions::{BaseModel, write_gguf};
+use crate::store::{AdapterManifest, AdapterShape, file_sha256, read_peft};
+
+/// Trains until the run is done. Everything is saved step by step, so that an interrupted run, or
+/// one whose process was killed, goes on with the same numbers.
+///
+/// # Errors
+/// [`Halt`]: interrupted, given up by the sentinels, or failed.
+pub fn train(
+    model: &Model,
+    job: &TrainJob,
+    interrupt: &Interrupt,
+    say: impl Fn(FromWorker),
+) -> Result<FromWorker, Halt> {
+    let settings = checked(&job.settings)?;
+    model.check_unchanged()?;
+    let questions = questions(model, job, &settings, interrupt)?;
+    let needs = Needs {
+        spec: &model.transformer.spec,
+        tensor_bytes: model.tensor_bytes,
+        settings: &settings,
+        prompt_tokens: questions.longest_prompt,
+        answer_tokens: questions.longest_answer,
+    };
+    let running = Folder::batch_of_run_in(&job.dir).map_err(Failure::from)?;
+    let (batch, plan) = match running {
+        Some(batch) => (batch, needs.fit_exactly(batch, model.limit)?),
+        None => needs.fit(model.batch, model.limit)?,
+    };
+    let spec = &model.transformer.spec;
+    let (state, start_sha256) = match &job.start {
+        None => (LearnerState::fresh(spec, &settings), None),
+        Some(dir) => {
+            let (state, sha256) = begin_with(dir, &settings, spec, &model.sha256)?;
+            (state, Some(sha256))
+        }
+    };
+    let tasks = &questions.tasks;
+    let identity =
+        Identity::new(&settings, model.compute, batch, model.path(), model.sha256.clone(), tasks);
+    let identity = Identity { start_sha256, ..identity };
+    let learner = Learner {
+        model: &model.transformer,
+        prompter: &model.prompter,
+        settings: &settings,
+        batch,
+        interrupt,
+        state,
+    };
+    let mut session = Session::open(&job.dir, identity, learner, tasks)?;
+    say(FromWorker::Began(Began {
+        step: session.steps_done(),
+        tasks: tasks.len(),
+        left_out: questions.left_out(),
+        batch,
+        plan_mib: plan.total.div_ceil(1 << 20),
+    }));
+    let until = job.until_step.unwrap_or(u64::MAX).min(settings.steps);
+    while session.steps_done() < until {
+        interrupt.check()?;
+        match session.step(|_| {})? {
+            Outcome::Learned(metrics) => say(FromWorker::Step(metrics)),
+            Outcome::SteppedBack { trip, metrics } => {
+                if let Some(metrics) = metrics {
+                    say(FromWorker::Step(metrics));
+                }
+                say(FromWorker::Sentinel { step: session.steps_done(), trip });
+            }
+        }
+    }
+    Ok(FromWorker::Trained { steps: session.steps_done() })
+}
+
+/// The settings, if all of them can be used, in the one order that means the same run.
+fn checked(settings: &TrainSettings) -> Result<TrainSettings, Failure> {
+    settings.validate().map_err(|e| Failure::new(FailureKind::Settings, e.join("; ")))?;
+    let mut settings = settings.clone();
+    settings.target_modules.sort_unstable();
+    Ok(settings)
+}
+
+/// The tasks of a run that can be put to the model.
+fn questions(
+    model: &Model,
+    job: &TrainJob,
+    settings: &TrainSettings,
+    interrupt: &Interrupt,
+) -> Result<Questions, Halt> {
+    let rationale = (settings.method == Method::Latro).then_some(settings.max_new_tokens);
+    fitting(model, read(&job.tasks)?, rationale, interrupt)
+}
+
+fn read(path: &Path) -> Result<Vec<Task>, Failure> {
+    let set = read_tasks(path, &TaskLimits::default())?;
+    if set.rejected_count > 0 {
+        warn!("{} lines of {} cannot be used", set.rejected_count, path.display());
+    }
+    Ok(set.tasks)
+}
+
+/// Those that can be put to the model, with room for so long a rationale.
+fn fitting(
+    model: &Model,
+    tasks: Vec<Task>,
+    rationale: Option<usize>,
+    interrupt: &Interrupt,
+) -> Result<Questions, Halt> {
+    let context = model.transformer.spec.context_length;
+    let questions = Questions::choose(&model.prompter, tasks, rationale, context, interrupt)?;
+    if let Some(sentence) = questions.left_out_sentence() {
+        warn!("{sentence}");
+    }
+    Ok(questions)
+}
+
+/// Evaluates a candidate against what it would replace, and writes the result to a file. What is
+/// done of it is kept beside that file, so that a stopped comparison goes on.
+///
+/// # Errors
+/// [`Halt`], as [`train`].
+pub fn compare(
+    model: &Model,
+    job: &CompareJob,
+    interrupt: &Interrupt,
+    say: impl Fn(FromWorker),
+) -> Result<FromWorker, Halt> {
+    let settings = checked(&job.settings)?;
+    model.check_unchanged()?;
+    let mut tasks = read(&job.tasks)?;
+    if job.max_questions > 0 {
+        tasks.truncate(job.max_questions);
+    }
+    let think = settings.method == Method::Latro;
+    let rationale = think.then_some(settings.max_new_tokens);
+    let questions = fitting(model, tasks, rationale, interrupt)?;
+    let general = job.general_prompts.as_deref().unwrap_or(Path::new(""));
+    let context = model.transformer.spec.context_length;
+    let mut texts = Vec::new();
+    for text in &general_texts(general)? {
+        let tokens = GeneralTokens::of(text, &model.prompter, context);
+        texts.extend(tokens.map_err(|e| Failure::new(FailureKind::Settings, e))?);
+    }
+    let (baseline, baseline_sha256) =
+        job.baseline.as_deref().map(|d| adapter(model, d)).transpose()?.unzip();
+    let (candidate, candidate_sha256) = adapter(model, &job.candidate)?;
+    let needs = Needs {
+        spec: &model.transformer.spec,
+        tensor_bytes: model.tensor_bytes,
+        settings: &settings,
+        prompt_tokens: questions.longest_prompt,
+        answer_tokens: questions.longest_answer,
+    };
+    let (batch, plan) = needs.fit_questions(model.batch.min(questions.tasks.len()), model.limit)?;
+    let comparison = Comparison {
+        model: &model.transformer,
+        prompter: &model.prompter,
+        baseline: baseline.as_ref(),
+        candidate: &candidate,
+        questions: &questions.tasks,
+        texts: &texts,
+        settings: EvalSettings {
+            think,
+            max_new_tokens: settings.max_new_tokens,
+            batch,
+            votes: 0,
+            temperature: 1.0,
+            seed: settings.seed,
+        },
+        interrupt,
+    };
+    let hashes = Hashes {
+        base: model.sha256.clone(),
+        baseline: baseline_sha256,
+        candidate: candidate_sha256,
+    };
+    say(FromWorker::Began(Began {
+        step: 0,
+        tasks: questions.tasks.len(),
+        left_out: questions.left_out(),
+        batch,
+        plan_mib: plan.total.div_ceil(1 << 20),
+    }));
+    let kept = job.out.with_extension("jsonl");
+    let paired = comparison::compare(&comparison, &hashes, &kept, |done, of| {
+        say(FromWorker::Progress { done, of });
+    })?;
+    if let Some(out) = &job.gguf {
+        let base = BaseModel::from(&model.transformer.spec);
+        write_gguf(&base, &job.candidate, out).map_err(Failure::from)?;
+    }
+    comparison::write(&job.out, &paired).map_err(Failure::from)?;
+    Ok(FromWorker::Compared { path: job.out.clone() })
+}
+
+/// An adapter for this model, and the SHA-256 of its weights.
+fn adapter(model: &Model, dir: &Path) -> Result<(Adapter, String), Failure> {
+    AdapterManifest::check(dir, &model.sha256)?;
+    let spec = &model.transformer.spec;
+    let (config, tensors) = read_peft(dir, &AdapterShape::from(spec))?;
+    let scale = config.scale() as f32;
+    let adapter = Adapter::new(&tensors, model.transformer.depth(), scale)
+        .map_err(|e| Failure::new(FailureKind::Damaged, e))?;
+    Ok((adapter, file_sha256(&dir.join(WEIGHTS_FILE))?))
+}

@@ -1,0 +1,158 @@
+//! The model: looked at, weighed against the memory there is, identified and loaded.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use super::hash::{Stamp, sha256};
+use super::memory::{Limit, Needs};
+use super::protocol::{Failure, FailureKind, Loaded, PlanMib, Setup};
+use crate::kernels::Compute;
+use crate::latro::prompt::Prompter;
+use crate::model::gguf::{GgmlType, GgufFile, TensorInfo, printable};
+use crate::model::spec::ModelSpec;
+use crate::model::transformer::Transformer;
+
+/// Tokens of an answer with its phrase, for the plan before the tasks are known.
+const ANSWER_TOKENS: usize = 32;
+/// Threads beyond which starting them takes longer than they could ever save.
+const MAX_THREADS: usize = 1024;
+
+/// A loaded model with what jobs must know of it.
+pub struct Model {
+    path: PathBuf,
+    stamp: Stamp,
+    pub transformer: Transformer,
+    pub prompter: Prompter,
+    pub sha256: String,
+    /// Bytes of all tensors in the file.
+    pub tensor_bytes: u64,
+    pub compute: Compute,
+    /// Rationales sampled together, at most.
+    pub batch: usize,
+    pub limit: Limit,
+}
+
+/// Loads the model, on the pool of threads that it makes for this process.
+///
+/// # Errors
+/// [`FailureKind::Settings`], [`FailureKind::Model`], [`FailureKind::ModelChanged`] and
+/// [`FailureKind::Memory`]; for the last before a weight is read.
+pub fn load(setup: &Setup) -> Result<(Model, Loaded), Failure> {
+    let start = Instant::now();
+    setup.settings.validate().map_err(|e| Failure::new(FailureKind::Settings, e.join("; ")))?;
+    let path = &setup.model;
+    let stamp = Stamp::of(path).map_err(|error| unreadable(path, &error))?;
+    let file = GgufFile::open(path)?;
+    let spec = ModelSpec::from_gguf(&file).map_err(|e| Failure::new(FailureKind::Model, e))?;
+    let tensor_bytes = file.tensors().iter().filter_map(TensorInfo::bytes).sum();
+    let needs = Needs {
+        spec: &spec,
+        tensor_bytes,
+        settings: &setup.settings,
+        prompt_tokens: setup.prompt_tokens.min(spec.context_length),
+        answer_tokens: ANSWER_TOKENS,
+    };
+    let limit = Limit::find(setup.memory_limit_mib, Path::new("/"));
+    let (batch, plan) = needs.fit(setup.batch, limit)?;
+    let sha256 = sha256(&file, stamp, setup.hash_cache.as_deref())?;
+    if let Some(expected) = &setup.expected_sha256
+        && !expected.eq_ignore_ascii_case(&sha256)
+    {
+        return Err(Failure::new(
+            FailureKind::ModelChanged,
+            format!(
+                "{} is another model than before (sha256 {sha256}, expected {expected}); put the \
+                 old file back, or begin anew with this one",
+                path.display()
+            ),
+        ));
+    }
+    let threads = start_threads(setup.threads)?;
+    let transformer = Transformer::load(&file, setup.compute)?;
+    let prompter = Prompter::new(&file)?;
+    let loaded = Loaded {
+        file: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        name: file.metadata().opt_str("general.name")?.map(printable),
+        sha256: sha256.clone(),
+        architecture: spec.architecture.name().into(),
+        quantisation: quantisation(&file),
+        file_bytes: file.file_len(),
+        tensors: file.tensors().len(),
+        parameters: file.tensors().iter().map(|t| t.elements() as u64).sum(),
+        layers: spec.layers,
+        hidden: spec.hidden,
+        vocab: spec.vocab,
+        context_length: spec.context_length,
+        compute: setup.compute,
+        threads,
+        batch,
+        plan: PlanMib::from(&plan),
+        limit_mib: limit.bytes >> 20,
+        load_s: start.elapsed().as_secs_f64(),
+    };
+    let model = Model {
+        path: path.clone(),
+        stamp,
+        transformer,
+        prompter,
+        sha256,
+        tensor_bytes,
+        compute: setup.compute,
+        batch,
+        limit,
+    };
+    model.check_unchanged()?;
+    Ok((model, loaded))
+}
+
+impl Model {
+    /// The path of its file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Looks whether the path still leads to the file that was loaded.
+    ///
+    /// # Errors
+    /// [`FailureKind::Model`] if it leads nowhere, [`FailureKind::ModelChanged`] if it leads to
+    /// another file, or this one was written to.
+    pub fn check_unchanged(&self) -> Result<(), Failure> {
+        let now = Stamp::of(&self.path).map_err(|error| unreadable(&self.path, &error))?;
+        if now == self.stamp {
+            return Ok(());
+        }
+        let sentence =
+            format!("{} has changed since it was loaded; load it again", self.path.display());
+        Err(Failure::new(FailureKind::ModelChanged, sentence))
+    }
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Failure {
+    let sentence = format!("cannot read the model {}: {error}; check the path", path.display());
+    Failure::new(FailureKind::Model, sentence)
+}
+
+/// Starts the threads that everything computes on; returns how many.
+fn start_threads(asked: usize) -> Result<usize, Failure> {
+    let usable = || std::thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = if asked == 0 { usable() } else { asked }.min(MAX_THREADS);
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_global()
+        .map_err(|error| Failure::new(FailureKind::Other, error))?;
+    Ok(threads)
+}
+
+/// The type that most bytes of the file's tensors have.
+fn quantisation(file: &GgufFile) -> String {
+    let mut bytes: BTreeMap<GgmlType, u64> = BTreeMap::new();
+    for tensor in file.tensors() {
+        *bytes.entry(tensor.ggml_type).or_default() += tensor.bytes().unwrap_or(0);
+    }
+    let most = bytes.into_iter().max_by_key(|(_, bytes)| *bytes);
+    most.map_or_else(String::new, |(kind, _)| kind.name().into())
+}

@@ -1,0 +1,166 @@
+//! Whether a worker that says nothing is stalled.
+//!
+//! ```text
+//!   loading ──loaded──► idle ──job──► working ──job ended──► idle
+//!      │ no end within the         │ no sign of life within the
+//!      ▼ bound of loading          ▼ bound of work
+//!   stalled                     stalled
+//! ```
+//!
+//! Time in which the worker is frozen does not count. A function of the times that it is told; knows
+//! no clock and no process.
+
+use std::time::Duration;
+
+/// What the worker is doing, as far as its silence goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Doing {
+    /// Loading shows no progress; only its end counts.
+    Loading,
+    /// Nothing: it may be silent for ever.
+    Idle,
+    Working,
+}
+
+/// A worker's signs of life. Times are durations since any fixed moment.
+#[derive(Debug, Clone)]
+pub struct Pulse {
+    load: Duration,
+    stall: Duration,
+    doing: Doing,
+    /// Silence that has been counted.
+    quiet: Duration,
+    /// From when silence is to be counted; `None` while frozen.
+    since: Option<Duration>,
+}
+
+impl Pulse {
+    /// The pulse of a worker that was started at `now`. It is stalled if it hasn't loaded its model
+    /// within `load`, or shows no progress of a job for `stall`.
+    #[must_use]
+    pub const fn new(now: Duration, load: Duration, stall: Duration) -> Self {
+        Self { load, stall, doing: Doing::Loading, quiet: Duration::ZERO, since: Some(now) }
+    }
+
+    /// It has been given a job.
+    pub fn job(&mut self, now: Duration) {
+        self.restart(Doing::Working, now);
+    }
+
+    /// It has shown that its job goes on.
+    pub fn beat(&mut self, now: Duration) {
+        if self.doing == Doing::Working {
+            self.restart(Doing::Working, now);
+        }
+    }
+
+    /// It has ended its job, or loaded its model.
+    pub fn idle(&mut self, now: Duration) {
+        self.restart(Doing::Idle, now);
+    }
+
+    /// It is frozen.
+    pub fn freeze(&mut self, now: Duration) {
+        self.quiet = self.quiet(now);
+        self.since = None;
+    }
+
+    /// It goes on.
+    pub fn thaw(&mut self, now: Duration) {
+        self.since.get_or_insert(now);
+    }
+
+    /// How long it has been silent, without the time in which it was frozen.
+    #[must_use]
+    pub fn quiet(&self, now: Duration) -> Duration {
+        self.quiet + self.since.map_or(Duration::ZERO, |since| now.saturating_sub(since))
+    }
+
+    /// Whether it has been silent for too long.
+    #[must_use]
+    pub fn is_stalled(&self, now: Duration) -> bool {
+        match self.doing {
+            Doing::Loading => self.quiet(now) > self.load,
+            Doing::Idle => false,
+            Doing::Working => self.quiet(now) > self.stall,
+        }
+    }
+
+    fn restart(&mut self, doing: Doing, now: Duration) {
+        self.doing = doing;
+        self.quiet = Duration::ZERO;
+        // What was said before it was frozen may be heard after.
+        self.since = self.since.map(|_| now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn loaded() -> Pulse {
+        let mut pulse = Pulse::new(s(0), s(900), s(300));
+        pulse.idle(s(100));
+        pulse
+    }
+
+    #[test]
+    fn loading_has_a_bound_of_its_own() {
+        let mut pulse = Pulse::new(s(50), s(900), s(300));
+
+        pulse.beat(s(400));
+
+        assert!(!pulse.is_stalled(s(950)));
+        assert!(pulse.is_stalled(s(951)), "beats are no sign that loading ends");
+        assert!(!loaded().is_stalled(s(1_000_000)), "an idle worker may be silent");
+    }
+
+    #[test]
+    fn a_job_needs_signs_of_life() {
+        let mut pulse = loaded();
+        pulse.job(s(1000));
+        pulse.beat(s(1200));
+
+        assert!(!pulse.is_stalled(s(1500)));
+        assert!(pulse.is_stalled(s(1501)));
+        pulse.idle(s(1502));
+        assert!(!pulse.is_stalled(s(9999)));
+    }
+
+    #[test]
+    fn frozen_time_does_not_count() {
+        let mut pulse = loaded();
+        pulse.job(s(1000));
+        pulse.freeze(s(1200));
+        pulse.freeze(s(1300));
+
+        assert!(!pulse.is_stalled(s(100_000)));
+        pulse.thaw(s(100_000));
+        pulse.thaw(s(100_050));
+
+        assert_eq!(pulse.quiet(s(100_100)), s(300), "200 before and 100 after");
+        assert!(pulse.is_stalled(s(100_101)));
+    }
+
+    #[test]
+    fn what_is_heard_late_from_a_frozen_worker_does_not_start_its_clock() {
+        let mut pulse = loaded();
+        pulse.job(s(1000));
+        pulse.freeze(s(1100));
+        pulse.beat(s(1101));
+
+        assert_eq!(pulse.quiet(s(5000)), s(0));
+    }
+
+    #[test]
+    fn a_clock_that_stands_still_or_goes_back_is_no_stall() {
+        let mut pulse = loaded();
+        pulse.job(s(1000));
+
+        assert_eq!(pulse.quiet(s(10)), s(0));
+    }
+}

@@ -1,0 +1,168 @@
+//! Killed at any moment, the daemon loses nothing and does nothing twice.
+
+use std::collections::{HashMap, HashSet};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use latrod::store::versions::current_of;
+use serde_json::Value;
+
+use super::broker::Broker;
+use super::observer::Observer;
+use super::support::{Device, good_tasks, program, repeats};
+
+/// A small pseudo-random number generator (Steele et al. 2014, "splitmix"), for moments to kill at.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % n
+    }
+}
+
+/// Gives a command and doesn't wait for its end.
+fn give(device: &Device, broker: &Broker, action: &[&str]) -> Child {
+    Command::new(program())
+        .args(device.command(broker))
+        .args(["--wait", "0"])
+        .args(action)
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("the program starts")
+}
+
+/// An operator who listens on a thread of its own.
+pub fn listening(broker: &Broker) -> Observer {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let observer = runtime.block_on(Observer::operator(broker));
+    std::thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
+    observer
+}
+
+#[test]
+fn nothing_is_lost_or_done_twice_however_often_it_is_killed() {
+    let kills = repeats("LATROD_DAEMON_KILLS", 12);
+    let mut random = Random(7);
+    let broker = Broker::start();
+    let observer = listening(&broker);
+    let mut device = Device::new();
+    device.connect(&broker, broker.tls_port);
+    device.set("learn.steps", 6);
+    device.set("cycle.min_new_tasks", 50);
+    device.set("cycle.max_held_out_questions", 60);
+    device.set("promotion.correct_repeats", false);
+    let tasks = good_tasks();
+    let mut batches = tasks.chunks(tasks.len().div_ceil(kills.min(6)));
+    let (mut commands, mut slowest, mut cycles) = (0, Duration::ZERO, 0);
+    let mut versions = HashSet::new();
+    // The broker keeps commands for a device from the first time on that it has seen it.
+    let mut daemon = device.start();
+    daemon.wait("connection", |s| s["broker"]["connected"] == true);
+    daemon.kill();
+    for kill in 0..kills {
+        let started = Instant::now();
+        let mut daemon = device.start();
+        if let Some(batch) = (kill % 2 == 0).then(|| batches.next()).flatten() {
+            device.drop_tasks(&format!("batch-{kill}"), batch);
+        }
+        let status = daemon.wait("answer", |_| true);
+        slowest = slowest.max(started.elapsed());
+        assert!(status["state"] != "degraded", "{status:#}");
+        let current = current_of(&device.state("adapters")).expect("current is valid");
+        versions.extend(current.map(|version| version.id.to_string()));
+        cycles = status["cycles"].as_u64().unwrap();
+        let action: &[&str] = match kill % 4 {
+            0 => &["pause"],
+            1 => &["resume"],
+            2 => &["set", "cycle.repeat_after_s=1"],
+            _ => &["train-now"],
+        };
+        let mut command = give(&device, &broker, action);
+        // Somewhere between its first moments and the middle of training.
+        let moment = Duration::from_millis(random.below(if kill % 3 == 0 { 4000 } else { 900 }));
+        sleep(moment);
+        daemon.kill();
+        assert!(command.wait().unwrap().success(), "the broker has the command");
+        commands += 1;
+    }
+    // What was begun comes to its end.
+    let mut daemon = device.start();
+    assert!(give(&device, &broker, &["resume"]).wait().unwrap().success());
+    commands += 1;
+    let status = daemon.wait("end of a cycle", |s| {
+        versions.extend(s["adapter"].as_str().map(str::to_owned));
+        s["cycles"].as_u64() > Some(cycles.max(1)) && s["broker"]["waiting"] == 0
+    });
+
+    let total = status["tasks"]["train"].as_u64().unwrap()
+        + status["tasks"]["held_out"].as_u64().unwrap()
+        + status["tasks"]["set_aside"].as_u64().unwrap();
+    let dropped: usize = kills.div_ceil(2).min(kills.min(6));
+    let expected = tasks
+        .chunks(tasks.len().div_ceil(kills.min(6)))
+        .take(dropped)
+        .map(<[Value]>::len)
+        .sum::<usize>();
+    assert_eq!(total, expected as u64, "every task is there once");
+    let active = current_of(&device.state("adapters")).expect("current is valid");
+    assert!(active.is_some(), "something was promoted: {status:#}");
+    // Every command has ended, once.
+    let last = Instant::now() + Duration::from_secs(60);
+    let ends = loop {
+        let ends = ends(&observer);
+        let pending = status_of_pending(&observer);
+        if (ends.len() == commands && pending == 0) || Instant::now() > last {
+            break ends;
+        }
+        sleep(Duration::from_millis(100));
+    };
+    assert_eq!(ends.len(), commands, "{ends:#?}\n{:#?}", observer.texts());
+    for (id, messages) in &ends {
+        assert_eq!(messages.len(), 1, "{id} has ended more than once: {messages:#?}");
+    }
+    // Every promotion was told, once; duplicates of a message carry the same id.
+    let mut promoted: HashMap<String, HashSet<String>> = HashMap::new();
+    for seen in
+        observer.seen().iter().filter(|s| s.is("press/d1/event") && s.field("event") == "promoted")
+    {
+        let version = seen.json["detail"]["version"].as_str().unwrap().to_owned();
+        promoted.entry(version).or_default().insert(seen.field("id").to_owned());
+    }
+    for version in &versions {
+        assert_eq!(promoted.get(version).map(HashSet::len), Some(1), "{version}: {promoted:#?}");
+    }
+    println!(
+        "{kills} kills, slowest start {slowest:?}, {} versions, {commands} commands",
+        versions.len()
+    );
+    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
+}
+
+/// The messages with which commands have ended, by command; a message that came twice counts once.
+fn ends(observer: &Observer) -> HashMap<String, HashSet<String>> {
+    let mut ends: HashMap<String, HashSet<String>> = HashMap::new();
+    for seen in observer.seen().iter().filter(|s| s.topic.starts_with("press/d1/ack/")) {
+        if matches!(seen.field("state"), "done" | "failed" | "expired" | "refused") {
+            let message = format!("{} {}", seen.field("state"), seen.field("id"));
+            ends.entry(seen.field("command").to_owned()).or_default().insert(message);
+        }
+    }
+    ends
+}
+
+/// Commands that were received and have not ended yet.
+fn status_of_pending(observer: &Observer) -> usize {
+    let ended = ends(observer);
+    let received: HashSet<String> = observer
+        .seen()
+        .iter()
+        .filter(|s| s.topic.starts_with("press/d1/ack/") && s.field("state") == "received")
+        .map(|s| s.field("command").to_owned())
+        .collect();
+    received.iter().filter(|id| !ended.contains_key(*id)).count()
+}

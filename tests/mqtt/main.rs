@@ -1,0 +1,17 @@
+//! The MQTT contract against a real mosquitto, started on loopback with the sample configuration
+//! and certificates made on the spot.
+//!
+//! `LATROD_BROKER_KILLS=50` kills the broker that often (3 times otherwise). The same contract on
+//! another broker: `cargo test --test mqtt -- --ignored rabbitmq`, see `rabbitmq.rs`.
+
+mod access;
+mod broker;
+mod cli;
+mod commands;
+mod device;
+mod hostile;
+mod observer;
+mod outages;
+mod presence;
+mod proxy;
+mod rabbitmq;
