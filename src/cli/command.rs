@@ -23,13 +23,13 @@ enum Action {
     Resume,
     /// Begin a cycle at the next idle moment, however few new tasks there are
     TrainNow,
-    /// Evaluate the active adapter on the held-out tasks
+    /// Check the active adapter against its parent on held-out tasks that came since
     Evaluate,
     /// Make VERSION the active adapter
     Promote,
     /// Go back to the parent of the active adapter
     Rollback,
-    /// Change a setting until the next start: KEY=VALUE
+    /// Put KEY=VALUE over the configuration file; KEY= takes the file's value again
     Set,
     /// Take tasks that were set aside back into training
     RestoreTasks,
@@ -47,7 +47,7 @@ Examples:
   latrod command --broker mqtts://broker:8883 --fleet press --device jetson-3 \\
       --key operator.pem pause
   latrod command … promote 00000003-0a1b2c3d
-  latrod command … set steps=200")]
+  latrod command … set learn.steps=200")]
 pub struct Args {
     /// The broker: mqtt://host:port or mqtts://host:port
     #[arg(long, value_name = "URL", required_unless_present = "new_key")]

@@ -86,6 +86,9 @@ fn describe(s: &Status) -> String {
     if let Some(outcome) = &s.last_cycle {
         line("last", outcome.clone());
     }
+    for (name, value) in &s.settings {
+        line("set", format!("{name} = {value}, by an operator"));
+    }
     if let Some(worker) = &s.worker {
         let how = if worker.frozen { "frozen" } else { "running" };
         let job = worker.job.as_deref().unwrap_or("no job");

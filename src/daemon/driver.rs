@@ -121,6 +121,8 @@ pub struct Driver {
     /// The model that could not be loaded, as it was then.
     broken_model: Option<Stamp>,
     hook_due: HookDue,
+    /// What the hook that runs, or ran last, was told of.
+    hook_run: HookDue,
     socket: Option<StatusSocket>,
     manager: ServiceManager,
     pinged: Duration,
@@ -195,6 +197,7 @@ impl Driver {
             hook: None,
             broken_model: None,
             hook_due: HookDue::default(),
+            hook_run: HookDue::default(),
             socket,
             manager: ServiceManager::from_environment(),
             pinged: Duration::ZERO,

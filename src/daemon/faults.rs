@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// How long a disk or ledger must do its work again before it counts as mended.
+const PROVEN_AFTER: Duration = Duration::from_secs(10);
+
 /// What can be broken. The first in this order is what the daemon gives as its reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FaultKind {
@@ -45,6 +48,8 @@ struct Fault {
     sentence: String,
     retry_at: Duration,
     tries: u32,
+    /// Since when it is being tried again, as if the cause were gone.
+    trying: Option<Duration>,
 }
 
 /// The faults of the moment, at most one of a kind.
@@ -64,10 +69,12 @@ impl Faults {
             Some(fault) => {
                 fault.tries += 1;
                 fault.retry_at = now + wait(fault.tries);
+                fault.trying = None;
                 fault.sentence = sentence;
             }
             None => {
-                self.faults.push(Fault { kind, sentence, retry_at: now + wait(0), tries: 0 });
+                let retry_at = now + wait(0);
+                self.faults.push(Fault { kind, sentence, retry_at, tries: 0, trying: None });
                 self.faults.sort_by_key(|f| f.kind);
             }
         }
@@ -81,6 +88,29 @@ impl Faults {
         self.faults.len() < before
     }
 
+    /// Lets what has failed be tried again: the fault counts as gone until it is raised anew, which
+    /// goes on with its waits, or cleared.
+    pub fn try_again(&mut self, kind: FaultKind, now: Duration) {
+        for fault in self.faults.iter_mut().filter(|f| f.kind == kind) {
+            fault.trying = Some(now);
+        }
+    }
+
+    /// The kinds that have been tried again for so long without being raised that the cause must be
+    /// gone. For those that show it in no other way.
+    #[must_use]
+    pub fn proven(&self, now: Duration) -> Vec<FaultKind> {
+        let long = |since: Duration| now.saturating_sub(since) >= PROVEN_AFTER;
+        let proven = |f: &&Fault| f.trying.is_some_and(long);
+        self.faults.iter().filter(proven).map(|f| f.kind).collect()
+    }
+
+    /// Whether there is such a fault that nobody is trying again.
+    #[must_use]
+    pub fn holds(&self, kind: FaultKind) -> bool {
+        self.faults.iter().any(|f| f.kind == kind && f.trying.is_none())
+    }
+
     /// Whether there is such a fault.
     #[must_use]
     pub fn has(&self, kind: FaultKind) -> bool {
@@ -90,13 +120,15 @@ impl Faults {
     /// The kinds whose cause may be gone: it is time to look.
     #[must_use]
     pub fn due(&self, now: Duration) -> Vec<FaultKind> {
-        self.faults.iter().filter(|f| f.retry_at <= now).map(|f| f.kind).collect()
+        let due = |f: &&Fault| f.retry_at <= now && f.trying.is_none();
+        self.faults.iter().filter(due).map(|f| f.kind).collect()
     }
 
     /// What keeps training from going on, if anything does.
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
-        self.faults.iter().find(|f| !f.kind.is_mild()).map(|f| f.sentence.as_str())
+        let holds = |f: &&Fault| !f.kind.is_mild() && f.trying.is_none();
+        self.faults.iter().find(holds).map(|f| f.sentence.as_str())
     }
 
     /// Every fault with its sentence.
@@ -134,6 +166,22 @@ mod tests {
         assert!(faults.clear(FaultKind::Model));
         assert!(!faults.clear(FaultKind::Model));
         assert_eq!(faults.reason(), None);
+    }
+
+    #[test]
+    fn what_is_tried_again_and_fails_again_waits_longer() {
+        let mut faults = Faults::default();
+        faults.raise(FaultKind::Worker, "died".into(), s(0));
+        faults.try_again(FaultKind::Worker, s(1));
+        assert_eq!((faults.reason(), faults.due(s(1000)).len()), (None, 0));
+
+        assert_eq!((faults.proven(s(5)), faults.proven(s(20))), (vec![], vec![FaultKind::Worker]));
+        assert!(!faults.raise(FaultKind::Worker, "died".into(), s(1000)), "it was never over");
+
+        assert_eq!(faults.reason(), Some("died"));
+        assert_eq!(faults.due(s(1001)), []);
+        assert_eq!(faults.due(s(1002)), [FaultKind::Worker]);
+        assert!(faults.clear(FaultKind::Worker));
     }
 
     #[test]

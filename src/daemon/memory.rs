@@ -82,6 +82,8 @@ pub struct Judged {
     pub version: Option<String>,
     /// The newest task when it was promoted or last checked.
     pub newest: i64,
+    /// How often it was checked.
+    pub checks: u32,
 }
 
 impl Remembered for Judged {

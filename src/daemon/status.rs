@@ -33,6 +33,8 @@ pub struct Status {
     /// The active adapter; none while the base model serves alone.
     pub adapter: Option<String>,
     pub cycle: Option<CycleStatus>,
+    /// Settings that an operator has put over the file's, by dotted name.
+    pub settings: BTreeMap<String, String>,
     /// Cycles that have come to an end.
     pub cycles: u64,
     /// How the last cycle ended, in a sentence.

@@ -111,6 +111,16 @@ impl Storage {
         }
     }
 
+    /// Takes other settings for the adapters. True if their folder has to be opened anew.
+    pub fn set_adapters(&mut self, adapters: VersionSettings) -> bool {
+        let changed = adapters != self.adapters;
+        if changed {
+            self.adapters = adapters;
+            self.versions = None;
+        }
+        changed
+    }
+
     /// Takes the folder for this process.
     ///
     /// # Errors

@@ -344,7 +344,7 @@ impl fmt::Display for Event {
             Self::DiskRecovered { free_mib } => {
                 write!(f, "the disk has room again, {free_mib} MiB")
             }
-            Self::ModelMissing { sentence } => write!(f, "the model is missing: {sentence}"),
+            Self::ModelMissing { sentence } => write!(f, "the model cannot be used: {sentence}"),
             Self::ModelChanged { .. } => {
                 f.write_str("the model file is not the one that was learned on")
             }

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use latrod::store::versions::{VersionSettings, Versions};
 use serde_json::Value;
 
 use super::support::{Daemon, Device, events, good_tasks, poisoned};
@@ -42,6 +43,28 @@ fn a_device_learns_from_its_tasks_and_promotes_what_is_better() {
     let accuracy = &manifest["metrics"]["decision"]["evidence"]["accuracy"];
     let (before, after) = (&accuracy["baseline"], &accuracy["candidate"]);
     assert!(after.as_f64() > before.as_f64().map(|a| a + 0.1), "{accuracy}");
+    assert_eq!(daemon.stop(), 0);
+}
+
+#[test]
+fn what_was_taken_back_is_not_promoted_again_even_if_the_ledger_is_lost() {
+    let device = Device::new();
+    let mut daemon = device.start();
+    device.drop_tasks("sums", &good_tasks());
+    wait_for_end(&mut daemon, 1);
+    assert_eq!(daemon.stop(), 0);
+    let first = device.current().expect("an active adapter");
+    let settings = VersionSettings::default();
+    let mut versions = Versions::open(&device.state("adapters"), settings).unwrap();
+    versions.roll_back(first.parse().unwrap(), "by the test", 0).unwrap();
+    drop(versions);
+    fs::remove_file(device.state("ledger.db")).unwrap();
+
+    let mut daemon = device.start();
+
+    // The tasks are the same; the run must not be, or it would find the same adapter.
+    let status = daemon.wait("another cycle", |s| s["cycles"].as_u64() > Some(1));
+    assert_ne!(status["adapter"], first.as_str(), "{status:#}");
     assert_eq!(daemon.stop(), 0);
 }
 

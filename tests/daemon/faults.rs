@@ -4,10 +4,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::support::{Device, fixture, good_tasks};
+use super::support::{Device, events, fixture, good_tasks};
 
 /// A small disk in memory, unmounted in the end.
 struct Disk(TempDir);
@@ -81,7 +83,11 @@ fn a_disk_that_becomes_read_only_degrades_the_daemon_until_it_is_writable() {
     daemon.kill();
 
     // A kernel does this to a disk with errors; files open for writing would keep the test from it.
-    assert!(mount(&["-o", "remount,ro"], disk.0.path()));
+    let end = Instant::now() + Duration::from_secs(5);
+    while !mount(&["-o", "remount,ro"], disk.0.path()) {
+        assert!(Instant::now() < end, "the worker goes with the daemon, and its files with it");
+        sleep(Duration::from_millis(20));
+    }
     let mut daemon = device.start();
     let degraded = daemon.wait_state("degraded");
     assert!(mount(&["-o", "remount,rw"], disk.0.path()));
@@ -143,6 +149,13 @@ fn a_file_that_is_no_model_is_named_and_a_good_one_in_its_place_is_used() {
     device.drop_tasks("sums", &good_tasks());
 
     let degraded = daemon.wait_state("degraded");
+    sleep(Duration::from_secs(4));
+    assert_eq!(
+        events(&device.log(), "model_missing"),
+        1,
+        "tried again and again: {}",
+        device.log()
+    );
     fs::copy(fixture("tiny.gguf"), device.path("new.gguf")).unwrap();
     fs::rename(device.path("new.gguf"), &model).unwrap();
 
@@ -170,6 +183,20 @@ fn a_model_that_is_replaced_under_it_is_loaded_anew() {
         s["model"]["sha256"] != hash && s["cycle"]["step"].as_u64() > Some(0)
     });
     assert!(device.log().contains("event=model_changed"), "{}", device.log());
+}
+
+#[test]
+fn a_state_folder_that_cannot_be_read_is_waited_for() {
+    let device = Device::new();
+    let odd = device.state("training/check/check.json");
+    fs::create_dir_all(&odd).unwrap();
+    let mut daemon = device.start();
+    daemon.wait_state("degraded");
+    sleep(Duration::from_secs(3));
+
+    fs::remove_dir(&odd).unwrap();
+
+    daemon.wait_state("waiting_for_tasks");
 }
 
 #[test]

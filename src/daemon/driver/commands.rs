@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::daemon::memory::{Remembered, Wishes};
 use crate::daemon::trouble::Trouble;
 use crate::report::event::Sentence;
-use crate::report::inbox::{Accepted, Outcome};
+use crate::report::inbox::{Accepted, CLOCK_IS_SET_FROM_S, Outcome};
 use crate::report::wire::{AckState, Action};
 
 impl Driver {
@@ -43,20 +43,27 @@ impl Driver {
                 self.finish_with(id, done);
             }
             Action::Rollback => {
-                let active = self.active_version().ok().flatten();
+                let versions = self.storage.versions.as_ref();
+                let active = versions.and_then(|versions| versions.active().ok().flatten());
                 let Some(active) = active else {
                     let why = Sentence::new("no adapter is active");
                     return self.finish_wish(id, Outcome::Refused(why));
                 };
-                wishes.roll_back = Some((active.id.to_string(), id.to_owned()));
+                wishes.roll_back = Some((active.to_string(), id.to_owned()));
                 self.wish(id, wishes, None);
                 self.complete_roll_back();
             }
             Action::Set { key, value } => {
-                wishes.settings.insert(key.clone(), value.clone());
+                let said = if value.is_empty() {
+                    wishes.settings.remove(key);
+                    format!("{key} is what the file says from now on")
+                } else {
+                    wishes.settings.insert(key.clone(), value.clone());
+                    format!("{key} is {value} from now on")
+                };
                 match self.with_settings(&wishes) {
                     Ok(_) => {
-                        let said = Sentence::new(format!("{key} is {value} from now on"));
+                        let said = Sentence::new(said);
                         self.wish(id, wishes, Some(Outcome::Done(Some(said))));
                         self.apply_settings();
                     }
@@ -65,8 +72,9 @@ impl Driver {
             }
             Action::RestoreTasks => {
                 let now = wall();
-                let (_, restored) =
+                let (rebuilt, restored) =
                     self.storage.with_spool(now, |spool, ledger| spool.take_back_all(ledger));
+                self.note_rebuilt(rebuilt);
                 if let Some(tasks) = restored.and_then(|restored| self.check(restored)) {
                     let said = Sentence::new(format!("{tasks} tasks are back"));
                     self.finish_wish(id, Outcome::Done(Some(said)));
@@ -80,7 +88,7 @@ impl Driver {
     fn wish(&mut self, id: &str, wishes: Wishes, outcome: Option<Outcome>) {
         let teller = &self.teller;
         let now = wall();
-        let (_, kept) = self.storage.with_ledger(now, |ledger| {
+        let (rebuilt, kept) = self.storage.with_ledger(now, |ledger| {
             ledger.transaction(|_| {
                 wishes.keep(ledger)?;
                 match outcome.clone() {
@@ -89,6 +97,7 @@ impl Driver {
                 }
             })
         });
+        self.note_rebuilt(rebuilt);
         if self.check(kept).is_some() {
             self.wishes = wishes;
             self.publish_state();
@@ -144,7 +153,7 @@ impl Driver {
     }
 
     /// A check was asked for where there is nothing to check.
-    fn answer_check_now(&mut self) {
+    pub(super) fn answer_check_now(&mut self) {
         if self.judged.version.is_none() || self.fresh_held_out == 0 {
             let Some(id) = self.wishes.check_now.take() else { return };
             let why = match self.judged.version {
@@ -163,7 +172,8 @@ impl Driver {
         self.answer_train_now();
         let teller = &self.teller;
         let now = wall();
-        let (_, open) = self.storage.with_ledger(now, |ledger| teller.unfinished(ledger));
+        let (rebuilt, open) = self.storage.with_ledger(now, |ledger| teller.unfinished(ledger));
+        self.note_rebuilt(rebuilt);
         let open = self.check(open);
         for command in open.unwrap_or_default() {
             let waits = [&self.wishes.train_now, &self.wishes.check_now]
@@ -171,7 +181,11 @@ impl Driver {
                 .any(|wish| wish.as_deref() == Some(&command.id));
             // Whatever is running and not among the wishes has no effect yet: effects are kept in the
             // same transaction as the end.
-            if !waits || command.state == AckState::Received {
+            let late = u64::try_from(now)
+                .is_ok_and(|now| now >= CLOCK_IS_SET_FROM_S && now >= command.expires);
+            if command.state == AckState::Received && late {
+                self.finish_wish(&command.id, Outcome::Expired);
+            } else if !waits || command.state == AckState::Received {
                 self.command(&command);
             }
         }

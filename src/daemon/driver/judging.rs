@@ -18,7 +18,7 @@ use crate::report::inbox::Outcome;
 use crate::session::comparison;
 use crate::store::StoreError;
 use crate::store::ledger::Ledger;
-use crate::store::versions::VersionMeta;
+use crate::store::versions::{Version, VersionError, VersionMeta};
 
 impl Driver {
     /// Judges the cycle's comparison, and acts on it. True if the cycle has changed.
@@ -56,7 +56,14 @@ impl Driver {
         paired.attempt = self.last.attempts + 1;
         let decision = gate::decide(&self.config.promotion, &paired);
         if decision.verdict == Verdict::Promote {
-            let version = self.publish(&decision)?;
+            let version = match self.publish(&decision) {
+                Ok(version) if version.rolled_back.is_some() => {
+                    self.fail_cycle("it has learned an adapter that was taken back before");
+                    return Ok(());
+                }
+                Ok(version) => version.id.to_string(),
+                Err(error) => return self.cannot_promote(error),
+            };
             if let Some(cycle) = &mut self.storage.cycle {
                 cycle.change(|record| record.published = Some(version.clone()))?;
             }
@@ -81,12 +88,13 @@ impl Driver {
     }
 
     /// Publishes the candidate; the same one again is the same version.
-    fn publish(&mut self, decision: &Decision) -> Result<String, Trouble> {
+    fn publish(&mut self, decision: &Decision) -> Result<Version, VersionError> {
         let unix_s = u64::try_from(wall()).unwrap_or(0);
         let gguf = self.storage.paths.candidate_gguf();
         let (Some(cycle), Some(versions)) = (&self.storage.cycle, &mut self.storage.versions)
         else {
-            return Err(closed());
+            let gone = std::io::ErrorKind::NotFound.into();
+            return Err(StoreError::io("use", &self.storage.paths.state)(gone).into());
         };
         let record = &cycle.record;
         let start = record.basis.as_ref().and_then(|basis| basis.start.as_deref());
@@ -103,8 +111,17 @@ impl Driver {
                 "decision": decision,
             }),
         };
-        let version = versions.publish(&cycle.candidate(), meta, |_, out| copy(&gguf, out))?;
-        Ok(version.id.to_string())
+        versions.publish(&cycle.candidate(), meta, |_, out| copy(&gguf, out))
+    }
+
+    /// A candidate that is good enough and cannot be made a version: a disk may be mended, but what is
+    /// damaged, unknown or was taken back stays so.
+    fn cannot_promote(&mut self, error: VersionError) -> Result<(), Trouble> {
+        if matches!(error, VersionError::Store(_)) && !error.is_damage() {
+            return Err(error.into());
+        }
+        self.fail_cycle(&error.to_string());
+        Ok(())
     }
 
     /// Makes a published version the active one.
@@ -115,7 +132,10 @@ impl Driver {
         };
         let record = cycle.record.clone();
         let id = id.parse().map_err(|e| Trouble::new(FaultKind::Disk, e))?;
-        let version = versions.activate(id)?;
+        let version = match versions.activate(id) {
+            Ok(version) => version,
+            Err(error) => return self.cannot_promote(error),
+        };
         let previous = record.baseline.flatten();
         let last = LastCycle {
             number: record.number,
@@ -125,7 +145,7 @@ impl Driver {
             attempts: 0,
             outcome: format!("promoted as {id}"),
         };
-        let judged = Judged { version: Some(id.to_string()), newest: record.newest };
+        let judged = Judged { version: Some(id.to_string()), newest: record.newest, checks: 0 };
         let hook = HookDue {
             kind: Some(HookKind::Promoted),
             version: Some(id.to_string()),
@@ -147,7 +167,7 @@ impl Driver {
         (self.last, self.judged, self.hook_due) = (last, judged, hook);
         self.storage.end_cycle()?;
         self.retain_versions();
-        self.publish_state();
+        self.adapter_is_another();
         Ok(())
     }
 
@@ -175,13 +195,19 @@ impl Driver {
         let dir = self.storage.paths.check();
         let Some(mut folder) = CheckFolder::open(&dir)? else { return Ok(()) };
         let record = folder.record.clone();
-        let paired = match comparison::read(&folder.comparison()) {
+        let active = self.active_version()?.map(|version| version.id.to_string());
+        if active.as_ref() != Some(&record.version) {
+            // Another one took its place meanwhile.
+            return Ok(folder.end()?);
+        }
+        let mut paired = match comparison::read(&folder.comparison()) {
             Ok(paired) => paired,
             Err(error) => {
                 log::warn!(event = "check_again"; "the check is done again: {error}");
                 return Ok(folder.end()?);
             }
         };
+        paired.attempt = self.judged.checks + 1;
         let checked = gate::check(&self.config.promotion, &paired);
         let evidence = checked.evidence.as_ref();
         let numbers = evidence_numbers(evidence, checked.questions);
@@ -189,20 +215,33 @@ impl Driver {
         let (reason, sentence) = (Sentence::new(&checked.reason), Sentence::new(&checked.reason));
         let event =
             Event::Checked { version: record.version.clone(), keep, reason: sentence, numbers };
-        let wish = self.wishes.check_now.take();
-        let judged = Judged { version: Some(record.version.clone()), newest: record.newest };
-        let wishes = self.wishes.clone();
-        let said = reason.clone();
-        self.change_and_tell(event, |ledger| {
-            wishes.keep(ledger)?;
-            judged.keep(ledger)
-        })?;
-        self.judged = judged;
-        if let Some(id) = wish {
-            self.finish_wish(&id, Outcome::Done(Some(said)));
-        }
         if !keep {
+            // Before anything else: a kill must not lose the verdict.
             folder.roll_back()?;
+        }
+        let judged = Judged {
+            version: Some(record.version.clone()),
+            newest: record.newest,
+            checks: self.judged.checks + 1,
+        };
+        let mut wishes = self.wishes.clone();
+        let asked = wishes.check_now.take();
+        let teller = &self.teller;
+        let (rebuilt, kept) = self.storage.with_ledger(wall(), |ledger| {
+            ledger.transaction(|_| {
+                wishes.keep(ledger)?;
+                judged.keep(ledger)?;
+                if let Some(id) = &asked {
+                    teller.finish(ledger, id, Outcome::Done(Some(reason.clone())))?;
+                }
+                teller.enqueue(ledger, &event)
+            })
+        });
+        self.note_rebuilt(rebuilt);
+        kept?;
+        self.teller.told_in_transaction(&event);
+        (self.judged, self.wishes) = (judged, wishes);
+        if !keep {
             self.roll_back(&record.version, reason.as_str())?;
         }
         Ok(folder.end()?)
@@ -219,19 +258,26 @@ impl Driver {
         Ok(())
     }
 
-    /// There is nothing to check (any more).
-    pub(super) fn forget_check(&mut self) -> Result<(), Trouble> {
+    /// The check cannot be done; the next one waits for other tasks.
+    pub(super) fn forget_check(&mut self, why: &str) -> Result<(), Trouble> {
         if let Some(folder) = CheckFolder::open(&self.storage.paths.check())? {
             folder.end()?;
         }
-        let judged = Judged::default();
-        if self.with_ledger(|ledger| judged.keep(ledger)).is_some() {
+        let version = self.active_version()?.map(|version| version.id.to_string());
+        let checks = self.judged.checks;
+        let kept = self.with_ledger(|ledger| {
+            let newest = ledger.newest_sequence()?;
+            let judged = Judged { version: version.clone(), newest, checks };
+            judged.keep(ledger)?;
+            Ok(judged)
+        });
+        if let Some(judged) = kept {
             self.judged = judged;
         }
         if let Some(id) = self.wishes.check_now.take() {
-            let why = Sentence::new("no adapter is active that could be checked");
-            self.finish_wish(&id, Outcome::Failed(why));
+            self.finish_wish(&id, Outcome::Failed(Sentence::new(why)));
         }
+        self.count_tasks();
         Ok(())
     }
 
@@ -242,7 +288,7 @@ impl Driver {
         let id = version.parse().map_err(|e| Trouble::new(FaultKind::Disk, e))?;
         let to = versions.roll_back(id, reason, unix_s)?.to.map(|id| id.to_string());
         let newest = self.judged.newest;
-        let judged = Judged { version: to.clone(), newest };
+        let judged = Judged { version: to.clone(), newest, checks: 0 };
         let hook = HookDue {
             kind: Some(HookKind::RolledBack),
             version: to.clone(),
@@ -255,8 +301,15 @@ impl Driver {
             hook.keep(ledger)
         })?;
         (self.judged, self.hook_due) = (judged, hook);
-        self.publish_state();
+        self.adapter_is_another();
         Ok(())
+    }
+
+    /// What depends on which adapter is active.
+    pub(super) fn adapter_is_another(&mut self) {
+        self.count_tasks();
+        self.answer_check_now();
+        self.publish_state();
     }
 
     /// Makes a change in the ledger together with the event that tells of it: both, or neither.

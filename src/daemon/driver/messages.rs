@@ -32,7 +32,7 @@ impl Driver {
             }
             FromWorker::Beat { .. } | FromWorker::Progress { .. } => {}
             FromWorker::Step(metrics) => {
-                self.trainer.crashes = 0;
+                self.got_on();
                 let steps = self.config.learn.steps;
                 log::info!(
                     event = "step", step = metrics.step, reward = metrics.reward;
@@ -43,7 +43,7 @@ impl Driver {
                 self.trainer.last_step = Some(metrics);
             }
             FromWorker::Sentinel { trip, .. } => {
-                self.trainer.crashes = 0;
+                self.got_on();
                 self.tell(Event::Sentinel {
                     kind: trip.kind.name().to_owned(),
                     step: trip.step,
@@ -72,8 +72,14 @@ impl Driver {
         }
     }
 
-    fn job_ended(&mut self) {
+    /// The worker does what it is there for.
+    fn got_on(&mut self) {
         self.trainer.crashes = 0;
+        self.mended(FaultKind::Worker);
+    }
+
+    fn job_ended(&mut self) {
+        self.got_on();
         self.trainer.set_job(None);
     }
 
@@ -91,9 +97,10 @@ impl Driver {
                 return;
             }
             self.model = known;
-            let switched = self.switch_base();
-            self.check(switched);
         }
+        // Also if the model is known: a kill may have come before the switch.
+        let switched = self.switch_base();
+        self.check(switched);
         self.mended(FaultKind::Model);
         self.teller.loaded(&loaded);
         self.trainer.loaded = Some(loaded);
@@ -130,8 +137,9 @@ impl Driver {
             .unwrap_or_default();
         self.tell(Event::RunGaveUp { step, sentence: Sentence::new(sentence) });
         let now = wall();
-        let (_, aside) =
+        let (rebuilt, aside) =
             self.storage.with_spool(now, |spool, ledger| spool.set_aside(ledger, &ids, true));
+        self.note_rebuilt(rebuilt);
         if let Some(tasks) = aside.and_then(|aside| self.check(aside)) {
             let why = "training on them failed three times; `restore_tasks` takes them back";
             self.tell(Event::TaskSetQuarantined {
@@ -164,11 +172,8 @@ impl Driver {
             FailureKind::Tasks | FailureKind::Settings | FailureKind::Damaged => {
                 self.repair_versions();
                 return match job {
-                    Some(Job::Check) => {
-                        let forgotten = self.forget_check();
-                        self.check(forgotten);
-                    }
-                    _ => self.fail_cycle(&sentence),
+                    Some(job) => self.give_up(job, &sentence),
+                    None => self.fail_cycle(&sentence),
                 };
             }
             FailureKind::Protocol | FailureKind::Other => {
@@ -177,11 +182,15 @@ impl Driver {
                 return;
             }
         };
+        if fault == FaultKind::Model {
+            self.broken_model = Stamp::of(&self.config.model).ok();
+        }
         self.trainer.kill(self.now());
         self.trouble(Trouble::new(fault, sentence));
     }
 
     fn worker_ended(&mut self, end: &End) {
+        let job = self.trainer.job();
         if self.trainer.gone() {
             return;
         }
@@ -194,12 +203,33 @@ impl Driver {
             log::error!(event = "worker_broken"; "the worker broke its rules: {why}");
         }
         self.tell(Event::WorkerDied { ending });
+        self.got_nowhere(job, &end.to_string());
+    }
+
+    /// A worker has ended without having got on: the first time another takes its place at once, then
+    /// after longer and longer waits, and in the end its job is given up.
+    fn got_nowhere(&mut self, job: Option<Job>, why: &str) {
         self.trainer.crashes += 1;
-        if self.trainer.crashes >= MAX_CRASHES && self.storage.cycle.is_some() {
-            self.trainer.crashes = 0;
-            self.fail_cycle("its worker died again and again");
-        } else if self.trainer.crashes > 1 {
-            self.trouble(Trouble::new(FaultKind::Worker, end));
+        match job {
+            Some(job) if self.trainer.crashes >= MAX_CRASHES => {
+                self.trainer.crashes = 0;
+                self.give_up(job, &format!("it was tried {MAX_CRASHES} times, at last {why}"));
+            }
+            _ if self.trainer.crashes > 1 => {
+                self.trouble(Trouble::new(FaultKind::Worker, why));
+            }
+            _ => {}
+        }
+    }
+
+    /// A job that cannot be done.
+    fn give_up(&mut self, job: Job, why: &str) {
+        match job {
+            Job::Check => {
+                let forgotten = self.forget_check(why);
+                self.check(forgotten);
+            }
+            Job::Train | Job::Evaluate => self.fail_cycle(why),
         }
     }
 
@@ -209,9 +239,10 @@ impl Driver {
         let after_s = self.config.compute.stall_s;
         let stalled = self.trainer.worker().is_some_and(|worker| worker.is_stalled());
         if stalled && self.trainer.is_running() {
+            let job = self.trainer.job();
             self.tell(Event::WorkerStalled { after_s });
-            self.trainer.crashes += 1;
             self.trainer.kill(now);
+            self.got_nowhere(job, "the worker made no progress");
         }
         self.watch_model();
     }
@@ -227,15 +258,13 @@ impl Driver {
                     self.trainer.kill(self.now());
                 }
                 if self.faults.has(FaultKind::Model) && self.broken_model != Some(stamp) {
-                    self.broken_model = None;
-                    self.mended(FaultKind::Model);
+                    self.broken_model = Some(stamp);
+                    self.faults.try_again(FaultKind::Model, self.began.elapsed());
                 }
             }
             Err(error) => {
-                if !self.faults.has(FaultKind::Model) {
-                    let sentence = format!("{}: {error}; put the model there", path.display());
-                    self.trouble(Trouble::new(FaultKind::Model, sentence));
-                }
+                let sentence = format!("{}: {error}; put the model there", path.display());
+                self.trouble(Trouble::new(FaultKind::Model, sentence));
                 self.broken_model = None;
             }
         }
@@ -244,8 +273,7 @@ impl Driver {
     /// It is time to try a model again that could not be loaded, even though its file is the same.
     pub(super) fn retry_model(&mut self) {
         if Stamp::of(&self.config.model).is_ok() {
-            self.broken_model = None;
-            self.mended(FaultKind::Model);
+            self.faults.try_again(FaultKind::Model, self.began.elapsed());
         }
     }
 }

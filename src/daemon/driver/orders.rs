@@ -196,7 +196,7 @@ impl Driver {
 
     fn check_job(&mut self) -> Result<Option<ToWorker>, Trouble> {
         let Some(active) = self.active_version()? else {
-            self.forget_check()?;
+            self.forget_check("no adapter is active that could be checked")?;
             return Ok(None);
         };
         let version = active.id.to_string();
@@ -204,7 +204,12 @@ impl Driver {
         let dir = self.storage.paths.check();
         let most = self.config.cycle.max_held_out_questions;
         let folder = match CheckFolder::open(&dir)? {
-            Some(folder) if folder.record.version == version => folder,
+            Some(folder)
+                if folder.record.version == version
+                    && folder.record.newest > self.judged.newest =>
+            {
+                folder
+            }
             _ => {
                 let after = self.judged.newest;
                 let fresh = self.with_ledger(|ledger| {
@@ -242,7 +247,7 @@ impl Driver {
             })
         });
         let Some(snapshot) = snapshot else { return false };
-        let (number, wall) = (self.last.number + 1, wall());
+        let (number, wall) = (self.next_number(), wall());
         let begun = Cycle::begin(&self.storage.paths.training(), number, wall, &snapshot);
         let Some(begun) = self.check(begun) else { return false };
         let (train, held_out) = (begun.record.train as u64, begun.record.held_out as u64);
@@ -251,6 +256,15 @@ impl Driver {
         self.tell(Event::CycleBegan { number, train, held_out });
         self.answer_train_now();
         true
+    }
+
+    /// The number of the next cycle: also after a ledger was lost one that no version has had, since
+    /// it is the seed, and the same one would find the same adapter.
+    fn next_number(&self) -> u64 {
+        let listed = self.storage.versions.as_ref().and_then(|versions| versions.list().ok());
+        let numbers = listed.iter().flat_map(|listing| &listing.versions);
+        let of = |version: &Version| version.manifest.metrics["cycle"].as_u64().unwrap_or(0);
+        numbers.map(of).fold(self.last.number, u64::max) + 1
     }
 
     /// The command that asked for a cycle is done: there is one.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Driver;
 use super::teller::numbers;
-use crate::daemon::hook::{HookEvent, HookOutcome, HookResult};
+use crate::daemon::hook::{HookEvent, HookKind, HookOutcome, HookResult};
 use crate::daemon::memory::{HookDue, Judged, Remembered};
 use crate::daemon::scheduler::{State, WorkerState};
 use crate::daemon::status::{
@@ -96,9 +96,11 @@ impl Driver {
             return Ok(());
         }
         let newest = self.judged.newest;
-        let judged = Judged { version: to.clone(), newest };
+        let judged = Judged { version: to.clone(), newest, checks: 0 };
+        // Forward or back: versions count up.
+        let forward = to.as_ref().is_some_and(|to| previous.as_ref().is_none_or(|from| to > from));
         let hook = HookDue {
-            kind: Some(crate::daemon::hook::HookKind::RolledBack),
+            kind: Some(if forward { HookKind::Promoted } else { HookKind::RolledBack }),
             version: to.clone(),
             previous: previous.clone(),
         };
@@ -108,13 +110,15 @@ impl Driver {
             hook.keep(ledger)
         })?;
         (self.judged, self.hook_due) = (judged, hook);
-        self.publish_state();
+        self.adapter_is_another();
         Ok(())
     }
 
     /// Starts the hook if one is due and none runs.
     pub(super) fn run_due_hook(&mut self) {
-        let Some(kind) = self.hook_due.kind.filter(|_| self.hook.is_none()) else { return };
+        let free = self.hook.is_none() && self.stopping.is_none();
+        let Some(kind) = self.hook_due.kind.filter(|_| free) else { return };
+        self.hook_run = self.hook_due.clone();
         if self.config.hook.command.is_empty() {
             return self.hook_is_done();
         }
@@ -146,6 +150,10 @@ impl Driver {
     }
 
     fn hook_is_done(&mut self) {
+        if self.hook_due != self.hook_run {
+            // Something else has happened since: that is due now.
+            return;
+        }
         let none = HookDue::default();
         if self.with_ledger(|ledger| none.keep(ledger)).is_some() {
             self.hook_due = none;
@@ -239,6 +247,7 @@ impl Driver {
                 train: cycle.record.train,
                 held_out: cycle.record.held_out,
             }),
+            settings: self.wishes.settings.clone(),
             cycles: self.last.number,
             last_cycle: (self.last.number > 0).then(|| self.last.outcome.clone()),
             last_step: step.map(|metrics| numbers(metrics)).unwrap_or_default(),

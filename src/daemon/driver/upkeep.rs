@@ -21,10 +21,11 @@ impl Driver {
                 if let Some(rebuilt) = rebuilt {
                     self.tell_rebuilt(rebuilt);
                 }
+                // Raised anew if what it recalls cannot be read or written.
+                let now = self.now();
+                self.faults.try_again(FaultKind::Disk, now);
+                self.faults.try_again(FaultKind::Ledger, now);
                 self.recall();
-                for kind in [FaultKind::Disk, FaultKind::Ledger] {
-                    self.mended(kind);
-                }
             }
             Err(trouble) => self.trouble(trouble),
         }
@@ -48,7 +49,32 @@ impl Driver {
         }
         self.repair_versions();
         self.reconcile_commands();
+        self.reconcile_adapter();
         self.count_tasks();
+    }
+
+    /// What was switched before a kill, and not told, is told; after the ledger was lost, that is all.
+    fn reconcile_adapter(&mut self) {
+        let publishing =
+            self.storage.cycle.as_ref().is_some_and(|cycle| cycle.record.published.is_some());
+        if publishing || !self.storage.is_open() {
+            return;
+        }
+        if self.judged.version.is_none()
+            && let Some(newest) = self.with_ledger(Ledger::newest_sequence)
+        {
+            self.judged.newest = newest;
+        }
+        let known = self.judged.version.clone();
+        let switched = self.adapter_switched(known, "so it was found at the start");
+        self.check(switched);
+    }
+
+    /// A ledger was built anew on the way.
+    pub(super) fn note_rebuilt(&mut self, rebuilt: Option<crate::daemon::storage::Rebuilt>) {
+        if let Some(rebuilt) = rebuilt {
+            self.tell_rebuilt(rebuilt);
+        }
     }
 
     /// Does `work` with the ledger; what fails becomes a fault.
@@ -105,12 +131,22 @@ impl Driver {
 
     /// Looks whether the causes of faults are gone.
     pub(super) fn retry_faults(&mut self) {
-        for kind in self.faults.due(self.now()) {
+        let now = self.now();
+        for kind in self.faults.proven(now) {
+            if matches!(kind, FaultKind::Disk | FaultKind::Ledger) && self.storage.is_open() {
+                self.mended(kind);
+            }
+        }
+        let held = self.faults.holds(FaultKind::Disk) || self.faults.holds(FaultKind::Ledger);
+        if !self.storage.is_open() && !held {
+            self.open_storage();
+        }
+        for kind in self.faults.due(now) {
             match kind {
                 FaultKind::Disk | FaultKind::Ledger => self.open_storage(),
                 FaultKind::Model => self.retry_model(),
                 // Trying again is the only way to know.
-                FaultKind::Worker => self.mended(FaultKind::Worker),
+                FaultKind::Worker => self.faults.try_again(FaultKind::Worker, now),
                 // Mended by a reload, or by a scan that succeeds.
                 FaultKind::Settings | FaultKind::Tasks => {}
             }
@@ -163,10 +199,18 @@ impl Driver {
         }
         self.scheduler.set_unload_after(Duration::from_secs(config.compute.unload_after_s));
         self.storage.set_tasks(config.tasks.clone());
-        if config.model != self.config.model || config.compute != self.config.compute {
+        let reload = config.model != self.config.model || config.compute != self.config.compute;
+        if reload {
             self.trainer.kill(self.now());
         }
+        if reload || config.learn != self.config.learn {
+            self.mended(FaultKind::Settings);
+        }
+        let reopen = self.storage.set_adapters(config.adapters.clone());
         self.config = config;
+        if reopen {
+            self.open_storage();
+        }
     }
 
     /// Reads the configuration again; one that cannot be used changes nothing.
