@@ -18,18 +18,9 @@ use tokio::time::{timeout, timeout_at};
 
 use super::protocol::{FromWorker, MAX_LINE_BYTES, ToWorker, decode, encode};
 use super::{Pulse, WorkerSettings};
+use crate::config::secret;
+use crate::daemon::notify;
 
-/// What a worker must not inherit: the service manager's handles on the daemon, which it would speak
-/// through or mistake for its own, and secrets.
-const NOT_INHERITED: [&str; 7] = [
-    "NOTIFY_SOCKET",
-    "WATCHDOG_USEC",
-    "WATCHDOG_PID",
-    "CREDENTIALS_DIRECTORY",
-    "LISTEN_FDS",
-    "LISTEN_PID",
-    "LISTEN_FDNAMES",
-];
 /// The daemon's own variables, which may hold secrets.
 const OWN_PREFIX: &[u8] = b"LATROD_";
 /// How long a process may take to end once its output has.
@@ -340,9 +331,11 @@ fn ticks_in(stat: &str) -> Option<u64> {
     fields.next()??.checked_add(fields.next()??)
 }
 
+/// What a worker must not inherit: the service manager's handles on the daemon, which it would speak
+/// through or mistake for its own, and secrets.
 fn not_inherited(names: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
     names.filter(|name| {
-        NOT_INHERITED.iter().any(|unwanted| name == unwanted)
+        notify::VARIABLES.iter().chain(&secret::VARIABLES).any(|unwanted| name == unwanted)
             || name.as_encoded_bytes().starts_with(OWN_PREFIX)
     })
 }

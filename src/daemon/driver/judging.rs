@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::json;
 
+use super::teller::Teller;
 use super::{Driver, wall};
 use crate::daemon::check::CheckFolder;
 use crate::daemon::cycle::Stage;
@@ -17,7 +18,7 @@ use crate::report::event::{Event, Numbers, Sentence};
 use crate::report::inbox::Outcome;
 use crate::session::comparison;
 use crate::store::StoreError;
-use crate::store::ledger::Ledger;
+use crate::store::ledger::{Ledger, LedgerError};
 use crate::store::versions::{Version, VersionError, VersionMeta};
 
 impl Driver {
@@ -82,7 +83,7 @@ impl Driver {
             reason: Sentence::new(&decision.reason),
             numbers: numbers(&decision),
         };
-        self.change_and_tell(event, |ledger| last.keep(ledger))?;
+        self.change_and_tell(event, |ledger, _| last.keep(ledger))?;
         self.last = last;
         self.storage.end_cycle()
     }
@@ -159,7 +160,7 @@ impl Driver {
             parent: previous,
             numbers: decision.as_ref().map(numbers).unwrap_or_default(),
         };
-        self.change_and_tell(event, |ledger| {
+        self.change_and_tell(event, |ledger, _| {
             last.keep(ledger)?;
             judged.keep(ledger)?;
             hook.keep(ledger)
@@ -226,20 +227,14 @@ impl Driver {
         };
         let mut wishes = self.wishes.clone();
         let asked = wishes.check_now.take();
-        let teller = &self.teller;
-        let (rebuilt, kept) = self.storage.with_ledger(wall(), |ledger| {
-            ledger.transaction(|_| {
-                wishes.keep(ledger)?;
-                judged.keep(ledger)?;
-                if let Some(id) = &asked {
-                    teller.finish(ledger, id, Outcome::Done(Some(reason.clone())))?;
-                }
-                teller.enqueue(ledger, &event)
-            })
-        });
-        self.note_rebuilt(rebuilt);
-        kept?;
-        self.teller.told_in_transaction(&event);
+        self.change_and_tell(event, |ledger, teller| {
+            wishes.keep(ledger)?;
+            judged.keep(ledger)?;
+            match &asked {
+                Some(id) => teller.finish(ledger, id, Outcome::Done(Some(reason.clone()))),
+                None => Ok(()),
+            }
+        })?;
         (self.judged, self.wishes) = (judged, wishes);
         if !keep {
             self.roll_back(&record.version, reason.as_str())?;
@@ -287,16 +282,20 @@ impl Driver {
         let Some(versions) = &mut self.storage.versions else { return Err(closed()) };
         let id = version.parse().map_err(|e| Trouble::new(FaultKind::Disk, e))?;
         let to = versions.roll_back(id, reason, unix_s)?.to.map(|id| id.to_string());
-        let newest = self.judged.newest;
-        let judged = Judged { version: to.clone(), newest, checks: 0 };
         let hook = HookDue {
             kind: Some(HookKind::RolledBack),
             version: to.clone(),
             previous: Some(version.to_owned()),
         };
         let reason = Sentence::new(reason);
-        let event = Event::RolledBack { from: version.to_owned(), to, reason };
-        self.change_and_tell(event, |ledger| {
+        self.keep_switch(hook, Event::RolledBack { from: version.to_owned(), to, reason })
+    }
+
+    /// Keeps that another version is active, and the hook that is due, with the event that tells of it.
+    pub(super) fn keep_switch(&mut self, hook: HookDue, event: Event) -> Result<(), Trouble> {
+        let newest = self.judged.newest;
+        let judged = Judged { version: hook.version.clone(), newest, checks: 0 };
+        self.change_and_tell(event, |ledger, _| {
             judged.keep(ledger)?;
             hook.keep(ledger)
         })?;
@@ -316,19 +315,17 @@ impl Driver {
     pub(super) fn change_and_tell(
         &mut self,
         event: Event,
-        change: impl Fn(&Ledger) -> Result<(), crate::store::ledger::LedgerError>,
+        change: impl Fn(&Ledger, &Teller) -> Result<(), LedgerError>,
     ) -> Result<(), Trouble> {
         let teller = &self.teller;
         let now = wall();
         let (rebuilt, result) = self.storage.with_ledger(now, |ledger| {
             ledger.transaction(|_| {
-                change(ledger)?;
+                change(ledger, teller)?;
                 teller.enqueue(ledger, &event)
             })
         });
-        if let Some(rebuilt) = rebuilt {
-            self.tell_rebuilt(rebuilt);
-        }
+        self.note_rebuilt(rebuilt);
         result?;
         self.teller.told_in_transaction(&event);
         Ok(())

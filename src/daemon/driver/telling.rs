@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Driver;
 use super::teller::numbers;
 use crate::daemon::hook::{HookEvent, HookKind, HookOutcome, HookResult};
-use crate::daemon::memory::{HookDue, Judged, Remembered};
+use crate::daemon::memory::{HookDue, Remembered};
 use crate::daemon::scheduler::{State, WorkerState};
 use crate::daemon::status::{
     BrokerStatus, CycleStatus, ModelStatus, Status, TaskStatus, WorkerStatus,
@@ -95,8 +95,6 @@ impl Driver {
         if to == previous {
             return Ok(());
         }
-        let newest = self.judged.newest;
-        let judged = Judged { version: to.clone(), newest, checks: 0 };
         // Forward or back: versions count up.
         let forward = to.as_ref().is_some_and(|to| previous.as_ref().is_none_or(|from| to > from));
         let hook = HookDue {
@@ -104,14 +102,8 @@ impl Driver {
             version: to.clone(),
             previous: previous.clone(),
         };
-        let event = Event::Switched { from: previous, to, reason: Sentence::new(reason) };
-        self.change_and_tell(event, |ledger| {
-            judged.keep(ledger)?;
-            hook.keep(ledger)
-        })?;
-        (self.judged, self.hook_due) = (judged, hook);
-        self.adapter_is_another();
-        Ok(())
+        let reason = Sentence::new(reason);
+        self.keep_switch(hook, Event::Switched { from: previous, to, reason })
     }
 
     /// Starts the hook if one is due and none runs.

@@ -18,9 +18,7 @@ impl Driver {
         let now = wall();
         match self.storage.open(now) {
             Ok(rebuilt) => {
-                if let Some(rebuilt) = rebuilt {
-                    self.tell_rebuilt(rebuilt);
-                }
+                self.note_rebuilt(rebuilt);
                 // Raised anew if what it recalls cannot be read or written.
                 let now = self.now();
                 self.faults.try_again(FaultKind::Disk, now);
