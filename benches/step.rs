@@ -48,6 +48,9 @@ struct Args {
     /// Threads
     #[arg(long, default_value_t = 2)]
     threads: usize,
+    /// Sample only, and learn nothing
+    #[arg(long)]
+    rollout_only: bool,
     /// What `cargo bench` passes to every bench
     #[arg(long, hide = true)]
     bench: bool,
@@ -63,7 +66,6 @@ impl Stop for Never {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    latrod::kernels::threads::keep_candle_single_threaded();
     let args = Args::parse();
     rayon::ThreadPoolBuilder::new().num_threads(args.threads).build_global()?;
     let start = Instant::now();
@@ -84,6 +86,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let prompt: Vec<u32> = (0..args.prompt as u32).map(|i| 5 + i % 100).collect();
     for iter in 1..=args.iters {
         let sampled = sample(&learner, &args, &prompt, iter)?;
+        if args.rollout_only {
+            let line = json!({
+                "iter": iter, "k": args.k, "prompt_tokens": args.prompt, "new_tokens": args.new,
+                "threads": args.threads, "compute": args.compute, "load_s": round(load_s),
+                "rollout_s": round(sampled.seconds),
+                "rollout_tok_s": round(sampled.tokens as f64 / sampled.seconds),
+                "rss_mb": peak_memory_mib().round(),
+            });
+            println!("{line}");
+            continue;
+        }
         let m = learner.update(&sampled)?;
         let line = json!({
             "iter": iter, "k": args.k, "prompts": 1, "prompt_tokens": args.prompt,
@@ -106,9 +119,9 @@ fn sample(
     step: u64,
 ) -> Result<Sampled, Box<dyn std::error::Error>> {
     let start = Instant::now();
-    let adapter = learner.adapter()?;
+    let adapter = learner.adapter();
     let policy =
-        Policy { model: learner.model, lora: Some(adapter.frozen()), interrupt: learner.interrupt };
+        Policy { model: learner.model, lora: Some(&adapter), interrupt: learner.interrupt };
     let limits = Limits {
         branches: args.k,
         max_new_tokens: args.new,

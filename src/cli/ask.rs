@@ -86,7 +86,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
     let prompter = Prompter::new(&file).map_err(usage)?;
     let prompt = prompter.prompt(question, !args.no_rationale).map_err(usage)?;
     let interrupt = Interrupt::new();
-    let lora = adapter.as_ref().map(crate::model::adapter::Adapter::frozen);
+    let lora = adapter.as_ref();
     let talk = Talk {
         args: &args,
         prompter: &prompter,

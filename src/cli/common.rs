@@ -156,7 +156,7 @@ pub fn read_adapter_for(
 /// Reads a PEFT folder for computing with it.
 pub fn load_adapter(dir: &Path, file: &GgufFile, model: &Transformer) -> Result<Adapter, CliError> {
     let (config, tensors) = read_adapter(dir, file, model)?;
-    Adapter::new(&tensors, model.depth(), config.scale() as f32).map_err(failed)
+    Ok(Adapter::new(&tensors, model.depth(), config.scale() as f32))
 }
 
 /// Reads rollouts, one JSON object a line.

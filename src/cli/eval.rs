@@ -18,8 +18,9 @@ use crate::data::{Task, TaskLimits, read_tasks};
 use crate::kernels::Compute;
 use crate::latro::generate::Policy;
 use crate::latro::prompt::Prompter;
+use crate::model::adapter::Adapter;
 use crate::model::interrupt::Interrupt;
-use crate::model::transformer::{BlockLora, Transformer};
+use crate::model::transformer::Transformer;
 use crate::promotion::evaluate::{
     ANSWER_TOKENS, EvalSettings, QuestionResult, evaluate, summarise,
 };
@@ -125,7 +126,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
         }
     };
     let tuned = match &adapter {
-        Some(a) => Some(asker.ask("adapter", Some(a.frozen()), !args.no_rationale)?),
+        Some(a) => Some(asker.ask("adapter", Some(a), !args.no_rationale)?),
         None => None,
     };
 
@@ -202,7 +203,7 @@ struct Asker<'a> {
 }
 
 impl Asker<'_> {
-    fn ask(&self, who: &str, lora: Option<&[BlockLora]>, think: bool) -> Result<Answers, CliError> {
+    fn ask(&self, who: &str, lora: Option<&Adapter>, think: bool) -> Result<Answers, CliError> {
         let args = self.args;
         let settings = EvalSettings {
             think,

@@ -54,7 +54,6 @@ enum Command {
 /// Runs the program and returns its exit code: 0 done, 1 failed, 64 usage or input, 75 try later.
 #[must_use]
 pub fn main() -> ExitCode {
-    crate::kernels::threads::keep_candle_single_threaded();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {

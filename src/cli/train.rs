@@ -292,10 +292,10 @@ impl Run<'_> {
         }
         let start = Instant::now();
         let learner = self.session.learner();
-        let adapter = learner.adapter().map_err(LearnError::from)?;
+        let adapter = learner.adapter();
         let policy = Policy {
             model: learner.model,
-            lora: (step > 0).then(|| adapter.frozen()),
+            lora: (step > 0).then_some(&adapter),
             interrupt: learner.interrupt,
         };
         let settings = EvalSettings {

@@ -55,8 +55,9 @@ impl Activations {
         self.blocks[..self.rows * self.per_row].chunks(ROWS * self.per_row)
     }
 
-    pub(super) fn groups_mut(&mut self) -> std::slice::ChunksMut<'_, ActBlock> {
-        self.blocks[..self.rows * self.per_row].chunks_mut(ROWS * self.per_row)
+    /// The first block, for tasks that fill different groups.
+    pub(super) fn as_mut_ptr(&mut self) -> *mut ActBlock {
+        self.blocks.as_mut_ptr()
     }
 }
 

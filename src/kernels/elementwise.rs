@@ -176,6 +176,15 @@ multiversion! {
 }
 
 multiversion! {
+    /// yᵢ += xᵢ
+    pub fn add(x: &[f32], y: &mut [f32]) {
+        for (y, x) in y.iter_mut().zip(x) {
+            *y += x;
+        }
+    }
+}
+
+multiversion! {
     /// xᵢ *= alpha
     pub fn scale(x: &mut [f32], alpha: f32) {
         for v in x {
@@ -185,28 +194,24 @@ multiversion! {
 }
 
 multiversion! {
-    /// SwiGLU: outᵢ = gateᵢ·σ(gateᵢ)·upᵢ (Shazeer 2020, arXiv 2002.05202)
-    pub fn swiglu(gate: &[f32], up: &[f32], out: &mut [f32]) {
-        for ((o, g), u) in out.iter_mut().zip(gate).zip(up) {
-            *o = g / (1.0 + exp(-*g)) * u;
+    /// SwiGLU: gateᵢ becomes gateᵢ·σ(gateᵢ)·upᵢ (Shazeer 2020, arXiv 2002.05202)
+    pub fn swiglu(gate: &mut [f32], up: &[f32]) {
+        for (g, u) in gate.iter_mut().zip(up) {
+            *g = *g / (1.0 + exp(-*g)) * u;
         }
     }
 }
 
 multiversion! {
-    /// Gradients of [`swiglu`]: from `grad` of the output to `d_gate` and `d_up`.
-    pub fn swiglu_backward(
-        gate: &[f32],
-        up: &[f32],
-        grad: &[f32],
-        d_gate: &mut [f32],
-        d_up: &mut [f32],
-    ) {
-        let rows = gate.iter().zip(up).zip(grad).zip(d_gate.iter_mut()).zip(d_up.iter_mut());
-        for ((((g, u), o), dg), du) in rows {
-            let sigmoid = 1.0 / (1.0 + exp(-*g));
-            *dg = o * u * sigmoid * (1.0 + g * (1.0 - sigmoid));
-            *du = o * g * sigmoid;
+    /// Gradients of [`swiglu`]: from `d` of the output to those of `gate` and `up`, in their place;
+    /// `d` becomes the output.
+    pub fn swiglu_backward(gate: &mut [f32], up: &mut [f32], d: &mut [f32]) {
+        for ((g, u), d) in gate.iter_mut().zip(up.iter_mut()).zip(d.iter_mut()) {
+            let (gate, up, grad) = (*g, *u, *d);
+            let sigmoid = 1.0 / (1.0 + exp(-gate));
+            *g = grad * up * sigmoid * (1.0 + gate * (1.0 - sigmoid));
+            *u = grad * gate * sigmoid;
+            *d = gate * sigmoid * up;
         }
     }
 }
@@ -256,8 +261,8 @@ mod tests {
                 }
             }
 
-            let mut out = vec![0.0; n];
-            swiglu(&a, &b, &mut out);
+            let mut out = a.clone();
+            swiglu(&mut out, &b);
             for i in 0..n {
                 let wanted = wide(&a[i]) / (1.0 + (-wide(&a[i])).exp()) * wide(&b[i]);
                 assert!((wide(&out[i]) - wanted).abs() < 1e-5, "swiglu {n}");

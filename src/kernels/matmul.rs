@@ -9,7 +9,8 @@ use std::ops::Range;
 use super::activations::{ActBlock, Activations, ROWS, quantise_group};
 use super::isa::{Isa, Left, Output, PANEL};
 use super::layout::{BLOCK, Codes, PackedMatrix, TILE};
-use super::{Compute, threads::threads};
+use super::panels::Panels;
+use super::{Compute, threads::in_parts};
 
 /// Up to this many rows of x, weights are decoded in registers; beyond, once per panel.
 const FUSED_ROWS: usize = 16;
@@ -22,10 +23,8 @@ const INT8_BLOCKS: usize = 16 * 1024;
 /// Weight tiles that take turns at a group of activations, so that `y` is written in longer runs
 /// (256 bytes) than a tile's.
 const INT8_TILES: usize = 4;
-/// Below this many multiplications a product is not worth a second thread.
-const INLINE_MACS: usize = 200_000;
-/// From this many multiplications on, work is cut finer than one part per thread, to balance load.
-const BALANCED_MACS: usize = 4_000_000;
+/// Rounding a value costs about as much as so many multiplications.
+const ROUNDING_MACS: usize = 8;
 
 thread_local! {
     /// One panel per thread, and the rounded activations of the product that the thread called.
@@ -34,12 +33,42 @@ thread_local! {
     static INT8_STORE: Cell<Vec<ActBlock>> = const { Cell::new(Vec::new()) };
 }
 
-/// One product of several with the same left operand.
+/// `y[m, rows] = x · Wᵀ`, and what LoRA adds.
+pub struct Product<'a> {
+    pub w: &'a PackedMatrix,
+    pub compute: Compute,
+    pub y: &'a mut [f32],
+    pub update: Option<Update<'a>>,
+}
+
+/// What LoRA adds to a product: `h · Bᵀ` for `h: [m, rank]`, whose rows are `stride` apart.
+#[derive(Clone, Copy)]
+pub struct Update<'a> {
+    pub h: &'a [f32],
+    pub stride: usize,
+    /// `[rows of W, rank]`
+    pub b: &'a Panels,
+}
+
+/// A [`Product`] whose parts tasks write to in parallel.
 #[derive(Clone, Copy)]
 struct Job<'a> {
     w: &'a PackedMatrix,
+    kind: Kind,
     /// `[m, rows]`
     y: Output,
+    update: Option<Update<'a>>,
+}
+
+/// How a product is computed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// int8 dot products with activations rounded to int8.
+    Int8,
+    /// f32, weights decoded in registers for few rows of x.
+    Fused,
+    /// f32, weights decoded to panels.
+    Panels,
 }
 
 /// The left operand `[m, cols]` of a product.
@@ -51,26 +80,22 @@ struct Input<'a> {
     cols: usize,
 }
 
-/// `y = x · Wᵀ` for several W that share `x: [m, cols]`, such as a block's q, k and v; each
-/// `y: [m, rows]`. As [`PackedMatrix::matmul`] one by one, to the bit, but x is rounded once and
-/// threads meet once.
+/// Several products that share `x: [m, cols]`, such as a block's q, k and v. As one by one, to the
+/// bit, but x is rounded once and threads meet once.
 ///
 /// # Panics
-/// If a matrix has another number of columns, or `x` or a `y` another length.
-pub fn matmul_shared(
-    compute: Compute,
-    x: &[f32],
-    m: usize,
-    products: &mut [(&PackedMatrix, &mut [f32])],
-) {
-    let Some((first, _)) = products.first() else { return };
-    let input = Input { isa: Isa::detect(), x, m, cols: first.cols };
-    let jobs: Vec<_> = products.iter_mut().map(|(w, y)| Job::new(&input, w, y)).collect();
-    let quantised = jobs.iter().filter(|job| job.w.is_quantised()).count();
-    if quantised == 0 || quantised == jobs.len() {
-        input.multiply(compute, &jobs);
-    } else {
-        jobs.iter().for_each(|job| input.multiply(compute, &[*job]));
+/// If a matrix has another number of columns, or `x`, a `y` or an update another size.
+pub fn matmul_shared(x: &[f32], m: usize, products: &mut [Product<'_>]) {
+    let Some(first) = products.first() else { return };
+    let input = Input { isa: Isa::detect(), x, m, cols: first.w.cols };
+    // Of a block's layers at most three share their input.
+    let mut jobs: [Option<Job<'_>>; 4] = [None; 4];
+    for products in products.chunks_mut(jobs.len()) {
+        let count = products.len();
+        for (job, product) in jobs.iter_mut().zip(products) {
+            *job = Some(Job::new(&input, product));
+        }
+        input.multiply(&jobs[..count]);
     }
 }
 
@@ -91,13 +116,21 @@ impl PackedMatrix {
     ///
     /// # Panics
     /// If `g` or `dx` has another length.
-    pub fn matmul_transposed(&self, g: &[f32], m: usize, dx: &mut [f32], accumulate: bool) {
-        self.matmul_transposed_on(Isa::detect(), g, m, dx, accumulate);
+    pub fn matmul_transposed(
+        &self,
+        compute: Compute,
+        g: &[f32],
+        m: usize,
+        dx: &mut [f32],
+        accumulate: bool,
+    ) {
+        self.matmul_transposed_on(Isa::detect(), compute, g, m, dx, accumulate);
     }
 
     pub(super) fn matmul_on(&self, isa: Isa, compute: Compute, x: &[f32], m: usize, y: &mut [f32]) {
         let input = Input { isa, x, m, cols: self.cols };
-        input.multiply(compute, &[Job::new(&input, self, y)]);
+        let mut product = Product { w: self, compute, y, update: None };
+        input.multiply(&[Some(Job::new(&input, &mut product))]);
     }
 
     fn is_quantised(&self) -> bool {
@@ -107,6 +140,7 @@ impl PackedMatrix {
     pub(super) fn matmul_transposed_on(
         &self,
         isa: Isa,
+        _compute: Compute,
         g: &[f32],
         m: usize,
         dx: &mut [f32],
@@ -141,51 +175,104 @@ impl PackedMatrix {
 }
 
 impl<'a> Job<'a> {
-    fn new(input: &Input<'_>, w: &'a PackedMatrix, y: &mut [f32]) -> Self {
+    fn new(input: &Input<'_>, product: &'a mut Product<'_>) -> Self {
+        let Product { w, compute, y, update } = product;
+        let (isa, m) = (input.isa, input.m);
         assert_eq!(w.cols, input.cols, "the weights take another number of columns");
-        assert_eq!(input.x.len(), input.m * w.cols, "x must be [m, cols]");
-        assert_eq!(y.len(), input.m * w.rows, "y must be [m, rows]");
-        Self { w, y: Output { at: y.as_mut_ptr(), stride: w.rows } }
+        assert_eq!(input.x.len(), m * w.cols, "x must be [m, cols]");
+        assert_eq!(y.len(), m * w.rows, "y must be [m, rows]");
+        assert!(update.is_none_or(|u| u.b.rows() == w.rows), "B must have the rows of W");
+        let whole = w.cols.is_multiple_of(BLOCK);
+        let kind = match compute {
+            Compute::Fast if w.is_quantised() => Kind::Int8,
+            _ if m <= FUSED_ROWS && isa.has_fused() && whole => Kind::Fused,
+            _ => Kind::Panels,
+        };
+        Self { w, kind, y: Output { at: y.as_mut_ptr(), stride: w.rows }, update: *update }
     }
 }
 
 impl Input<'_> {
-    /// All jobs are quantised or none is.
-    fn multiply(&self, compute: Compute, jobs: &[Job<'_>]) {
-        let whole = self.cols.is_multiple_of(BLOCK);
-        match compute {
-            Compute::Fast if jobs.iter().all(|job| job.w.is_quantised()) => self.int8(jobs),
-            _ if self.m <= FUSED_ROWS && self.isa.has_fused() && whole => self.fused(jobs),
-            _ => self.panels(jobs),
+    fn multiply(&self, jobs: &[Option<Job<'_>>]) {
+        let blocks = self.cols / BLOCK;
+        // Whole groups, so that only the last one is smaller.
+        let most = (INT8_BLOCKS / blocks.max(1)).next_multiple_of(ROWS).max(ROWS);
+        let int8 = jobs.iter().flatten().any(|job| job.kind == Kind::Int8);
+        let most = if int8 { most } else { self.m.max(1) };
+        for rows in pieces_of(self.m, most, ROWS) {
+            let mut acts = Activations::with_store(INT8_STORE.take(), rows.len(), blocks);
+            if int8 {
+                let x = &self.x[rows.start * self.cols..rows.end * self.cols];
+                quantise(self.isa, x, &mut acts, blocks);
+            }
+            self.rows(jobs, &rows, &acts);
+            INT8_STORE.set(acts.into_store());
         }
     }
 
-    fn fused(&self, jobs: &[Job<'_>]) {
-        let a = Left::new(self.x, self.cols, self.m, self.cols);
-        for_jobs(jobs, TILE, self.m, |job, tiles| {
-            for tile in tiles {
-                // SAFETY: `y` has m rows; the columns of a tile belong to this task.
-                unsafe { self.isa.multiply_fused(job.w, tile, a, job.y.from(0, tile * TILE)) };
+    /// Some rows of all jobs, in parallel if that is worth it.
+    fn rows(&self, jobs: &[Option<Job<'_>>], rows: &Range<usize>, acts: &Activations) {
+        let units = |job: &Job<'_>| job.w.rows.div_ceil(PANEL);
+        let total = jobs.iter().flatten().map(units).sum();
+        let macs = jobs.iter().flatten().map(|job| rows.len() * job.w.rows * job.w.cols).sum();
+        in_parts(total, macs, |range| {
+            let mut before = 0;
+            for job in jobs.iter().flatten() {
+                let end = before + units(job);
+                let here = range.start.max(before)..range.end.min(end);
+                if !here.is_empty() {
+                    self.part(job, rows, acts, here.start - before..here.end - before);
+                }
+                before = end;
             }
         });
     }
 
-    fn panels(&self, jobs: &[Job<'_>]) {
-        for_jobs(jobs, PANEL, self.m, |job, pairs| {
-            with_panel(|panel| {
-                for rows in pieces(self.m, EXACT_ROWS) {
-                    for blocks in pieces(job.w.blocks, PANEL_DEPTH / BLOCK) {
-                        self.panel_piece(job, &pairs, &rows, &blocks, panel);
-                    }
+    /// Columns `pairs` (of [`PANEL`]) of a job in rows `rows`.
+    fn part(&self, job: &Job<'_>, rows: &Range<usize>, acts: &Activations, pairs: Range<usize>) {
+        match job.kind {
+            Kind::Int8 => self.int8(job, rows, acts, &pairs),
+            Kind::Fused => self.fused(job, rows, &pairs),
+            Kind::Panels => self.panels(job, rows, &pairs),
+        }
+        let Some(Update { h, stride, b }) = job.update else { return };
+        let a = Left::new(&h[rows.start * stride..], stride, rows.len(), b.cols());
+        for pair in pairs {
+            let (panel, width) = b.panel(pair);
+            // SAFETY: `y` has m rows; the pair's columns belong to this task.
+            unsafe {
+                let y = job.y.from(rows.start, pair * PANEL);
+                self.isa.multiply_panel(a, panel, y, width, true);
+            }
+        }
+    }
+
+    fn fused(&self, job: &Job<'_>, rows: &Range<usize>, pairs: &Range<usize>) {
+        let a = Left::new(&self.x[rows.start * self.cols..], self.cols, rows.len(), self.cols);
+        for tile in tiles_of(job.w, pairs) {
+            // SAFETY: `y` has m rows; the columns of a tile belong to this task.
+            unsafe {
+                let y = job.y.from(rows.start, tile * TILE);
+                self.isa.multiply_fused(job.w, tile, a, y);
+            }
+        }
+    }
+
+    fn panels(&self, job: &Job<'_>, rows: &Range<usize>, pairs: &Range<usize>) {
+        with_panel(|panel| {
+            for piece in pieces(rows.len(), EXACT_ROWS) {
+                let rows = rows.start + piece.start..rows.start + piece.end;
+                for blocks in pieces(job.w.blocks, PANEL_DEPTH / BLOCK) {
+                    self.panel_piece(job, pairs, &rows, &blocks, panel);
                 }
-            });
+            }
         });
     }
 
     /// Adds one block range's part to the columns of `pairs` in rows `rows`; the first overwrites.
     fn panel_piece(
         &self,
-        job: Job<'_>,
+        job: &Job<'_>,
         pairs: &Range<usize>,
         rows: &Range<usize>,
         blocks: &Range<usize>,
@@ -207,66 +294,54 @@ impl Input<'_> {
         }
     }
 
-    fn int8(&self, jobs: &[Job<'_>]) {
-        let blocks = self.cols / BLOCK;
-        // Whole groups, so that only the last one is smaller.
-        let most = (INT8_BLOCKS / blocks).next_multiple_of(ROWS);
-        for rows in pieces_of(self.m, most.max(ROWS), ROWS) {
-            let mut acts = Activations::with_store(INT8_STORE.take(), rows.len(), blocks);
-            let x = &self.x[rows.start * self.cols..rows.end * self.cols];
-            quantise(self.isa, x, &mut acts, blocks);
-            for_jobs(jobs, TILE, rows.len(), |job, tiles| {
-                for first in tiles.clone().step_by(INT8_TILES) {
-                    for (i, group) in acts.groups().enumerate() {
-                        for tile in first..tiles.end.min(first + INT8_TILES) {
-                            // SAFETY: `y` has m rows; the columns of a tile belong to this task.
-                            unsafe {
-                                let y = job.y.from(rows.start + i * ROWS, tile * TILE);
-                                self.isa.multiply_int8(job.w, tile, group, y);
-                            }
-                        }
+    fn int8(&self, job: &Job<'_>, rows: &Range<usize>, acts: &Activations, pairs: &Range<usize>) {
+        let tiles = tiles_of(job.w, pairs);
+        for first in tiles.clone().step_by(INT8_TILES) {
+            for (i, group) in acts.groups().enumerate() {
+                for tile in first..tiles.end.min(first + INT8_TILES) {
+                    // SAFETY: `y` has m rows; the columns of a tile belong to this task.
+                    unsafe {
+                        let y = job.y.from(rows.start + i * ROWS, tile * TILE);
+                        self.isa.multiply_int8(job.w, tile, group, y);
                     }
                 }
-            });
-            INT8_STORE.set(acts.into_store());
+            }
         }
     }
 }
 
-/// Runs `f` on ranges of units of `unit` rows of W that make up all rows of all jobs, in parallel
-/// if that is worth it for `m` rows of x.
-fn for_jobs<'a>(jobs: &[Job<'a>], unit: usize, m: usize, f: impl Fn(Job<'a>, Range<usize>) + Sync) {
-    let units = |job: &Job<'_>| job.w.rows.div_ceil(unit);
-    let total = jobs.iter().map(units).sum();
-    let macs = jobs.iter().map(|job| m * job.w.rows * job.w.cols).sum();
-    in_parts(total, macs, |range| {
-        let mut before = 0;
-        for job in jobs {
-            let end = before + units(job);
-            let here = range.start.max(before)..range.end.min(end);
-            if !here.is_empty() {
-                f(*job, here.start - before..here.end - before);
-            }
-            before = end;
-        }
-    });
+/// The tiles of pairs of them.
+fn tiles_of(w: &PackedMatrix, pairs: &Range<usize>) -> Range<usize> {
+    2 * pairs.start..(2 * pairs.end).min(w.tiles)
 }
 
 /// Rounds all rows of `x`.
 fn quantise(isa: Isa, x: &[f32], acts: &mut Activations, per_row: usize) {
-    use rayon::prelude::*;
-
     let row = per_row * BLOCK;
-    // Rounding a value costs about as much as a few multiplications.
-    if x.len() < INLINE_MACS / 8 || threads() == 1 {
-        for (group, x) in acts.groups_mut().zip(x.chunks(ROWS * row)) {
-            quantise_group(isa, x, per_row, group);
+    let rows = x.len() / row;
+    let groups = &SharedGroups { at: acts.as_mut_ptr() };
+    in_parts(rows.div_ceil(ROWS), x.len() * ROUNDING_MACS, |range| {
+        for group in range {
+            let x = &x[group * ROWS * row..((group + 1) * ROWS * row).min(x.len())];
+            let count = x.len() / row * per_row;
+            // SAFETY: `acts` holds `rows` rows, all groups before this one are full, and each group
+            // belongs to one task.
+            let to = unsafe {
+                let at = groups.at.add(group * ROWS * per_row);
+                std::slice::from_raw_parts_mut(at, count)
+            };
+            quantise_group(isa, x, per_row, to);
         }
-    } else {
-        let groups: Vec<_> = acts.groups_mut().zip(x.chunks(ROWS * row)).collect();
-        groups.into_par_iter().for_each(|(group, x)| quantise_group(isa, x, per_row, group));
-    }
+    });
 }
+
+/// The groups of [`Activations`], for tasks that fill one each.
+struct SharedGroups {
+    at: *mut ActBlock,
+}
+
+// SAFETY: a plain address; whoever goes through it promises that no other task uses the same group.
+unsafe impl Sync for SharedGroups {}
 
 /// Runs `f` with this thread's panel.
 fn with_panel(f: impl FnOnce(&mut [f32])) {
@@ -291,31 +366,6 @@ fn pieces_of(total: usize, most: usize, unit: usize) -> impl Iterator<Item = Ran
     })
 }
 
-/// Runs `f` on ranges that make up `0..units`, on all threads if `macs` multiplications are worth
-/// it.
-fn in_parts(units: usize, macs: usize, f: impl Fn(Range<usize>) + Sync) {
-    let threads = threads();
-    if threads == 1 || macs < INLINE_MACS {
-        f(0..units);
-        return;
-    }
-    let parts = if macs < BALANCED_MACS { threads } else { 4 * threads };
-    halve(&f, units, 0..parts.min(units), parts.min(units));
-}
-
-/// Runs parts `parts` of `count`, in parallel.
-fn halve(f: &(impl Fn(Range<usize>) + Sync), units: usize, parts: Range<usize>, count: usize) {
-    if parts.len() == 1 {
-        f(parts.start * units / count..parts.end * units / count);
-    } else {
-        let middle = parts.start + parts.len() / 2;
-        rayon::join(
-            || halve(f, units, parts.start..middle, count),
-            || halve(f, units, middle..parts.end, count),
-        );
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -332,19 +382,5 @@ mod tests {
     fn pieces_keep_to_units() {
         let ranges: Vec<_> = pieces_of(30, 16, 8).collect();
         assert_eq!(ranges, [0..16, 16..30]);
-    }
-
-    #[test]
-    fn parts_cover_everything_once_on_any_number_of_threads() {
-        for threads in 1..4 {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            let seen = std::sync::Mutex::new(Vec::new());
-            pool.install(|| {
-                in_parts(7, usize::MAX, |range| seen.lock().unwrap().extend(range));
-            });
-            let mut seen = seen.into_inner().unwrap();
-            seen.sort_unstable();
-            assert_eq!(seen, [0, 1, 2, 3, 4, 5, 6]);
-        }
     }
 }

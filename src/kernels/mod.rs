@@ -12,7 +12,8 @@
 //! | `matmul` | cache blocking, threads |
 //! | `isa` | which instruction set runs; `portable` and `avx512` are the choices |
 //! | `gemm` | f32 products with strides |
-//! | `threads` | how many threads compute |
+//! | `panels` | dense f32 matrices: LoRA factors, keys, values |
+//! | `threads` | how work is spread over threads |
 //! | `elementwise` | dot products, exponentials, softmax |
 
 mod activations;
@@ -26,6 +27,7 @@ mod isa;
 mod layout;
 mod matmul;
 mod pack;
+mod panels;
 mod portable;
 #[cfg(test)]
 mod tests;
@@ -33,7 +35,8 @@ pub mod threads;
 
 pub use error::KernelError;
 pub use layout::PackedMatrix;
-pub use matmul::matmul_shared;
+pub use matmul::{Product, Update, matmul_shared};
+pub use panels::{PANEL_ROWS, Panels, multiply_panel};
 
 /// How products with quantised weights are computed.
 #[derive(

@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
 use super::isa::Isa;
-use super::{Compute, KernelError, PackedMatrix, matmul_shared};
+use super::{Compute, KernelError, PackedMatrix, Panels, Product, Update, matmul_shared};
 use crate::model::gguf::GgmlType;
 
 /// A type: its twin in candle, columns and bytes of a block, places of the f16 scales.
@@ -172,7 +172,7 @@ fn panels_hold_the_decoded_values_to_the_bit() {
                 assert_eq!(y[k * rows + o], expected[o * cols + k], "{isa:?} {:?}", kind.ty);
             }
             let mut dx = vec![f32::NAN; rows * cols];
-            packed.matmul_transposed_on(isa, &eye(rows), rows, &mut dx, false);
+            packed.matmul_transposed_on(isa, Compute::Exact, &eye(rows), rows, &mut dx, false);
             assert_eq!(dx, expected, "{isa:?} {:?}, transposed", kind.ty);
         }
     }
@@ -218,7 +218,7 @@ fn products_larger_than_any_cache_block_are_right() {
     let (x, g) = (values(&mut rng, m * cols), values(&mut rng, m * rows));
     let (mut y, mut dx) = (vec![f32::NAN; m * rows], vec![f32::NAN; m * cols]);
     packed.matmul(Compute::Exact, &x, m, &mut y);
-    packed.matmul_transposed(&g, m, &mut dx, false);
+    packed.matmul_transposed(Compute::Exact, &g, m, &mut dx, false);
     for (i, o) in [(0, 0), (399, 1299), (383, 640), (384, 639), (200, 1280), (193, 31)] {
         let row = (0..cols).map(|k| (x[i * cols + k], w[o * cols + k]));
         let (expected, size) = dot(row);
@@ -337,11 +337,11 @@ fn check_transposed(isa: Isa, kind: &Kind, packed: &PackedMatrix, w: &[f32], m: 
     let what = format!("{isa:?} {:?} [{rows}, {cols}]ᵀ, m {m}", kind.ty);
 
     let mut dx = vec![f32::NAN; m * cols];
-    packed.matmul_transposed_on(isa, &g, m, &mut dx, false);
+    packed.matmul_transposed_on(isa, Compute::Exact, &g, m, &mut dx, false);
     assert_product(&dx, &g, &transposed, (m, cols, rows), F32_ERROR, &what);
 
     let mut sum = before.clone();
-    packed.matmul_transposed_on(isa, &g, m, &mut sum, true);
+    packed.matmul_transposed_on(isa, Compute::Exact, &g, m, &mut sum, true);
     for ((sum, before), dx) in sum.iter().zip(&before).zip(&dx) {
         assert!((sum - (before + dx)).abs() <= 1e-6 * (1.0 + dx.abs()), "{what}, accumulated");
     }
@@ -375,7 +375,7 @@ fn results_do_not_depend_on_the_number_of_threads() {
             let mut out = vec![vec![0.0; m * rows], vec![0.0; m * rows], vec![0.0; m * cols]];
             packed.matmul(Compute::Exact, &x, m, &mut out[0]);
             packed.matmul(Compute::Fast, &x, m, &mut out[1]);
-            packed.matmul_transposed(&g, m, &mut out[2], false);
+            packed.matmul_transposed(Compute::Exact, &g, m, &mut out[2], false);
             out
         })
     };
@@ -401,10 +401,35 @@ fn products_that_share_their_input_equal_single_ones() {
                 })
                 .collect();
             let mut shared: Vec<_> = group.iter().map(|w| vec![f32::NAN; m * w.rows()]).collect();
+            let products = group.iter().zip(&mut shared);
             let mut products: Vec<_> =
-                group.iter().copied().zip(shared.iter_mut().map(Vec::as_mut_slice)).collect();
-            matmul_shared(compute, &x, m, &mut products);
+                products.map(|(w, y)| Product { w, compute, y, update: None }).collect();
+            matmul_shared(&x, m, &mut products);
             assert!(shared == single, "{compute:?}, m {m}, {} products", group.len());
+        }
+    }
+}
+
+#[test]
+fn what_lora_adds_is_added_to_every_kind_of_product() {
+    let (rows, cols, rank, stride) = (200, 576, 5, 7);
+    let (w, _) = matrix(24, &QUANTISED[4], rows, cols);
+    let mut rng = ChaCha8Rng::seed_from_u64(27);
+    let b = values(&mut rng, rows * rank);
+    let panels = Panels::pack(&[&b], rank, 1.0);
+    for (m, compute) in
+        [1, 20, 50].into_iter().flat_map(|m| [(m, Compute::Exact), (m, Compute::Fast)])
+    {
+        let (x, h) = (values(&mut rng, m * cols), values(&mut rng, m * stride));
+        let (mut plain, mut y) = (vec![f32::NAN; m * rows], vec![f32::NAN; m * rows]);
+        w.matmul(compute, &x, m, &mut plain);
+        let update = Some(Update { h: &h, stride, b: &panels });
+        matmul_shared(&x, m, &mut [Product { w: &w, compute, y: &mut y, update }]);
+        for (i, (y, plain)) in y.iter().zip(plain).enumerate() {
+            let (h, b) = (&h[i / rows * stride..], &b[i % rows * rank..][..rank]);
+            let (sum, _) = dot(b.iter().copied().zip(h.iter().copied()));
+            let error = f64::from(*y) - f64::from(plain) - sum;
+            assert!(error.abs() < 1e-4, "{compute:?}, m {m}: {error}");
         }
     }
 }
@@ -415,7 +440,7 @@ fn products_of_no_rows_do_nothing() {
     for compute in [Compute::Exact, Compute::Fast] {
         packed.matmul(compute, &[], 0, &mut []);
     }
-    packed.matmul_transposed(&[], 0, &mut [], true);
+    packed.matmul_transposed(Compute::Exact, &[], 0, &mut [], true);
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! Generation: several branches from each of several prompts, all in one batch.
 //!
 //! A prompt's keys and values are computed and stored once for all its branches. A finished branch
-//! leaves the batch. This module knows tokens only; what ends a branch is its caller's `Stop`.
+//! leaves the batch and a waiting one takes its place; new prompts are computed in the same pass as
+//! the next tokens of the others. This module knows tokens only; what ends a branch is its caller's
+//! `Stop`.
 
 use std::ops::Range;
 
@@ -9,17 +11,20 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 use super::sampler::{Pick, pick};
+use crate::kernels::threads::on_pool;
 use crate::model::ModelError;
+use crate::model::adapter::Adapter;
 use crate::model::interrupt::Interrupt;
 use crate::model::kv_cache::KvCache;
-use crate::model::transformer::{BlockLora, Keys, Transformer};
-use crate::ops::attention::{AttentionPlan, Segment};
-use crate::ops::with_values;
+use crate::model::scratch::Scratch;
+use crate::model::transformer::{Keys, Transformer};
+use crate::ops::attention_plan::{AttentionPlan, Segment};
+use crate::ops::key_values::aligned;
 
 /// The most tokens of prompts that are computed in one pass, unless a single prompt has more: what
 /// bounds the memory of that pass. Fixed, because what is computed together must not depend on the
 /// machine.
-const PREFILL_TOKENS: usize = 8192;
+const PREFILL_TOKENS: usize = 2048;
 
 /// Looks at a branch's tokens as they come and says when it is over.
 pub trait Stop: Send {
@@ -34,8 +39,7 @@ pub struct Limits {
     pub branches: usize,
     /// Tokens after which a branch is cut off.
     pub max_new_tokens: usize,
-    /// Branches that are computed together, over all prompts. All branches of a prompt are always
-    /// computed together, even where they are more than this.
+    /// Branches that are computed together, over all prompts; at least one.
     pub batch: usize,
     pub pick: Pick,
 }
@@ -44,17 +48,8 @@ pub struct Limits {
 #[derive(Clone, Copy)]
 pub struct Policy<'a> {
     pub model: &'a Transformer,
-    pub lora: Option<&'a [BlockLora]>,
+    pub lora: Option<&'a Adapter>,
     pub interrupt: &'a Interrupt,
-}
-
-struct Branch<S> {
-    prompt: usize,
-    start: usize,
-    tokens: Vec<u32>,
-    rng: ChaCha8Rng,
-    stop: S,
-    done: bool,
 }
 
 /// Generates `limits.branches` continuations of each prompt: `[prompt][branch][token]`, the token
@@ -75,46 +70,20 @@ pub fn generate<S: Stop>(
     mut progress: impl FnMut(usize),
 ) -> Result<Vec<Vec<Vec<u32>>>, ModelError> {
     check_context(policy.model, prompts, limits.max_new_tokens)?;
-    let mut results = Vec::with_capacity(prompts.len());
-    let prompts_at_once = (limits.batch / limits.branches.max(1)).max(1);
-    for Range { start: first, end } in waves(prompts, prompts_at_once) {
-        let prompts = &prompts[first..end];
-        let (mut batch, mut logits) =
-            Batch::prefill(policy, prompts, limits, |p, b| (rng(first + p, b), stop(first + p)))?;
-        batch.sample(&mut logits, limits, true)?;
-        while batch.branches.iter().any(|b| !b.done) {
-            policy.interrupt.check()?;
-            progress(batch.branches.iter().filter(|b| !b.done).count());
-            batch.decode(policy, &mut logits)?;
-            batch.sample(&mut logits, limits, false)?;
+    let mut batch = Batch::new(policy.model, prompts, limits);
+    let mut results = vec![vec![Vec::new(); limits.branches]; prompts.len()];
+    loop {
+        policy.interrupt.check()?;
+        let admitted = batch.admit();
+        if batch.live.is_empty() && admitted.is_empty() {
+            return Ok(results);
         }
-        let mut wave: Vec<Vec<Vec<u32>>> = vec![Vec::new(); prompts.len()];
-        for branch in batch.branches {
-            wave[branch.prompt].push(branch.tokens);
-        }
-        results.extend(wave);
+        batch.compute(policy, &admitted)?;
+        batch.begin(&rng, &stop);
+        progress(batch.live.len());
+        batch.sample()?;
+        batch.retire(|branch| results[branch.prompt][branch.number] = branch.tokens);
     }
-    Ok(results)
-}
-
-/// The prompts in their order, in groups of at most `prompts_at_once` prompts and
-/// [`PREFILL_TOKENS`] tokens of prompts, or of one prompt.
-fn waves(prompts: &[Vec<u32>], prompts_at_once: usize) -> Vec<Range<usize>> {
-    let mut waves: Vec<Range<usize>> = Vec::new();
-    let mut tokens = 0;
-    for (i, prompt) in prompts.iter().enumerate() {
-        tokens += prompt.len();
-        match waves.last_mut() {
-            Some(wave) if wave.len() < prompts_at_once && tokens <= PREFILL_TOKENS => {
-                wave.end = i + 1;
-            }
-            _ => {
-                tokens = prompt.len();
-                waves.push(i..i + 1);
-            }
-        }
-    }
-    waves
 }
 
 fn check_context(
@@ -133,143 +102,194 @@ fn check_context(
     Ok(())
 }
 
-/// Branches that are computed together, and what has been computed of them.
-struct Batch<S> {
-    cache: KvCache,
-    /// Where each prompt's tokens stand in the cache.
-    prompts: Vec<Range<usize>>,
-    branches: Vec<Branch<S>>,
+/// A continuation that is being computed.
+struct Branch<S> {
+    prompt: usize,
+    /// Which of its prompt's branches it is.
+    number: usize,
+    /// The prompt's keys and values.
+    seen: Range<usize>,
+    /// Its own first slot.
+    own: usize,
+    tokens: Vec<u32>,
+    rng: ChaCha8Rng,
+    stop: S,
+    done: bool,
 }
 
-impl<S: Stop> Batch<S> {
-    /// Computes the prompts; returns the logits behind each of them.
-    fn prefill(
-        policy: Policy<'_>,
-        prompts: &[Vec<u32>],
-        limits: Limits,
-        make: impl Fn(usize, usize) -> (ChaCha8Rng, S),
-    ) -> Result<(Self, Vec<f32>), ModelError> {
-        let model = policy.model;
-        let tokens: Vec<u32> = prompts.iter().flatten().copied().collect();
-        let slots = tokens.len() + prompts.len() * limits.branches * limits.max_new_tokens;
-        let mut cache = KvCache::new(model.depth(), model.head_shape().kv_width(), slots);
+/// A prompt whose keys and values are in the cache.
+struct OpenPrompt {
+    prompt: usize,
+    slots: Range<usize>,
+    /// The logits behind it, until all of its branches have begun.
+    logits: Vec<f32>,
+    begun: usize,
+    ended: usize,
+}
 
-        let mut ranges = Vec::with_capacity(prompts.len());
+/// Branches that are computed together, what waits for them, and what has been computed.
+struct Batch<'a, S> {
+    prompts: &'a [Vec<u32>],
+    limits: Limits,
+    vocabulary: usize,
+    /// Prompts that have been admitted so far; they come in their order.
+    admitted: usize,
+    open: Vec<OpenPrompt>,
+    /// In the order of prompts, so that those that see the same stand together.
+    live: Vec<Branch<S>>,
+    cache: KvCache,
+    /// First slots of places that nobody uses.
+    free_prompts: Vec<usize>,
+    free_branches: Vec<usize>,
+    /// `[live, vocabulary]`
+    logits: Vec<f32>,
+    scratch: Scratch,
+}
+
+impl<'a, S: Stop> Batch<'a, S> {
+    fn new(model: &Transformer, prompts: &'a [Vec<u32>], limits: Limits) -> Self {
+        let total = prompts.len() * limits.branches;
+        let places = limits.batch.max(1).min(total);
+        // Enough prompts to fill the batch while the last branches of others go on.
+        let homes = (places.div_ceil(limits.branches.max(1)) + 1).min(prompts.len());
+        let longest = aligned(prompts.iter().map(Vec::len).max().unwrap_or(0));
+        let own = aligned(limits.max_new_tokens);
+        let slots = homes * longest + places * own;
+        Self {
+            prompts,
+            limits,
+            vocabulary: model.spec.vocab,
+            admitted: 0,
+            open: Vec::with_capacity(homes),
+            live: Vec::with_capacity(places),
+            cache: KvCache::new(model.depth(), model.head_shape(), slots),
+            free_prompts: (0..homes).rev().map(|i| i * longest).collect(),
+            free_branches: (0..places).rev().map(|i| homes * longest + i * own).collect(),
+            logits: Vec::new(),
+            scratch: Scratch::default(),
+        }
+    }
+
+    /// Opens prompts whose branches have places; their numbers in `open`.
+    fn admit(&mut self) -> Range<usize> {
+        let first = self.open.len();
+        let mut tokens = 0;
+        let waiting = |open: &OpenPrompt| self.limits.branches - open.begun;
+        let mut room =
+            self.free_branches.len().saturating_sub(self.open.iter().map(waiting).sum::<usize>());
+        while room > 0 && self.admitted < self.prompts.len() {
+            let prompt = self.admitted;
+            let len = self.prompts[prompt].len();
+            tokens += len;
+            if tokens > PREFILL_TOKENS && tokens > len {
+                break;
+            }
+            let Some(home) = self.free_prompts.pop() else { break };
+            let slots = home..home + len;
+            self.open.push(OpenPrompt { prompt, slots, logits: Vec::new(), begun: 0, ended: 0 });
+            self.admitted += 1;
+            room = room.saturating_sub(self.limits.branches);
+        }
+        first..self.open.len()
+    }
+
+    /// Feeds each live branch's last token and the admitted prompts; leaves the logits behind them.
+    fn compute(&mut self, policy: Policy<'_>, admitted: &Range<usize>) -> Result<(), ModelError> {
+        let model = policy.model;
+        let (mut tokens, mut positions) = (Vec::new(), Vec::new());
         let mut plan = AttentionPlan::default();
-        let mut positions = Vec::with_capacity(tokens.len());
-        for prompt in prompts {
-            let start = positions.len();
+        for branch in &self.live {
+            let past = branch.tokens.len() - 1;
+            tokens.push(branch.tokens[past]);
+            positions.push((branch.seen.len() + past) as u32);
+            let seen = vec![branch.seen.clone()];
+            plan.segments.push(Segment { rows: 1, seen, own: branch.own, past });
+        }
+        let mut ends: Vec<usize> = (0..tokens.len()).collect();
+        for open in &self.open[admitted.clone()] {
+            let prompt = &self.prompts[open.prompt];
+            tokens.extend(prompt);
             positions.extend(0..prompt.len() as u32);
-            ranges.push(start..positions.len());
-            plan.segments.push(Segment { rows: prompt.len(), seen: vec![], own: Some(start) });
+            ends.push(tokens.len() - 1);
+            let own = open.slots.start;
+            plan.segments.push(Segment { rows: prompt.len(), seen: vec![], own, past: 0 });
         }
-        let slots: Vec<usize> = (0..tokens.len()).collect();
-        let keys = Keys::Cache { cache: &mut cache, slots: &slots };
         let rows = model.rows(&positions, plan);
-        let hidden = model.hidden(&tokens, &rows, keys, policy.lora, policy.interrupt)?;
-        let last: Vec<usize> = ranges.iter().map(|r| r.end - 1).collect();
-        let mut logits = Vec::new();
-        with_values(&hidden, |hidden| head(model, hidden, &last, &mut logits))?;
-
-        let count = prompts.len() * limits.branches;
-        let branches = (0..count)
-            .map(|i| {
-                let (prompt, branch) = (i / limits.branches, i % limits.branches);
-                let (rng, stop) = make(prompt, branch);
-                let start = tokens.len() + i * limits.max_new_tokens;
-                Branch { prompt, start, tokens: Vec::new(), rng, stop, done: false }
-            })
-            .collect();
-        Ok((Self { cache, prompts: ranges, branches }, logits))
+        let keys = Keys::Cache(&mut self.cache);
+        let scratch = &mut self.scratch;
+        let hidden = model.hidden(&tokens, &rows, keys, policy.lora, scratch, policy.interrupt)?;
+        let (logits, width) = (&mut self.logits, model.spec.hidden);
+        logits.resize(ends.len() * self.vocabulary, 0.0);
+        on_pool(|| {
+            let head = |rows: &[f32], logits: &mut [f32]| {
+                model.head().matmul(model.compute, rows, rows.len() / width, logits);
+            };
+            if ends.len() == tokens.len() {
+                head(&hidden, logits);
+            } else {
+                let rows = ends.iter().flat_map(|r| &hidden[r * width..(r + 1) * width]);
+                head(&rows.copied().collect::<Vec<f32>>(), logits);
+            }
+        });
+        let rest = logits.split_off(self.live.len() * self.vocabulary);
+        for (open, logits) in
+            self.open[admitted.clone()].iter_mut().zip(rest.chunks_exact(self.vocabulary))
+        {
+            open.logits.extend_from_slice(logits);
+        }
+        Ok(())
     }
 
-    /// Feeds each live branch's last token; leaves the logits behind it in `logits`.
-    fn decode(&mut self, policy: Policy<'_>, logits: &mut Vec<f32>) -> Result<(), ModelError> {
-        let model = policy.model;
-        let (mut tokens, mut positions, mut slots) = (Vec::new(), Vec::new(), Vec::new());
-        let mut plan = AttentionPlan::default();
-        for branch in self.branches.iter().filter(|b| !b.done) {
-            let prompt = &self.prompts[branch.prompt];
-            let last = branch.tokens.len() - 1;
-            tokens.push(branch.tokens[last]);
-            positions.push((prompt.len() + last) as u32);
-            slots.push(branch.start + last);
-            let own = branch.start..branch.start + branch.tokens.len();
-            let seen = vec![prompt.clone(), own];
-            plan.segments.push(Segment { rows: 1, seen, own: None });
+    /// Begins branches of open prompts where there are places.
+    fn begin(&mut self, rng: impl Fn(usize, usize) -> ChaCha8Rng, stop: impl Fn(usize) -> S) {
+        for open in &mut self.open {
+            while open.begun < self.limits.branches {
+                let Some(own) = self.free_branches.pop() else { return };
+                let (prompt, number) = (open.prompt, open.begun);
+                self.live.push(Branch {
+                    prompt,
+                    number,
+                    seen: open.slots.clone(),
+                    own,
+                    tokens: Vec::with_capacity(self.limits.max_new_tokens),
+                    rng: rng(prompt, number),
+                    stop: stop(prompt),
+                    done: false,
+                });
+                self.logits.extend_from_slice(&open.logits);
+                open.begun += 1;
+            }
+            open.logits = Vec::new();
         }
-        let keys = Keys::Cache { cache: &mut self.cache, slots: &slots };
-        let rows = model.rows(&positions, plan);
-        let hidden = model.hidden(&tokens, &rows, keys, policy.lora, policy.interrupt)?;
-        let all: Vec<usize> = (0..tokens.len()).collect();
-        Ok(with_values(&hidden, |hidden| head(model, hidden, &all, logits))?)
     }
 
-    /// Adds a token to each live branch. `logits` has a row for each live branch or, at the
-    /// `first` token, for each prompt.
-    fn sample(
-        &mut self,
-        logits: &mut Vec<f32>,
-        limits: Limits,
-        first: bool,
-    ) -> Result<(), ModelError> {
-        let vocabulary = logits.len() / self.rows(first).max(1);
-        if first {
-            let per_branch = self.branches.iter().map(|b| b.prompt * vocabulary);
-            *logits = per_branch.flat_map(|at| logits[at..at + vocabulary].to_vec()).collect();
-        }
-        let live: Vec<&mut Branch<S>> = self.branches.iter_mut().filter(|b| !b.done).collect();
-        let sound = logits
-            .par_chunks_exact_mut(vocabulary)
-            .zip(live)
-            .map(|(logits, branch)| {
+    /// Adds a token to each live branch.
+    fn sample(&mut self) -> Result<(), ModelError> {
+        let limits = self.limits;
+        let rows = self.logits.par_chunks_exact_mut(self.vocabulary).zip(&mut self.live);
+        let sound = on_pool(|| {
+            rows.map(|(logits, branch)| {
                 let Some(token) = pick(logits, limits.pick, &mut branch.rng) else { return false };
                 branch.tokens.push(token);
                 branch.done =
                     branch.stop.push(token) || branch.tokens.len() >= limits.max_new_tokens;
                 true
             })
-            .reduce(|| true, |a, b| a && b);
+            .reduce(|| true, |a, b| a && b)
+        });
         if sound { Ok(()) } else { Err(ModelError::NonFinite { what: "logits" }) }
     }
 
-    fn rows(&self, first: bool) -> usize {
-        match first {
-            true => self.prompts.len(),
-            false => self.branches.iter().filter(|b| !b.done).count(),
+    /// Takes finished branches out and gives their places free.
+    fn retire(&mut self, mut take: impl FnMut(Branch<S>)) {
+        for branch in self.live.extract_if(.., |branch| branch.done) {
+            self.free_branches.push(branch.own);
+            let open = self.open.iter_mut().find(|open| open.prompt == branch.prompt);
+            open.expect("its prompt is open").ended += 1;
+            take(branch);
         }
-    }
-}
-
-/// Logits of some rows of hidden states, into `logits: [rows, vocabulary]`.
-fn head(model: &Transformer, hidden: &[f32], rows: &[usize], logits: &mut Vec<f32>) {
-    let (weight, width) = (model.head(), model.spec.hidden);
-    let chosen: Vec<f32> =
-        rows.iter().flat_map(|r| &hidden[r * width..(r + 1) * width]).copied().collect();
-    logits.clear();
-    logits.resize(rows.len() * weight.rows(), 0.0);
-    weight.matmul(model.compute, &chosen, rows.len(), logits);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn waves_of(lengths: &[usize], at_once: usize) -> Vec<Range<usize>> {
-        waves(&lengths.iter().map(|n| vec![0; *n]).collect::<Vec<_>>(), at_once)
-    }
-
-    #[test]
-    fn a_wave_holds_so_many_prompts() {
-        assert_eq!(waves_of(&[5; 5], 2), [0..2, 2..4, 4..5]);
-        assert!(waves_of(&[], 2).is_empty());
-    }
-
-    #[test]
-    fn a_wave_holds_so_many_tokens_but_at_least_one_prompt() {
-        let half = PREFILL_TOKENS / 2;
-
-        assert_eq!(waves_of(&[half, half, 1, half], 8), [0..2, 2..4]);
-        assert_eq!(waves_of(&[1, 2 * PREFILL_TOKENS, 1, 1], 8), [0..1, 1..2, 2..4]);
+        for open in self.open.extract_if(.., |open| open.ended == self.limits.branches) {
+            self.free_prompts.push(open.slots.start);
+        }
     }
 }

@@ -147,12 +147,10 @@ impl Stop for StopWatch<'_> {
 
 impl Learner<'_> {
     /// What has been learned so far, ready to compute with.
-    ///
-    /// # Errors
-    /// If a factor's data does not fit its shape.
-    pub fn adapter(&self) -> Result<Adapter, ModelError> {
+    #[must_use]
+    pub fn adapter(&self) -> Adapter {
         let scale = self.settings.alpha / self.settings.rank as f32;
-        Ok(Adapter::new(&self.state.params, self.model.depth(), scale)?)
+        Adapter::new(&self.state.params, self.model.depth(), scale)
     }
 
     /// The weight of the KL term, as sentinels have left it.
@@ -213,9 +211,8 @@ impl Learner<'_> {
         trips: u64,
         progress: impl FnMut(usize),
     ) -> Result<Vec<Vec<Vec<u32>>>, LearnError> {
-        let adapter = self.adapter()?;
-        let policy =
-            Policy { model: self.model, lora: Some(adapter.frozen()), interrupt: self.interrupt };
+        let adapter = self.adapter();
+        let policy = Policy { model: self.model, lora: Some(&adapter), interrupt: self.interrupt };
         let limits = Limits {
             branches: self.settings.k,
             max_new_tokens: self.settings.max_new_tokens,
@@ -238,7 +235,7 @@ impl Learner<'_> {
     /// [`LearnError`]; the state is then unchanged.
     pub fn update(&mut self, sampled: &Sampled) -> Result<StepMetrics, LearnError> {
         let start = Instant::now();
-        let adapter = self.adapter()?;
+        let adapter = self.adapter();
         let mut progress = self.state.progress.clone();
         let mut sums = zeros_like(&self.state.params);
         let mut tally = Tally::default();

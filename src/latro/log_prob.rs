@@ -4,17 +4,15 @@
 //! time from that input, seeds it with the gradient from above, collects the LoRA gradients and
 //! frees it, so that the memory of activations is one block's, not the model's.
 
-use candle_core::{Tensor, Var};
-
 use super::tree::Tree;
+use crate::kernels::threads::on_pool;
 use crate::model::ModelError;
 use crate::model::adapter::Adapter;
 use crate::model::interrupt::Interrupt;
 use crate::model::lora::LoraTensors;
-use crate::model::transformer::{BlockLora, Keys, Rows, Transformer};
+use crate::model::scratch::Scratch;
+use crate::model::transformer::{Keys, Rows, Transformer};
 use crate::ops::head::{TokenScores, token_scores};
-use crate::ops::seed::seed;
-use crate::ops::{tensor, with_values};
 
 /// Log-probability and entropy of every predicted token of `tree`, without gradients.
 ///
@@ -22,22 +20,25 @@ use crate::ops::{tensor, with_values};
 /// [`ModelError::Interrupted`] between blocks; [`ModelError::Token`] on foreign tokens.
 pub fn score(
     model: &Transformer,
-    lora: Option<&[BlockLora]>,
+    lora: Option<&Adapter>,
     tree: &Tree,
     interrupt: &Interrupt,
 ) -> Result<TokenScores, ModelError> {
     let rows = checked_rows(model, tree)?;
-    let hidden = model.hidden(&tree.tokens, &rows, Keys::Pass, lora, interrupt)?;
-    head_scores(model, tree, &hidden, false)
+    let mut scratch = Scratch::default();
+    let hidden = model.hidden(&tree.tokens, &rows, Keys::Pass, lora, &mut scratch, interrupt)?;
+    drop(scratch);
+    Ok(on_pool(|| head_scores(model, tree, &hidden, false)))
 }
 
 /// A forward pass of the policy whose gradient can be taken.
 #[derive(Debug)]
 pub struct Forward {
     rows: Rows,
-    /// The input of each block and, last, of the output norm.
-    inputs: Vec<Tensor>,
+    /// The input of each block and, last, of the output norm: `[rows, hidden]` each.
+    inputs: Vec<Vec<f32>>,
     scores: TokenScores,
+    scratch: Scratch,
 }
 
 impl Forward {
@@ -52,14 +53,20 @@ impl Forward {
         interrupt: &Interrupt,
     ) -> Result<Self, ModelError> {
         let rows = checked_rows(model, tree)?;
-        let mut inputs = vec![model.embed(&tree.tokens)?];
-        for (index, lora) in adapter.frozen().iter().enumerate() {
+        let mut scratch = Scratch::default();
+        let mut x = Vec::new();
+        model.embed(&tree.tokens, &mut x)?;
+        let mut inputs = Vec::with_capacity(model.depth() + 1);
+        for index in 0..model.depth() {
             interrupt.check()?;
-            inputs.push(model.block(index, &inputs[index], &rows, &mut Keys::Pass, Some(lora))?);
+            inputs.push(x.clone());
+            let lora = Some(adapter.block(index));
+            on_pool(|| model.block(index, &mut x, &rows, &mut Keys::Pass, lora, &mut scratch));
         }
-        let hidden = model.output_norm(&inputs[adapter.frozen().len()])?;
-        let scores = head_scores(model, tree, &hidden, true)?;
-        Ok(Self { rows, inputs, scores })
+        let hidden = model.output_norm(&x);
+        inputs.push(x);
+        let scores = on_pool(|| head_scores(model, tree, &hidden, true));
+        Ok(Self { rows, inputs, scores, scratch })
     }
 
     /// Log-probability and entropy of every predicted token.
@@ -87,30 +94,27 @@ impl Forward {
         assert_eq!(coefficients.len(), tree.targets.len(), "one coefficient a prediction");
         let per_token = self.scores.gradient.take().expect("a forward pass keeps the gradient");
         let top = self.inputs.pop().expect("the output norm has an input");
-        let mut gradient = output_gradient(model, tree, coefficients, &per_token, &top)?;
-        drop(per_token);
+        let mut gradient = output_gradient(model, tree, coefficients, &per_token, &top);
+        drop((per_token, top));
         for index in (0..model.depth()).rev() {
             interrupt.check()?;
-            let input = Var::from_tensor(&self.inputs.pop().expect("an input a block"))?;
-            let lora = adapter.trainable(index);
-            let out =
-                model.block(index, input.as_tensor(), &self.rows, &mut Keys::Pass, Some(lora))?;
-            let mut grads = seed(&out, &gradient)?.backward()?;
-            adapter.collect(index, &grads, sums)?;
-            gradient = grads.remove(&input).expect("the residual stream carries a gradient");
+            let input = self.inputs.pop().expect("an input a block");
+            let (rows, scratch) = (&self.rows, &mut self.scratch);
+            let (lora, x) = (adapter.block(index), (&input[..], &mut gradient[..]));
+            on_pool(|| model.block_backward(index, x, rows, lora, scratch, sums));
         }
         Ok(())
     }
 }
 
-/// The gradient with respect to the last block's output.
+/// The gradient with respect to the last block's output, `[rows, hidden]`.
 fn output_gradient(
     model: &Transformer,
     tree: &Tree,
     coefficients: &[f32],
     per_token: &[f32],
-    top: &Tensor,
-) -> Result<Tensor, ModelError> {
+    top: &[f32],
+) -> Vec<f32> {
     let width = model.spec.hidden;
     let mut at_head = vec![0.0; tree.tokens.len() * width];
     let tokens = per_token.chunks_exact(width).zip(coefficients).zip(&tree.rows);
@@ -118,10 +122,7 @@ fn output_gradient(
         let sum = &mut at_head[row * width..(row + 1) * width];
         sum.iter_mut().zip(gradient).for_each(|(sum, g)| *sum += c * g);
     }
-    let var = Var::from_tensor(top)?;
-    let normed = model.output_norm(var.as_tensor())?;
-    let mut grads = seed(&normed, &tensor(at_head, (tree.tokens.len(), width))?)?.backward()?;
-    Ok(grads.remove(&var).expect("the norm carries a gradient"))
+    model.output_norm_backward(top, &at_head)
 }
 
 fn checked_rows(model: &Transformer, tree: &Tree) -> Result<Rows, ModelError> {
@@ -141,16 +142,13 @@ fn checked_rows(model: &Transformer, tree: &Tree) -> Result<Rows, ModelError> {
 fn head_scores(
     model: &Transformer,
     tree: &Tree,
-    hidden: &Tensor,
+    hidden: &[f32],
     with_gradient: bool,
-) -> Result<TokenScores, ModelError> {
+) -> TokenScores {
     let width = model.spec.hidden;
-    let predicting = with_values(hidden, |hidden| {
-        let mut rows = Vec::with_capacity(tree.rows.len() * width);
-        for row in &tree.rows {
-            rows.extend_from_slice(&hidden[row * width..(row + 1) * width]);
-        }
-        rows
-    })?;
-    Ok(token_scores(&predicting, &tree.targets, model.head(), model.compute, with_gradient))
+    let mut predicting = Vec::with_capacity(tree.rows.len() * width);
+    for row in &tree.rows {
+        predicting.extend_from_slice(&hidden[row * width..(row + 1) * width]);
+    }
+    token_scores(&predicting, &tree.targets, model.head(), model.compute, with_gradient)
 }

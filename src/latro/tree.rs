@@ -5,7 +5,8 @@
 
 use std::ops::Range;
 
-use crate::ops::attention::{AttentionPlan, Segment};
+use crate::ops::attention_plan::{AttentionPlan, Segment};
+use crate::ops::key_values::aligned;
 
 /// A prompt with its branches, ready for the transformer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,9 +56,7 @@ impl Tree {
         let mut tree = Self {
             tokens: prompt.to_vec(),
             positions: (0..end as u32).collect(),
-            plan: AttentionPlan {
-                segments: vec![Segment { rows: end, seen: vec![], own: Some(0) }],
-            },
+            plan: AttentionPlan::causal(end),
             rows: Vec::new(),
             targets: Vec::new(),
             branches: Vec::new(),
@@ -76,7 +75,8 @@ impl Tree {
         self.positions.extend((end..end + inputs).map(|p| p as u32));
         if inputs > 0 {
             let seen = std::iter::once(0..end).collect();
-            self.plan.segments.push(Segment { rows: inputs, seen, own: Some(start) });
+            let own = aligned(self.plan.slots());
+            self.plan.segments.push(Segment { rows: inputs, seen, own, past: 0 });
         }
         // The row that predicts the branch's i-th token.
         let row = |i: usize| if i == 0 { end - 1 } else { start + i - 1 };
@@ -117,9 +117,9 @@ mod tests {
         assert_eq!(tree.branches[0], BranchSpan { rationale: 0..3, answer: 3..5 });
         assert_eq!(tree.branches[1], BranchSpan { rationale: 5..5, answer: 5..7 });
         assert_eq!(tree.plan.segments[1].rows, 3);
-        assert_eq!(tree.plan.segments[1].own, Some(3));
+        assert_eq!(tree.plan.segments[1].own, 32);
         assert_eq!(tree.plan.segments[2].rows, 1);
-        assert_eq!(tree.plan.segments[2].own, Some(6));
+        assert_eq!(tree.plan.segments[2].own, 64);
         assert_eq!(tree.plan.rows(), tree.tokens.len());
     }
 

@@ -1,83 +1,75 @@
 //! A LoRA adapter in the form in which the transformer computes with it.
 
-use std::collections::BTreeMap;
-
-use candle_core::Var;
-
 use super::lora::{Factor, LoraKey, LoraTensors, Matrix, Target};
-use super::transformer::BlockLora;
-use crate::ops::linear::LoraFactors;
-use crate::ops::{tensor, with_values};
+use crate::ops::linear::{FactorGradients, Factors, LoraGroup};
 
-/// An adapter's factors as candle variables, block by block.
-#[derive(Debug)]
+/// The LoRA factors of one block, by layers that share their input.
+#[derive(Debug, Clone)]
+pub struct BlockLora {
+    pub qkv: Option<LoraGroup>,
+    pub o: Option<LoraGroup>,
+    pub gate_up: Option<LoraGroup>,
+    pub down: Option<LoraGroup>,
+}
+
+/// An adapter's factors, block by block.
+#[derive(Debug, Clone)]
 pub struct Adapter {
-    vars: BTreeMap<LoraKey, Var>,
-    trainable: Vec<BlockLora>,
-    frozen: Vec<BlockLora>,
+    blocks: Vec<BlockLora>,
 }
 
 impl Adapter {
-    /// Copies `tensors` for a model of `layers` blocks; `scale` is alpha / rank.
-    ///
-    /// # Errors
-    /// If a factor's data does not fit its shape.
-    pub fn new(
-        tensors: &LoraTensors,
-        layers: usize,
-        scale: f32,
-    ) -> Result<Self, candle_core::Error> {
-        let mut vars = BTreeMap::new();
-        for (key, m) in tensors {
-            let values = tensor(m.data.clone(), (m.rows, m.cols))?;
-            vars.insert(*key, Var::from_tensor(&values)?);
-        }
-        let factors = |layer, target, tracked: bool| {
-            let get = |factor| {
-                let var = vars.get(&LoraKey { layer, target, factor })?.as_tensor();
-                Some(if tracked { var.clone() } else { var.detach() })
-            };
-            Some(LoraFactors { a: get(Factor::A)?, b: get(Factor::B)?, scale })
-        };
-        let blocks = |tracked| -> Vec<BlockLora> {
-            (0..layers).map(|l| Target::ALL.map(|t| factors(l, t, tracked))).collect()
-        };
-        let (trainable, frozen) = (blocks(true), blocks(false));
-        Ok(Self { vars, trainable, frozen })
-    }
-
-    /// The factors for passes without gradients: they record no graph.
+    /// Packs `tensors` for a model of `layers` blocks; `scale` is alpha / rank. A layer is adapted
+    /// if both of its factors are there.
     #[must_use]
-    pub fn frozen(&self) -> &[BlockLora] {
-        &self.frozen
+    pub fn new(tensors: &LoraTensors, layers: usize, scale: f32) -> Self {
+        let factors = |layer, target| {
+            let get = |factor| tensors.get(&LoraKey { layer, target, factor });
+            let (a, b) = (get(Factor::A)?, get(Factor::B)?);
+            Some((a.cols, Factors { rank: a.rows, a: &a.data, b: &b.data }))
+        };
+        let group = |layer, targets: &[Target]| {
+            let all: Vec<_> = targets.iter().map(|t| factors(layer, *t)).collect();
+            let input = all.iter().flatten().next()?.0;
+            let all: Vec<_> = all.into_iter().map(|f| f.map(|(_, factors)| factors)).collect();
+            LoraGroup::new(&all, input, scale)
+        };
+        let block = |layer| BlockLora {
+            qkv: group(layer, &[Target::Q, Target::K, Target::V]),
+            o: group(layer, &[Target::O]),
+            gate_up: group(layer, &[Target::Gate, Target::Up]),
+            down: group(layer, &[Target::Down]),
+        };
+        Self { blocks: (0..layers).map(block).collect() }
     }
 
-    /// The factors of one block, tracked for gradients.
-    #[must_use]
-    pub fn trainable(&self, layer: usize) -> &BlockLora {
-        &self.trainable[layer]
-    }
-
-    /// Adds a block's gradients to `sums`, which has a matrix for every factor of the adapter.
+    /// The factors of one block.
     ///
-    /// # Errors
-    /// If a factor has no gradient: an operation has dropped it.
-    pub fn collect(
-        &self,
-        layer: usize,
-        grads: &candle_core::backprop::GradStore,
-        sums: &mut LoraTensors,
-    ) -> Result<(), candle_core::Error> {
-        for (key, var) in self.vars.iter().filter(|(key, _)| key.layer == layer) {
-            let (Some(grad), Some(sum)) = (grads.get(var), sums.get_mut(key)) else {
-                candle_core::bail!("no gradient reached the LoRA factor {key:?}");
-            };
-            with_values(grad, |grad| {
-                sum.data.iter_mut().zip(grad).for_each(|(sum, g)| *sum += g);
-            })?;
-        }
-        Ok(())
+    /// # Panics
+    /// If there is no such block.
+    #[must_use]
+    pub fn block(&self, layer: usize) -> &BlockLora {
+        &self.blocks[layer]
     }
+}
+
+/// Where the gradients of one block's factors are added up, by target.
+pub(super) fn block_gradients(
+    sums: &mut LoraTensors,
+    layer: usize,
+) -> [Option<FactorGradients<'_>>; Target::ALL.len()] {
+    let mut pairs = [const { None }; Target::ALL.len()];
+    let key = |target, factor| LoraKey { layer, target, factor };
+    let range = key(Target::Q, Factor::A)..=key(Target::Down, Factor::B);
+    // In the order of targets, and A before B.
+    let mut matrices = sums.range_mut(range).peekable();
+    while let Some((key, a)) = matrices.next() {
+        let other = matrices.next_if(|(k, _)| k.target == key.target && k.factor == Factor::B);
+        if let Some((_, b)) = other {
+            pairs[key.target as usize] = Some(FactorGradients { a: &mut a.data, b: &mut b.data });
+        }
+    }
+    pairs
 }
 
 /// Matrices of zeros in the shapes of `tensors`.

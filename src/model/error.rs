@@ -17,8 +17,6 @@ pub enum ModelError {
     Missing { path: PathBuf, name: String },
     #[error("tensor {name}: {source}")]
     Weights { name: String, source: KernelError },
-    #[error("the computation failed: {0}")]
-    Tensor(#[from] candle_core::Error),
     #[error(
         "{what} takes {tokens} tokens but the model's context ends at {context}; shorten it, or ask \
          for fewer new tokens"

@@ -1,6 +1,7 @@
 //! The model: from a GGUF file to a transformer that can sample, score and train.
 
 pub mod adapter;
+mod backward;
 pub mod chat;
 mod error;
 pub mod gguf;
@@ -8,6 +9,7 @@ pub mod interrupt;
 pub mod kv_cache;
 pub mod lora;
 pub mod memory;
+pub mod scratch;
 pub mod spec;
 pub mod tokenizer;
 pub mod transformer;

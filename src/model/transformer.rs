@@ -1,28 +1,26 @@
 //! The transformer: one implementation for sampling, scoring and training.
 //!
 //! It computes hidden states block by block and leaves the order of blocks to its callers, because
-//! training runs them backwards. It knows nothing of prompts, rationales or rewards.
+//! training runs them backwards (`backward`). It knows nothing of prompts, rationales or rewards.
 
-use std::sync::Arc;
-
-use candle_core::Tensor;
-
+use super::adapter::{Adapter, BlockLora};
 use super::interrupt::Interrupt;
 use super::kv_cache::KvCache;
 use super::lora::Target;
+use super::scratch::{ForwardScratch, Scratch, pieces, sized, span};
 use super::spec::ModelSpec;
 use super::weights::{BlockWeights, Weights};
 use super::{ModelError, gguf::GgufFile};
+use crate::kernels::elementwise::add;
+use crate::kernels::threads::{in_rows, on_pool};
 use crate::kernels::{Compute, PackedMatrix};
-use crate::ops::attention::{AttentionPlan, HeadShape, attend, attention};
-use crate::ops::linear::{LoraFactors, linear};
-use crate::ops::rms_norm::rms_norm;
-use crate::ops::rope::{Rotation, rope};
+use crate::ops::attention::{HeadShape, attend};
+use crate::ops::attention_plan::AttentionPlan;
+use crate::ops::key_values::KeyValues;
+use crate::ops::linear::{self, Layer};
+use crate::ops::rms_norm::RmsNorm;
+use crate::ops::rope::Rotation;
 use crate::ops::swiglu::swiglu;
-use crate::ops::{tensor, with_values};
-
-/// The LoRA factors of one block, by target.
-pub type BlockLora = [Option<LoraFactors>; Target::ALL.len()];
 
 /// A loaded model.
 #[derive(Debug)]
@@ -30,7 +28,7 @@ pub struct Transformer {
     pub spec: ModelSpec,
     /// How products with the frozen weights are computed.
     pub compute: Compute,
-    weights: Weights,
+    pub(super) weights: Weights,
     /// Radians a position, `[rope_dim / 2]`.
     frequencies: Vec<f32>,
 }
@@ -38,16 +36,32 @@ pub struct Transformer {
 /// What a pass over some rows needs beside their hidden states.
 #[derive(Debug, Clone)]
 pub struct Rows {
-    pub rotation: Arc<Rotation>,
-    pub plan: Arc<AttentionPlan>,
+    pub rotation: Rotation,
+    pub plan: AttentionPlan,
+    /// The slot in which each row's keys and values are kept.
+    pub slots: Vec<usize>,
+}
+
+impl Rows {
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
 }
 
 /// Where the keys and values that rows attend to come from.
 pub enum Keys<'a> {
-    /// From the rows of this pass alone; gradients flow through them.
+    /// From the rows of this pass alone.
     Pass,
     /// From a cache, in which the rows of this pass are stored first, each in its slot.
-    Cache { cache: &'a mut KvCache, slots: &'a [usize] },
+    Cache(&'a mut KvCache),
 }
 
 impl Transformer {
@@ -62,27 +76,30 @@ impl Transformer {
         Ok(Self { spec, compute, weights, frequencies })
     }
 
-    /// The embeddings of `tokens`: `[tokens, hidden]`.
+    /// The embeddings of `tokens`, into `x: [tokens, hidden]`.
     ///
     /// # Errors
     /// If a token is outside the vocabulary.
-    pub fn embed(&self, tokens: &[u32]) -> Result<Tensor, ModelError> {
+    pub fn embed(&self, tokens: &[u32], x: &mut Vec<f32>) -> Result<(), ModelError> {
         let (vocabulary, hidden) = (self.spec.vocab, self.spec.hidden);
-        let mut out = vec![0.0; tokens.len() * hidden];
-        for (&id, row) in tokens.iter().zip(out.chunks_exact_mut(hidden)) {
-            if id as usize >= vocabulary {
-                return Err(ModelError::Token { id, vocabulary });
-            }
-            self.weights.embedding.decode_row(id as usize, row);
+        if let Some(&id) = tokens.iter().find(|id| **id as usize >= vocabulary) {
+            return Err(ModelError::Token { id, vocabulary });
         }
-        Ok(tensor(out, (tokens.len(), hidden))?)
+        let x = sized(x, tokens.len() * hidden);
+        let macs = 8 * x.len();
+        in_rows(x, hidden, macs, |first, x| {
+            for (row, &id) in x.chunks_exact_mut(hidden).zip(&tokens[first..]) {
+                self.weights.embedding.decode_row(id as usize, row);
+            }
+        });
+        Ok(())
     }
 
     /// What a pass needs to know of rows at `positions` that see each other by `plan`.
     #[must_use]
     pub fn rows(&self, positions: &[u32], plan: AttentionPlan) -> Rows {
         let rotation = Rotation::new(self.spec.rope.style, &self.frequencies, positions);
-        Rows { rotation: Arc::new(rotation), plan: Arc::new(plan) }
+        Rows { rotation, slots: plan.own_slots(), plan }
     }
 
     /// The number of blocks.
@@ -91,74 +108,147 @@ impl Transformer {
         self.weights.blocks.len()
     }
 
-    /// Block `index` applied to `x: [rows, hidden]`, with LoRA if given.
+    /// Applies block `index` to `x: [rows, hidden]` in place, with LoRA if given.
     ///
-    /// # Errors
+    /// # Panics
     /// If the shapes of `x`, `rows` and `lora` don't fit together.
     pub fn block(
         &self,
         index: usize,
-        x: &Tensor,
+        x: &mut [f32],
         rows: &Rows,
         keys: &mut Keys<'_>,
         lora: Option<&BlockLora>,
-    ) -> Result<Tensor, ModelError> {
-        let weights = &self.weights.blocks[index];
-        let project = |x: &Tensor, target: Target| self.project(weights, x, target, lora);
-
-        let h = rms_norm(x, &weights.attention_norm, self.spec.rms_eps)?;
-        let a = self.attend(index, &h, weights, rows, keys, lora)?;
-        let x = (x + project(&a, Target::O)?)?;
-
-        let h = rms_norm(&x, &weights.ffn_norm, self.spec.rms_eps)?;
-        let gated = swiglu(&project(&h, Target::Gate)?, &project(&h, Target::Up)?)?;
-        Ok((&x + project(&gated, Target::Down)?)?)
+        scratch: &mut Scratch,
+    ) {
+        let s = &mut scratch.forward;
+        self.queries_keys_values(index, x, rows, lora, s);
+        let shape = self.head_shape();
+        let kv: &KeyValues = match keys {
+            Keys::Pass => {
+                s.kv.resize(shape, rows.plan.slots());
+                s.kv.store(shape, &rows.slots, &s.k, &s.v);
+                &s.kv
+            }
+            Keys::Cache(cache) => {
+                let kv = cache.layer(index);
+                kv.store(shape, &rows.slots, &s.k, &s.v);
+                kv
+            }
+        };
+        let attended = sized(&mut s.attended, rows.len() * shape.q_width());
+        attend(&s.q, kv, shape, &rows.plan, attended);
+        for piece in pieces(rows.len()) {
+            let x = &mut x[span(&piece, self.spec.hidden)];
+            self.add_attended(index, x, &piece, lora, s);
+            self.add_feed_forward(index, x, lora, s);
+        }
     }
 
-    fn project(
+    /// Writes a block's rotated queries and keys, and its values, to the scratch memory.
+    pub(super) fn queries_keys_values(
         &self,
-        weights: &BlockWeights,
-        x: &Tensor,
-        target: Target,
+        index: usize,
+        x: &[f32],
+        rows: &Rows,
         lora: Option<&BlockLora>,
-    ) -> candle_core::Result<Tensor> {
-        let lora = lora.and_then(|l| l[target as usize].as_ref());
+        s: &mut ForwardScratch,
+    ) {
+        let HeadShape { heads, kv_heads, head_dim } = self.head_shape();
+        let (hidden, width) = (self.spec.hidden, self.head_shape().kv_width());
+        let weights = &self.weights.blocks[index];
+        sized(&mut s.q, rows.len() * heads * head_dim);
+        sized(&mut s.k, rows.len() * width);
+        sized(&mut s.v, rows.len() * width);
+        for piece in pieces(rows.len()) {
+            let normed = sized(&mut s.normed, piece.len() * hidden);
+            self.norm(&weights.attention_norm).forward(&x[span(&piece, hidden)], normed);
+            let q = &mut s.q[span(&piece, heads * head_dim)];
+            let k = &mut s.k[span(&piece, width)];
+            let v = &mut s.v[span(&piece, width)];
+            linear::forward(
+                self.qkv(index),
+                lora.and_then(|l| l.qkv.as_ref()),
+                (normed, piece.len()),
+                &mut s.h,
+                [&mut *q, &mut *k, v],
+            );
+            rows.rotation.forward(piece.start, q, heads, head_dim);
+            rows.rotation.forward(piece.start, k, kv_heads, head_dim);
+        }
+    }
+
+    /// Adds attention's projection to `x`, the rows of a piece.
+    pub(super) fn add_attended(
+        &self,
+        index: usize,
+        x: &mut [f32],
+        piece: &std::ops::Range<usize>,
+        lora: Option<&BlockLora>,
+        s: &mut ForwardScratch,
+    ) {
+        let attended = &s.attended[span(piece, self.head_shape().q_width())];
+        let out = sized(&mut s.out, x.len());
+        let lora = lora.and_then(|l| l.o.as_ref());
+        linear::forward([self.o(index)], lora, (attended, piece.len()), &mut s.h, [&mut *out]);
+        self.add(out, x);
+    }
+
+    /// Adds the feed-forward layer to `x: [_, hidden]`.
+    fn add_feed_forward(
+        &self,
+        index: usize,
+        x: &mut [f32],
+        lora: Option<&BlockLora>,
+        s: &mut ForwardScratch,
+    ) {
+        let (ffn, rows) = (self.spec.ffn, x.len() / self.spec.hidden);
+        let normed = sized(&mut s.normed, x.len());
+        self.norm(&self.weights.blocks[index].ffn_norm).forward(x, normed);
+        let (gate, up) = (sized(&mut s.gate, rows * ffn), sized(&mut s.up, rows * ffn));
+        let (layers, group) = (self.gate_up(index), lora.and_then(|l| l.gate_up.as_ref()));
+        linear::forward(layers, group, (normed, rows), &mut s.h, [&mut *gate, &mut *up]);
+        swiglu(gate, up);
+        let (out, group) = (sized(&mut s.out, x.len()), lora.and_then(|l| l.down.as_ref()));
+        linear::forward([self.down(index)], group, (gate, rows), &mut s.h, [&mut *out]);
+        self.add(out, x);
+    }
+
+    /// `x += out`, both `[_, hidden]`.
+    fn add(&self, out: &[f32], x: &mut [f32]) {
+        let (hidden, macs) = (self.spec.hidden, x.len());
+        in_rows(x, hidden, macs, |first, x| add(&out[first * hidden..], x));
+    }
+
+    pub(super) fn norm<'a>(&self, weight: &'a [f32]) -> RmsNorm<'a> {
+        RmsNorm { weight, eps: self.spec.rms_eps }
+    }
+
+    pub(super) fn qkv(&self, index: usize) -> [Layer<'_>; 3] {
+        [Target::Q, Target::K, Target::V].map(|t| self.layer(index, t))
+    }
+
+    pub(super) fn o(&self, index: usize) -> Layer<'_> {
+        self.layer(index, Target::O)
+    }
+
+    pub(super) fn gate_up(&self, index: usize) -> [Layer<'_>; 2] {
+        [Target::Gate, Target::Up].map(|t| self.layer(index, t))
+    }
+
+    pub(super) fn down(&self, index: usize) -> Layer<'_> {
+        self.layer(index, Target::Down)
+    }
+
+    fn layer(&self, index: usize, target: Target) -> Layer<'_> {
+        let weights: &BlockWeights = &self.weights.blocks[index];
         let compute = match target {
             // Few weights, many readers: on SmolLM2 these two cause 40 % of the error of `Fast` with
             // 6 % of a block's products.
             Target::K | Target::V => Compute::Exact,
             _ => self.compute,
         };
-        linear(x, weights.linear(target), compute, lora)
-    }
-
-    fn attend(
-        &self,
-        index: usize,
-        h: &Tensor,
-        weights: &BlockWeights,
-        rows: &Rows,
-        keys: &mut Keys<'_>,
-        lora: Option<&BlockLora>,
-    ) -> Result<Tensor, ModelError> {
-        let n = h.dim(0)?;
-        let shape = self.head_shape();
-        let HeadShape { heads, kv_heads, head_dim } = shape;
-        let project = |target| self.project(weights, h, target, lora);
-        let q = rope(&project(Target::Q)?.reshape((n, heads, head_dim))?, &rows.rotation)?;
-        let k = rope(&project(Target::K)?.reshape((n, kv_heads, head_dim))?, &rows.rotation)?;
-        let v = project(Target::V)?.reshape((n, kv_heads, head_dim))?;
-        let out = match keys {
-            Keys::Pass => attention(&q, &k, &v, &rows.plan)?,
-            Keys::Cache { cache, slots } => {
-                cache.store(index, slots, &k, &v)?;
-                let (k, v) = cache.layer(index);
-                let mut out = vec![0.0; q.elem_count()];
-                with_values(&q, |q| attend(q, k, v, shape, &rows.plan, &mut out))?;
-                tensor(out, (n, heads, head_dim))?
-            }
-        };
-        Ok(out.reshape((n, heads * head_dim))?)
+        (weights.linear(target), compute)
     }
 
     /// The heads of each block's attention.
@@ -169,11 +259,19 @@ impl Transformer {
     }
 
     /// The norm in front of the head, on `x: [rows, hidden]`.
-    ///
-    /// # Errors
-    /// If `x` has another width.
-    pub fn output_norm(&self, x: &Tensor) -> Result<Tensor, ModelError> {
-        Ok(rms_norm(x, &self.weights.output_norm, self.spec.rms_eps)?)
+    #[must_use]
+    pub fn output_norm(&self, x: &[f32]) -> Vec<f32> {
+        let mut normed = vec![0.0; x.len()];
+        self.norm(&self.weights.output_norm).forward(x, &mut normed);
+        normed
+    }
+
+    /// The gradient of [`Self::output_norm`]'s input `x` from `g` of its output.
+    #[must_use]
+    pub fn output_norm_backward(&self, x: &[f32], g: &[f32]) -> Vec<f32> {
+        let mut dx = vec![0.0; x.len()];
+        self.norm(&self.weights.output_norm).backward(x, g, &mut dx);
+        dx
     }
 
     /// The head's weight, `[vocabulary, hidden]`.
@@ -188,23 +286,28 @@ impl Transformer {
         self.weights.resident_bytes()
     }
 
-    /// Embedding, all blocks and the output norm: `[tokens, hidden]`, without gradients.
+    /// Embedding, all blocks and the output norm: `[tokens, hidden]`.
     ///
     /// # Errors
-    /// As [`Self::embed`] and [`Self::block`]; [`ModelError::Interrupted`] between blocks.
+    /// As [`Self::embed`]; [`ModelError::Interrupted`] between blocks.
     pub fn hidden(
         &self,
         tokens: &[u32],
         rows: &Rows,
         mut keys: Keys<'_>,
-        lora: Option<&[BlockLora]>,
+        lora: Option<&Adapter>,
+        scratch: &mut Scratch,
         interrupt: &Interrupt,
-    ) -> Result<Tensor, ModelError> {
-        let mut x = self.embed(tokens)?;
-        for index in 0..self.depth() {
-            interrupt.check()?;
-            x = self.block(index, &x, rows, &mut keys, lora.map(|l| &l[index]))?;
-        }
-        self.output_norm(&x)
+    ) -> Result<Vec<f32>, ModelError> {
+        on_pool(|| {
+            let mut x = Vec::new();
+            self.embed(tokens, &mut x)?;
+            for index in 0..self.depth() {
+                interrupt.check()?;
+                let lora = lora.map(|l| l.block(index));
+                self.block(index, &mut x, rows, &mut keys, lora, scratch);
+            }
+            Ok(self.output_norm(&x))
+        })
     }
 }

@@ -1,25 +1,27 @@
 //! Attention over packed sequences: prompts and branches side by side, without padding.
 //!
-//! A row sees some ranges of keys whole and, in the range of its own sequence, the keys up to
-//! itself. That one rule covers a prompt, a tree of rationales behind a shared prompt, and a step of
-//! decoding over a cache. Scores exist for one block of rows at a time, never as a whole matrix.
+//! A row sees some ranges of keys whole and, in its own sequence, the keys up to itself. That one
+//! rule covers a prompt, a tree of rationales behind a shared prompt, and a step of decoding. Scores
+//! exist for one block of rows at a time, never as a whole matrix. What several branches see is read
+//! once for all of them.
 
+use std::cell::Cell;
 use std::ops::Range;
-use std::sync::Arc;
 
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::{tensor, values, with_values};
-use crate::kernels::elementwise::{dot, softmax};
-use crate::kernels::gemm::{MatRef, gemm};
+use super::attention_plan::{AttentionPlan, Block, panels};
+use super::key_values::{KeyValues, SLOTS};
+use crate::kernels::elementwise::{scale, softmax};
+use crate::kernels::multiply_panel;
 
-/// Query rows that share one matrix of scores.
-const ROW_BLOCK: usize = 64;
+/// Scores of one task: 1 MB, half an L2 cache.
+const SCORES: usize = 1 << 18;
+/// Most query rows (times heads that share keys) that are multiplied at once.
+const ROWS: usize = 192;
 
-/// Parts into which the backward pass splits the rows, each with key and value gradients of its
-/// own; fixed, so that sums don't depend on the number of threads.
-const BACKWARD_PARTS: usize = 4;
+/// The fewest blocks of a decoding step; fixed, so that sums don't depend on the number of threads.
+const PARTS: usize = 4;
 
 /// The shape of attention heads; query head h reads key/value head `h / (heads / kv_heads)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,11 +33,13 @@ pub struct HeadShape {
 
 impl HeadShape {
     /// Query heads per key/value head.
-    fn group(self) -> usize {
+    pub(super) fn group(self) -> usize {
         self.heads / self.kv_heads
     }
 
-    fn q_width(self) -> usize {
+    /// Values of one row of queries, over all heads.
+    #[must_use]
+    pub fn q_width(self) -> usize {
         self.heads * self.head_dim
     }
 
@@ -45,388 +49,261 @@ impl HeadShape {
         self.kv_heads * self.head_dim
     }
 
-    fn scale(self) -> f32 {
+    pub(super) fn scale(self) -> f32 {
         (self.head_dim as f32).sqrt().recip()
     }
 }
 
-/// Rows of queries that see the same ranges of keys.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Segment {
-    /// How many query rows.
-    pub rows: usize,
-    /// Ranges of key rows that every row of the segment sees.
-    pub seen: Vec<Range<usize>>,
-    /// Where the segment's own keys start: row i also sees `own ..= own + i`.
-    pub own: Option<usize>,
+thread_local! {
+    static STORE: Cell<Scratch> = const { Cell::new(Scratch::new()) };
 }
 
-/// What each query row sees. Segments follow one another in the order of the rows.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct AttentionPlan {
-    pub segments: Vec<Segment>,
+/// A task's memory, kept for the next one.
+#[derive(Default)]
+struct Scratch {
+    q: Vec<f32>,
+    p: Vec<f32>,
+    out: Vec<f32>,
 }
 
-impl AttentionPlan {
-    /// How many query rows the plan covers.
-    #[must_use]
-    pub fn rows(&self) -> usize {
-        self.segments.iter().map(|s| s.rows).sum()
+impl Scratch {
+    const fn new() -> Self {
+        Self { q: Vec::new(), p: Vec::new(), out: Vec::new() }
+    }
+}
+
+/// One block of rows under one key/value head, whose `n = rows · group` query vectors are computed
+/// together.
+pub(super) struct Task<'a> {
+    pub block: &'a Block<'a>,
+    pub shape: HeadShape,
+    pub head: usize,
+}
+
+impl Task<'_> {
+    pub fn n(&self) -> usize {
+        self.block.rows * self.shape.group()
     }
 
-    /// One past the last key row that any query row sees.
-    #[must_use]
-    pub fn keys(&self) -> usize {
-        let ends = |s: &Segment| {
-            let seen = s.seen.iter().map(|r| r.end).max().unwrap_or(0);
-            seen.max(s.own.map_or(0, |own| own + s.rows))
-        };
-        self.segments.iter().map(ends).max().unwrap_or(0)
-    }
-
-    /// Blocks of at most [`ROW_BLOCK`] rows, in row order.
-    fn blocks(&self) -> Vec<Block<'_>> {
-        let mut blocks = Vec::new();
-        let mut row = 0;
-        for segment in &self.segments {
-            for first in (0..segment.rows).step_by(ROW_BLOCK) {
-                let rows = ROW_BLOCK.min(segment.rows - first);
-                blocks.push(Block { segment, first, row: row + first, rows });
-            }
-            row += segment.rows;
+    /// Copies the block's query heads out of `all: [rows, heads, head_dim]`: `[n, head_dim]`.
+    pub fn gather(&self, all: &[f32], out: &mut Vec<f32>) {
+        let width = self.shape.group() * self.shape.head_dim;
+        out.clear();
+        for row in all.chunks_exact(self.shape.q_width()).skip(self.block.row).take(self.block.rows)
+        {
+            out.extend_from_slice(&row[self.head * width..(self.head + 1) * width]);
         }
-        blocks
+    }
+
+    /// Attention weights of scaled queries `q: [n, head_dim]`, into `p: [n, width of the block]`;
+    /// 0 where a row must not look.
+    pub fn weights(&self, q: &[f32], kv: &KeyValues, p: &mut Vec<f32>) {
+        let (block, shape) = (self.block, self.shape);
+        let (group, d) = (shape.group(), shape.head_dim);
+        let (width, seen_width) = (block.width(), block.seen_width());
+        p.resize(self.n() * width, 0.0);
+        self.products(q, |slot| kv.keys.panel(shape, self.head, slot), p);
+        for (first, part) in block.part_rows() {
+            for i in 0..part.rows {
+                let visible = seen_width + part.own.len() - (part.rows - 1 - i);
+                for row in p[(first + i) * group * width..].chunks_exact_mut(width).take(group) {
+                    for (column, range) in block.seen_columns() {
+                        let end = column + range.len();
+                        row[end..end.next_multiple_of(SLOTS)].fill(f32::NEG_INFINITY);
+                    }
+                    row[visible..].fill(f32::NEG_INFINITY);
+                    softmax(row, 1.0);
+                }
+            }
+        }
+        debug_assert_eq!(q.len(), self.n() * d);
+    }
+
+    /// `to[i, column] = a[i] · b[slot of the column]` for all columns of a block's scores, `a: [n,
+    /// head_dim]`; columns beyond a row's own keys are left as they are or get any number.
+    pub fn products<'b>(&self, a: &[f32], b: impl Fn(usize) -> &'b [f32], to: &mut [f32]) {
+        let (group, d, n) = (self.shape.group(), self.shape.head_dim, self.n());
+        let (width, seen_width) = (self.block.width(), self.block.seen_width());
+        for (column, range) in self.block.seen_columns() {
+            for (i, slot) in panels(range).enumerate() {
+                let to = &mut to[column + i * SLOTS..];
+                multiply_panel((a, d, n, d), b(slot), (to, width, SLOTS), false);
+            }
+        }
+        for (first, part) in self.block.part_rows() {
+            let (first, rows) = (first * group, part.rows * group);
+            for (i, slot) in panels(&part.own).enumerate() {
+                let to = &mut to[first * width + seen_width + i * SLOTS..];
+                let a = (&a[first * d..], d, rows, d);
+                multiply_panel(a, b(slot), (to, width, SLOTS), false);
+            }
+        }
+    }
+
+    /// `out[i] = Σ p[i, column] · v[slot of the column]`, `out: [n, head_dim]`.
+    pub fn sums<'b>(&self, p: &[f32], v: impl Fn(usize, usize) -> &'b [f32], out: &mut Vec<f32>) {
+        let (group, d, n) = (self.shape.group(), self.shape.head_dim, self.n());
+        let (width, seen_width) = (self.block.width(), self.block.seen_width());
+        out.resize(n * d, 0.0);
+        for (g, from) in (0..d).step_by(SLOTS).enumerate() {
+            let columns = SLOTS.min(d - from);
+            for (column, range) in self.block.seen_columns() {
+                let a = (&p[column..], width, n, range.len());
+                let add = column > 0;
+                multiply_panel(a, v(g, range.start), (&mut out[from..], d, columns), add);
+            }
+            for (first, part) in self.block.part_rows() {
+                let (first, rows) = (first * group, part.rows * group);
+                let a = (&p[first * width + seen_width..], width, rows, part.own.len());
+                let to = (&mut out[first * d + from..], d, columns);
+                multiply_panel(a, v(g, part.own.start), to, seen_width > 0);
+            }
+        }
+    }
+
+    /// The inverse of [`Self::gather`], for the rows of the block alone: calls `put(to, from)` for
+    /// each row's share.
+    pub fn scatter(&self, part: &[f32], rows: &mut [f32], put: impl Fn(&mut [f32], &[f32])) {
+        let width = self.shape.group() * self.shape.head_dim;
+        for (row, part) in rows.chunks_exact_mut(self.shape.q_width()).zip(part.chunks_exact(width))
+        {
+            put(&mut row[self.head * width..(self.head + 1) * width], part);
+        }
     }
 }
 
-/// Some rows of a segment.
-struct Block<'a> {
-    segment: &'a Segment,
-    /// The first row, counted from the segment's start.
-    first: usize,
-    /// The first row, counted from the start of all queries.
-    row: usize,
-    rows: usize,
-}
-
-impl Block<'_> {
-    /// The ranges of keys that the block computes scores for, those of its own sequence last.
-    fn key_ranges(&self) -> impl Iterator<Item = Range<usize>> {
-        let own = self.segment.own.map(|own| own..own + self.first + self.rows);
-        self.segment.seen.iter().cloned().chain(own)
-    }
-
-    fn keys(&self) -> usize {
-        self.key_ranges().map(|r| r.len()).sum()
-    }
-
-    /// How many of the block's keys its `i`-th row sees; they are the first ones.
-    fn visible(&self, i: usize) -> usize {
-        self.keys() - if self.segment.own.is_some() { self.rows - 1 - i } else { 0 }
-    }
-}
-
-/// Copies the query heads of one key/value head: `[rows · group, head_dim]`.
-fn gather(all: &[f32], shape: HeadShape, kv_head: usize, rows: usize, out: &mut Vec<f32>) {
-    let width = shape.group() * shape.head_dim;
-    out.clear();
-    for row in all.chunks_exact(shape.q_width()).take(rows) {
-        out.extend_from_slice(&row[kv_head * width..(kv_head + 1) * width]);
-    }
-}
-
-/// The inverse of [`gather`].
-fn scatter(part: &[f32], shape: HeadShape, kv_head: usize, all: &mut [f32]) {
-    let width = shape.group() * shape.head_dim;
-    for (row, part) in all.chunks_exact_mut(shape.q_width()).zip(part.chunks_exact(width)) {
-        row[kv_head * width..(kv_head + 1) * width].copy_from_slice(part);
-    }
-}
-
-/// The keys (or values) of one head in a range of rows: `[len, head_dim]`.
-fn head_rows<'a>(
-    all: &'a [f32],
-    shape: HeadShape,
-    kv_head: usize,
-    rows: &Range<usize>,
-) -> MatRef<'a> {
-    let start = rows.start * shape.kv_width() + kv_head * shape.head_dim;
-    MatRef::new(&all[start..], rows.len(), shape.head_dim, shape.kv_width())
-}
-
-/// Attention weights of a block for one key/value head: `[rows · group, keys]`.
-fn weights(block: &Block<'_>, q: &[f32], k: &[f32], shape: HeadShape, head: usize) -> Vec<f32> {
-    let (n, keys) = (block.rows * shape.group(), block.keys());
-    let mut p = vec![0.0; n * keys];
-    let q = MatRef::new(q, n, shape.head_dim, shape.head_dim);
-    let mut column = 0;
-    for range in block.key_ranges() {
-        let k = head_rows(k, shape, head, &range);
-        gemm(&mut p[column..], keys, false, 1.0, q, k.t(), false);
-        column += range.len();
-    }
-    for (i, row) in p.chunks_exact_mut(keys).enumerate() {
-        let (seen, hidden) = row.split_at_mut(block.visible(i / shape.group()));
-        softmax(seen, shape.scale());
-        hidden.fill(0.0);
-    }
-    p
+/// Rows of a block so that its scores fit a cache and there are at least `parts` blocks.
+pub(super) fn block_rows(plan: &AttentionPlan, shape: HeadShape, parts: usize) -> usize {
+    let own = plan.segments.iter().map(|s| s.past + s.rows).max().unwrap_or(0);
+    let seen = plan.segments.iter().flat_map(|s| &s.seen).map(Range::len).max().unwrap_or(0);
+    let n = (SCORES / (own + seen).max(1)).clamp(SLOTS, ROWS);
+    (n / shape.group()).min(plan.rows().div_ceil(parts)).max(1)
 }
 
 /// Splits row-major data of `width` values a row into one slice per block.
-fn split_rows<'a, 'b>(
+pub(super) fn split_rows<'a, 'b>(
     blocks: &'b [Block<'b>],
     mut data: &'a mut [f32],
     width: usize,
 ) -> Vec<(&'b Block<'b>, &'a mut [f32])> {
-    blocks
-        .iter()
-        .map(|block| {
-            let (head, tail) = std::mem::take(&mut data).split_at_mut(block.rows * width);
-            data = tail;
-            (block, head)
-        })
-        .collect()
+    let mut split = |block: &'b Block<'b>| {
+        let (head, tail) = std::mem::take(&mut data).split_at_mut(block.rows * width);
+        data = tail;
+        (block, head)
+    };
+    blocks.iter().map(&mut split).collect()
 }
 
-/// Attention without a graph: `q: [rows, heads, head_dim]`, `k`, `v: [keys, kv_heads, head_dim]`,
-/// `out` as `q`.
+/// Attention of `q: [rows, heads, head_dim]` over keys and values, each row over the slots that
+/// `plan` lets it see; `out` as `q`.
 ///
 /// # Panics
-/// If the plan covers another number of rows or keys beyond the slices.
-pub fn attend(
-    q: &[f32],
-    k: &[f32],
-    v: &[f32],
-    shape: HeadShape,
-    plan: &AttentionPlan,
-    out: &mut [f32],
-) {
+/// If the plan covers another number of rows, or slots beyond the keys.
+pub fn attend(q: &[f32], kv: &KeyValues, shape: HeadShape, plan: &AttentionPlan, out: &mut [f32]) {
     assert_eq!(q.len(), plan.rows() * shape.q_width(), "the plan is for other queries");
-    let blocks = plan.blocks();
+    assert_eq!(q.len(), out.len(), "as many values out as in");
+    assert!(plan.slots() <= kv.slots(), "the plan sees keys that don't exist");
+    let blocks = plan.blocks(block_rows(plan, shape, PARTS));
     split_rows(&blocks, out, shape.q_width()).into_par_iter().for_each(|(block, out)| {
-        let q = &q[block.row * shape.q_width()..];
-        let (n, keys) = (block.rows * shape.group(), block.keys());
-        let mut q_head = Vec::with_capacity(n * shape.head_dim);
-        let mut o_head = vec![0.0; n * shape.head_dim];
+        let mut scratch = STORE.take();
         for head in 0..shape.kv_heads {
-            gather(q, shape, head, block.rows, &mut q_head);
-            let p = weights(block, &q_head, k, shape, head);
-            let mut column = 0;
-            for range in block.key_ranges() {
-                let p = MatRef::new(&p[column..], n, range.len(), keys);
-                let v = head_rows(v, shape, head, &range);
-                gemm(&mut o_head, shape.head_dim, column > 0, 1.0, p, v, false);
-                column += range.len();
-            }
-            scatter(&o_head, shape, head, out);
+            let task = Task { block, shape, head };
+            task.gather(q, &mut scratch.q);
+            scale(&mut scratch.q, shape.scale());
+            task.weights(&scratch.q, kv, &mut scratch.p);
+            let values = |g, slot| kv.values.panel(shape, head, g, slot);
+            task.sums(&scratch.p, values, &mut scratch.out);
+            task.scatter(&scratch.out, out, |to, from| to.copy_from_slice(from));
         }
+        STORE.set(scratch);
     });
-}
-
-/// Gradients of [`attend`] from `g` of its output: to the queries, the keys and the values.
-fn attend_backward(
-    (q, k, v): (&[f32], &[f32], &[f32]),
-    g: &[f32],
-    shape: HeadShape,
-    plan: &AttentionPlan,
-) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
-    let blocks = plan.blocks();
-    let mut dq = vec![0.0; q.len()];
-    let mut rows = split_rows(&blocks, &mut dq, shape.q_width());
-    let part = rows.len().div_ceil(BACKWARD_PARTS).max(1);
-    let sums: Vec<(Vec<f32>, Vec<f32>)> = rows
-        .par_chunks_mut(part)
-        .map(|blocks| {
-            let (mut dk, mut dv) = (vec![0.0; k.len()], vec![0.0; v.len()]);
-            for (block, dq) in blocks {
-                block_backward((q, k, v), g, shape, block, (dq, &mut dk, &mut dv));
-            }
-            (dk, dv)
-        })
-        .collect();
-    let add = |into: &mut Vec<f32>, from: Vec<f32>| {
-        into.iter_mut().zip(from).for_each(|(a, b)| *a += b);
-    };
-    let (dk, dv) = sums
-        .into_iter()
-        .reduce(|(mut dk, mut dv), (k, v)| {
-            add(&mut dk, k);
-            add(&mut dv, v);
-            (dk, dv)
-        })
-        .unwrap_or_else(|| (vec![0.0; k.len()], vec![0.0; v.len()]));
-    (dq, dk, dv)
-}
-
-/// One block's share: dV += Pᵀg, dP = g·Vᵀ, dS = P∘(dP − rowsum(dP∘P))·scale, dQ = dS·K, dK += dSᵀQ.
-fn block_backward(
-    (q, k, v): (&[f32], &[f32], &[f32]),
-    g: &[f32],
-    shape: HeadShape,
-    block: &Block<'_>,
-    (dq, dk, dv): (&mut [f32], &mut [f32], &mut [f32]),
-) {
-    let d = shape.head_dim;
-    let (n, keys) = (block.rows * shape.group(), block.keys());
-    let from = block.row * shape.q_width();
-    let (mut q_head, mut g_head) = (Vec::with_capacity(n * d), Vec::with_capacity(n * d));
-    let mut dq_head = vec![0.0; n * d];
-    let mut ds = vec![0.0; n * keys];
-    for head in 0..shape.kv_heads {
-        gather(&q[from..], shape, head, block.rows, &mut q_head);
-        gather(&g[from..], shape, head, block.rows, &mut g_head);
-        let p = weights(block, &q_head, k, shape, head);
-        let (q_view, g_view) = (MatRef::new(&q_head, n, d, d), MatRef::new(&g_head, n, d, d));
-
-        let mut column = 0;
-        for range in block.key_ranges() {
-            let p = MatRef::new(&p[column..], n, range.len(), keys);
-            let start = range.start * shape.kv_width() + head * d;
-            gemm(&mut dv[start..], shape.kv_width(), true, 1.0, p.t(), g_view, false);
-            let v = head_rows(v, shape, head, &range);
-            gemm(&mut ds[column..], keys, false, 1.0, g_view, v.t(), false);
-            column += range.len();
-        }
-        for (ds, p) in ds.chunks_exact_mut(keys).zip(p.chunks_exact(keys)) {
-            let mean = dot(ds, p);
-            for (s, p) in ds.iter_mut().zip(p) {
-                *s = p * (*s - mean) * shape.scale();
-            }
-        }
-        let mut column = 0;
-        for range in block.key_ranges() {
-            let ds = MatRef::new(&ds[column..], n, range.len(), keys);
-            let k = head_rows(k, shape, head, &range);
-            gemm(&mut dq_head, d, column > 0, 1.0, ds, k, false);
-            let start = range.start * shape.kv_width() + head * d;
-            gemm(&mut dk[start..], shape.kv_width(), true, 1.0, ds.t(), q_view, false);
-            column += range.len();
-        }
-        scatter(&dq_head, shape, head, dq);
-    }
-}
-
-struct Attention {
-    shape: HeadShape,
-    plan: Arc<AttentionPlan>,
-}
-
-impl CustomOp3 for Attention {
-    fn name(&self) -> &'static str {
-        "tree-attention"
-    }
-
-    fn cpu_fwd(
-        &self,
-        q: &CpuStorage,
-        q_layout: &Layout,
-        k: &CpuStorage,
-        k_layout: &Layout,
-        v: &CpuStorage,
-        v_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (q, k, v) = (values(q, q_layout)?, values(k, k_layout)?, values(v, v_layout)?);
-        let mut out = vec![0.0; q.len()];
-        attend(&q, &k, &v, self.shape, &self.plan, &mut out);
-        Ok((CpuStorage::F32(out), q_layout.shape().clone()))
-    }
-
-    fn bwd(
-        &self,
-        q: &Tensor,
-        k: &Tensor,
-        v: &Tensor,
-        _: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (dq, dk, dv) = with_values(q, |q| {
-            with_values(k, |k| {
-                with_values(v, |v| {
-                    with_values(grad, |g| attend_backward((q, k, v), g, self.shape, &self.plan))
-                })
-            })
-        })????;
-        let (dq, dk) = (tensor(dq, q.shape())?, tensor(dk, k.shape())?);
-        Ok((Some(dq), Some(dk), Some(tensor(dv, v.shape())?)))
-    }
-}
-
-/// Scaled dot-product attention of `q: [rows, heads, head_dim]` over `k`, `v: [keys, kv_heads,
-/// head_dim]`, each row over the keys that `plan` lets it see.
-///
-/// # Errors
-/// If the shapes and the plan don't fit together.
-pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, plan: &Arc<AttentionPlan>) -> Result<Tensor> {
-    let ((rows, heads, head_dim), (keys, kv_heads, _)) = (q.dims3()?, k.dims3()?);
-    let shape = HeadShape { heads, kv_heads, head_dim };
-    let fits = k.dims() == v.dims() && k.dim(2)? == head_dim && heads.is_multiple_of(kv_heads);
-    if !fits || plan.rows() != rows || plan.keys() > keys {
-        candle_core::bail!(
-            "attention of {:?} over {:?} with a plan for {} rows and {} keys",
-            q.shape(),
-            k.shape(),
-            plan.rows(),
-            plan.keys()
-        );
-    }
-    q.apply_op3(k, v, Attention { shape, plan: Arc::clone(plan) })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::attention_plan::Segment;
     use crate::ops::check;
 
-    /// A prompt of 3, a branch of 2 that sees it, and a branch of 70 (two blocks) that sees it.
-    fn tree(branch: usize) -> Arc<AttentionPlan> {
-        Arc::new(AttentionPlan {
+    const SHAPE: HeadShape = HeadShape { heads: 6, kv_heads: 2, head_dim: 40 };
+
+    /// A prompt of 33, branches of 2 and of 70 rows that see it, and one whose first 4 keys were
+    /// computed before.
+    fn plan() -> AttentionPlan {
+        let branch = |rows, own, past| Segment { rows, seen: vec![0..33], own, past };
+        AttentionPlan {
             segments: vec![
-                Segment { rows: 3, seen: vec![], own: Some(0) },
-                Segment { rows: 2, seen: vec![0..3], own: Some(3) },
-                Segment { rows: branch, seen: vec![0..3], own: Some(5) },
+                Segment { rows: 33, seen: vec![], own: 0, past: 0 },
+                branch(2, 64, 0),
+                branch(70, 96, 0),
+                branch(1, 192, 4),
             ],
-        })
+        }
     }
 
-    /// Who sees whom in [`tree`], spelt out.
-    fn sees(row: usize, key: usize) -> bool {
-        let branch = |i: usize| if i < 3 { 0 } else { 1 + usize::from(i >= 5) };
-        key <= row && (key < 3 || branch(key) == branch(row))
+    /// Attention in f64, row by row, straight from the definition.
+    fn plain(q: &[f32], k: &[f32], v: &[f32], plan: &AttentionPlan) -> Vec<f64> {
+        let (d, group) = (SHAPE.head_dim, SHAPE.group());
+        let mut out = Vec::new();
+        let segments = plan.segments.iter();
+        let seen = segments.flat_map(|s| (0..s.rows).map(move |i| (s, s.own + s.past + i)));
+        for (row, (segment, last)) in seen.enumerate() {
+            let own = segment.own..last + 1;
+            let slots: Vec<usize> = segment.seen.iter().cloned().flatten().chain(own).collect();
+            for head in 0..SHAPE.heads {
+                let q = &q[(row * SHAPE.heads + head) * d..][..d];
+                let at = |slot: usize| (slot * SHAPE.kv_heads + head / group) * d;
+                let dot = |slot: &usize| -> f64 {
+                    let k = &k[at(*slot)..];
+                    q.iter().zip(k).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+                };
+                let e: Vec<f64> =
+                    slots.iter().map(|s| (dot(s) / (d as f64).sqrt()).exp()).collect();
+                let z: f64 = e.iter().sum();
+                out.extend((0..d).map(|i| {
+                    let terms = slots.iter().zip(&e).map(|(s, e)| e * f64::from(v[at(*s) + i]));
+                    terms.sum::<f64>() / z
+                }));
+            }
+        }
+        out
     }
 
     #[test]
-    fn gradient_agrees_with_finite_differences() {
-        let plan = tree(3);
-        check::gradients(&[&[8, 4, 2], &[8, 2, 2], &[8, 2, 2]], |t| {
-            attention(&t[0], &t[1], &t[2], &plan)
-        });
+    fn agrees_with_its_definition_in_f64() {
+        let plan = plan();
+        let slots = plan.slots();
+        let q = check::numbers(plan.rows() * SHAPE.q_width(), 1);
+        let k = check::numbers(slots * SHAPE.kv_width(), 2);
+        let v = check::numbers(slots * SHAPE.kv_width(), 3);
+        let mut kv = KeyValues::default();
+        kv.resize(SHAPE, slots);
+        kv.store(SHAPE, &(0..slots).collect::<Vec<_>>(), &k, &v);
+        let mut out = vec![0.0; q.len()];
+
+        attend(&q, &kv, SHAPE, &plan, &mut out);
+
+        for (i, (got, wanted)) in out.iter().zip(plain(&q, &k, &v, &plan)).enumerate() {
+            assert!((f64::from(*got) - wanted).abs() < 1e-5, "{i}: {got} {wanted}");
+        }
     }
 
     #[test]
-    fn agrees_with_masked_softmax_in_candle() -> Result<()> {
-        let (rows, heads, kv_heads, dim) = (75, 6, 2, 16);
-        let q = tensor(check::numbers(rows * heads * dim, 1), (rows, heads, dim))?;
-        let k = tensor(check::numbers(rows * kv_heads * dim, 2), (rows, kv_heads, dim))?;
-        let v = tensor(check::numbers(rows * kv_heads * dim, 3), (rows, kv_heads, dim))?;
+    fn a_row_does_not_depend_on_what_is_computed_with_it() {
+        let plan = plan();
+        let (slots, width) = (plan.slots(), SHAPE.q_width());
+        let q = check::numbers(plan.rows() * width, 1);
+        let mut kv = KeyValues::default();
+        kv.resize(SHAPE, slots);
+        let (k, v) = (check::numbers(slots * 80, 2), check::numbers(slots * 80, 3));
+        kv.store(SHAPE, &(0..slots).collect::<Vec<_>>(), &k, &v);
+        let (mut all, mut one) = (vec![0.0; q.len()], vec![0.0; width]);
+        attend(&q, &kv, SHAPE, &plan, &mut all);
+        let alone = AttentionPlan { segments: plan.segments[3..].to_vec() };
 
-        let got = attention(&q, &k, &v, &tree(70))?;
+        attend(&q[105 * width..], &kv, SHAPE, &alone, &mut one);
 
-        let mask = (0..rows * rows)
-            .map(|i| if sees(i / rows, i % rows) { 0.0 } else { f32::NEG_INFINITY })
-            .collect();
-        let mask = tensor(mask, (rows, rows))?;
-        let repeat = |t: &Tensor| -> Result<Tensor> {
-            let t = t.transpose(0, 1)?.unsqueeze(1)?;
-            t.repeat((1, heads / kv_heads, 1, 1))?.reshape((heads, rows, dim))
-        };
-        let q = q.transpose(0, 1)?.contiguous()?;
-        let scores = (q.matmul(&repeat(&k)?.t()?)? / (dim as f64).sqrt())?.broadcast_add(&mask)?;
-        let e = scores.broadcast_sub(&scores.max_keepdim(2)?)?.exp()?;
-        let p = e.broadcast_div(&e.sum_keepdim(2)?)?;
-        let wanted = p.matmul(&repeat(&v)?)?.transpose(0, 1)?;
-        let off = (got - wanted)?.abs()?.max_all()?.to_scalar::<f32>()?;
-        assert!(off < 1e-5, "{off}");
-        Ok(())
+        let off = one.iter().zip(&all[105 * width..]).map(|(a, b)| (a - b).abs());
+        assert!(off.fold(0.0, f32::max) < 1e-6);
     }
 }

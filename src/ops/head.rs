@@ -56,7 +56,7 @@ pub fn token_scores(
         scores.entropy.extend(entropy);
         if let Some(gradient) = &mut scores.gradient {
             let dx = &mut gradient[start..start + rows * width];
-            weight.matmul_transposed(logits, rows, dx, false);
+            weight.matmul_transposed(compute, logits, rows, dx, false);
         }
     }
     scores

@@ -1,174 +1,171 @@
-//! The linear layer: a frozen quantised weight and, beside it, a trainable LoRA update
-//! (Hu et al. 2021, arXiv 2106.09685).
+//! Linear layers: frozen quantised weights and, beside them, trainable LoRA updates
+//! (Hu et al. 2021, arXiv 2106.09685). Layers that share their input are computed together.
 
-use std::sync::Arc;
-
-use candle_core::{CpuStorage, CustomOp1, CustomOp3, Layout, Result, Shape, Tensor};
-
-use super::{tensor, values, with_values};
 use crate::kernels::gemm::{MatRef, gemm};
-use crate::kernels::{Compute, PackedMatrix};
+use crate::kernels::{Compute, PackedMatrix, Panels, Product, Update, matmul_shared};
 
-/// The update `scale · B·A` of one linear layer.
+/// The most layers that share an input: q, k and v.
+pub const MOST: usize = 3;
+
+/// The factors `A: [rank, in]` and `B: [out, rank]` of one layer.
+#[derive(Debug, Clone, Copy)]
+pub struct Factors<'a> {
+    pub rank: usize,
+    pub a: &'a [f32],
+    pub b: &'a [f32],
+}
+
+/// The updates `scale · B·A` of layers that share their input.
 #[derive(Debug, Clone)]
-pub struct LoraFactors {
-    /// `[rank, in]`
-    pub a: Tensor,
-    /// `[out, rank]`
-    pub b: Tensor,
-    /// alpha / rank
-    pub scale: f32,
-}
-
-struct Frozen {
-    weight: Arc<PackedMatrix>,
-    compute: Compute,
-}
-
-impl Frozen {
-    fn forward(&self, x: &[f32]) -> Vec<f32> {
-        let rows = x.len() / self.weight.cols();
-        let mut y = vec![0.0; rows * self.weight.rows()];
-        self.weight.matmul(self.compute, x, rows, &mut y);
-        y
-    }
-
-    /// `dx = g · W`, whatever `compute` says in f32.
-    fn backward(&self, g: &[f32]) -> Vec<f32> {
-        let rows = g.len() / self.weight.rows();
-        let mut dx = vec![0.0; rows * self.weight.cols()];
-        self.weight.matmul_transposed(g, rows, &mut dx, false);
-        dx
-    }
-}
-
-impl CustomOp1 for Frozen {
-    fn name(&self) -> &'static str {
-        "quantised-linear"
-    }
-
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let y = self.forward(&values(storage, layout)?);
-        let rows = y.len() / self.weight.rows();
-        Ok((CpuStorage::F32(y), (rows, self.weight.rows()).into()))
-    }
-
-    fn bwd(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        tensor(with_values(grad, |g| self.backward(g))?, x.shape()).map(Some)
-    }
-}
-
-struct WithLora {
-    frozen: Frozen,
-    rank: usize,
+pub struct LoraGroup {
+    /// All A, one below the other: `[Σ rank, in]`.
+    a: Panels,
+    layers: [Option<LayerUpdate>; MOST],
     scale: f32,
 }
 
-impl WithLora {
-    /// `h = x · Aᵀ: [rows, rank]`
-    fn down(&self, x: &[f32], a: &[f32]) -> Vec<f32> {
-        let (cols, rank) = (self.frozen.weight.cols(), self.rank);
-        let rows = x.len() / cols;
-        let mut h = vec![0.0; rows * rank];
-        let (x, a) = (MatRef::new(x, rows, cols, cols), MatRef::new(a, rank, cols, cols));
-        gemm(&mut h, rank, false, 1.0, x, a.t(), true);
-        h
+#[derive(Debug, Clone)]
+struct LayerUpdate {
+    /// The first of its rows in `a`.
+    first: usize,
+    rank: usize,
+    /// scale · B: `[out, rank]`
+    b: Panels,
+}
+
+impl LoraGroup {
+    /// Packs the factors of the layers with `input` columns that have any; `None` if none has.
+    #[must_use]
+    pub fn new(layers: &[Option<Factors<'_>>], input: usize, scale: f32) -> Option<Self> {
+        let all: Vec<&[f32]> = layers.iter().flatten().map(|f| f.a).collect();
+        if all.is_empty() {
+            return None;
+        }
+        let mut group =
+            Self { a: Panels::pack(&all, input, 1.0), layers: [const { None }; MOST], scale };
+        let mut first = 0;
+        for (update, factors) in group.layers.iter_mut().zip(layers) {
+            if let Some(Factors { rank, b, .. }) = *factors {
+                *update = Some(LayerUpdate { first, rank, b: Panels::pack(&[b], rank, scale) });
+                first += rank;
+            }
+        }
+        Some(group)
     }
 }
 
-impl CustomOp3 for WithLora {
-    fn name(&self) -> &'static str {
-        "quantised-linear-with-lora"
-    }
+/// A frozen layer and how it is computed.
+pub type Layer<'a> = (&'a PackedMatrix, Compute);
 
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        x_layout: &Layout,
-        a: &CpuStorage,
-        a_layout: &Layout,
-        b: &CpuStorage,
-        b_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (x, a, b) = (values(x, x_layout)?, values(a, a_layout)?, values(b, b_layout)?);
-        let (out, rank) = (self.frozen.weight.rows(), self.rank);
-        let mut y = self.frozen.forward(&x);
-        let rows = y.len() / out;
-        let h = self.down(&x, &a);
-        let (h, b) = (MatRef::new(&h, rows, rank, rank), MatRef::new(&b, out, rank, rank));
-        gemm(&mut y, out, true, self.scale, h, b.t(), true);
-        Ok((CpuStorage::F32(y), (rows, out).into()))
-    }
+/// Gradients of one layer's factors, which are added to.
+pub struct FactorGradients<'a> {
+    /// `[rank, in]`
+    pub a: &'a mut [f32],
+    /// `[out, rank]`
+    pub b: &'a mut [f32],
+}
 
-    /// dB = s·gᵀh, dh = s·g·B, dA = dhᵀx, dx = g·W + dh·A
-    fn bwd(
-        &self,
-        x: &Tensor,
-        a: &Tensor,
-        b: &Tensor,
-        _: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (out, cols, rank) = (self.frozen.weight.rows(), self.frozen.weight.cols(), self.rank);
-        let rows = x.dim(0)?;
-        let (dx, da, db) = with_values(grad, |g| {
-            with_values(x, |x| {
-                with_values(a, |a| {
-                    with_values(b, |b| {
-                        let h = self.down(x, a);
-                        let g_view = MatRef::new(g, rows, out, out);
-                        let mut db = vec![0.0; out * rank];
-                        let h_view = MatRef::new(&h, rows, rank, rank);
-                        gemm(&mut db, rank, false, self.scale, g_view.t(), h_view, true);
-
-                        let mut dh = vec![0.0; rows * rank];
-                        let b_view = MatRef::new(b, out, rank, rank);
-                        gemm(&mut dh, rank, false, self.scale, g_view, b_view, true);
-
-                        let mut da = vec![0.0; rank * cols];
-                        let dh_view = MatRef::new(&dh, rows, rank, rank);
-                        let x_view = MatRef::new(x, rows, cols, cols);
-                        gemm(&mut da, cols, false, 1.0, dh_view.t(), x_view, true);
-
-                        let mut dx = self.frozen.backward(g);
-                        let a_view = MatRef::new(a, rank, cols, cols);
-                        gemm(&mut dx, cols, true, 1.0, dh_view, a_view, true);
-                        (dx, da, db)
-                    })
-                })
-            })
-        })????;
-        Ok((
-            Some(tensor(dx, x.shape())?),
-            Some(tensor(da, a.shape())?),
-            Some(tensor(db, b.shape())?),
-        ))
+impl FactorGradients<'_> {
+    /// The same places, borrowed for a while.
+    pub fn reborrow(&mut self) -> FactorGradients<'_> {
+        FactorGradients { a: self.a, b: self.b }
     }
 }
 
-/// `y = x·Wᵀ + scale·(x·Aᵀ)·Bᵀ` for `x: [rows, in]`; without `lora` the frozen part alone.
+/// `yᵢ = x·Wᵢᵀ + scale·(x·Aᵢᵀ)·Bᵢᵀ` for layers that share `x: [rows, in]`; `h` is
+/// memory for x·Aᵀ.
 ///
-/// # Errors
+/// # Panics
 /// If the shapes don't fit together.
-pub fn linear(
-    x: &Tensor,
-    weight: &Arc<PackedMatrix>,
-    compute: Compute,
-    lora: Option<&LoraFactors>,
-) -> Result<Tensor> {
-    let (out, cols) = (weight.rows(), weight.cols());
-    if x.dims2()?.1 != cols {
-        candle_core::bail!("a weight of {out} x {cols} for {:?}", x.shape());
+pub fn forward<const N: usize>(
+    layers: [Layer<'_>; N],
+    lora: Option<&LoraGroup>,
+    (x, rows): (&[f32], usize),
+    h: &mut Vec<f32>,
+    y: [&mut [f32]; N],
+) {
+    if let Some(lora) = lora {
+        h.resize(rows * lora.a.rows(), 0.0);
+        lora.a.matmul(x, rows, h, false);
     }
-    let frozen = Frozen { weight: Arc::clone(weight), compute };
-    let Some(LoraFactors { a, b, scale }) = lora else {
-        return x.apply_op1(frozen);
-    };
-    let rank = a.dim(0)?;
-    if a.dims() != [rank, cols] || b.dims() != [out, rank] {
-        candle_core::bail!("LoRA factors {:?}, {:?} for {out} x {cols}", a.shape(), b.shape());
+    let h = &h[..];
+    let mut updates = [None; N];
+    for (i, update) in updates.iter_mut().enumerate() {
+        let layer = lora.and_then(|lora| Some((lora, lora.layers[i].as_ref()?)));
+        *update = layer.filter(|_| rows > 0).map(|(lora, LayerUpdate { first, b, .. })| Update {
+            h: &h[*first..],
+            stride: lora.a.rows(),
+            b,
+        });
     }
-    x.apply_op3(a, b, WithLora { frozen, rank, scale: *scale })
+    let mut updates = updates.into_iter();
+    let mut layers = layers.into_iter();
+    let mut products = y.map(|y| {
+        let (w, compute) = layers.next().expect("as many layers as results");
+        Product { w, compute, y, update: updates.next().expect("as many updates as results") }
+    });
+    matmul_shared(x, rows, &mut products);
+}
+
+/// The gradient of [`forward`]'s input from `g`, the gradients of its results: `dx = Σ g·W + dh·A`,
+/// which is overwritten; `dh = scale·g·B`, `[rows, Σ rank]`, is left for [`factor_gradients`].
+///
+/// # Panics
+/// If the shapes don't fit together.
+pub fn input_gradient<const N: usize>(
+    layers: [Layer<'_>; N],
+    lora: Option<&LoraGroup>,
+    g: [&[f32]; N],
+    rows: usize,
+    (dx, dh): (&mut [f32], &mut Vec<f32>),
+) {
+    for (i, ((w, compute), g)) in layers.iter().zip(g).enumerate() {
+        w.matmul_transposed(*compute, g, rows, dx, i > 0);
+    }
+    let Some(lora) = lora else { return };
+    let ranks = lora.a.rows();
+    dh.resize(rows * ranks, 0.0);
+    for (LayerUpdate { first, rank, b }, g) in lora.layers.iter().zip(g).filter_map(present) {
+        let mut part = vec![0.0; rows * rank];
+        b.transposed().matmul(g, rows, &mut part, false);
+        for (to, from) in dh.chunks_exact_mut(ranks).zip(part.chunks_exact(*rank)) {
+            to[*first..first + rank].copy_from_slice(from);
+        }
+    }
+    lora.a.transposed().matmul(dh, rows, dx, true);
+}
+
+/// Adds the gradients of [`forward`]'s factors to `gradients`: `dB = scale·gᵀ·(x·Aᵀ)`, `dA = dhᵀ·x`,
+/// with `dh` from [`input_gradient`].
+///
+/// # Panics
+/// If the shapes don't fit together or a layer with LoRA has no gradients to add to.
+pub fn factor_gradients<const N: usize>(
+    lora: Option<&LoraGroup>,
+    (x, rows): (&[f32], usize),
+    g: [&[f32]; N],
+    dh: &[f32],
+    gradients: [Option<FactorGradients<'_>>; N],
+) {
+    let Some(lora) = lora else { return };
+    let (ranks, input) = (lora.a.rows(), lora.a.cols());
+    let mut h = vec![0.0; rows * ranks];
+    lora.a.matmul(x, rows, &mut h, false);
+    let x = MatRef::new(x, rows, input, input);
+    for ((update, g), gradients) in lora.layers.iter().zip(g).zip(gradients) {
+        let Some(LayerUpdate { first, rank, b }) = update else { continue };
+        let (gradients, out) = (gradients.expect("gradients for every factor"), b.rows());
+        let g = MatRef::new(g, rows, out, out);
+        let h = MatRef::new(&h[*first..], rows, *rank, ranks);
+        gemm(gradients.b, *rank, true, lora.scale, g.t(), h, true);
+        let dh = MatRef::new(&dh[*first..], rows, *rank, ranks);
+        gemm(gradients.a, input, true, 1.0, dh.t(), x, true);
+    }
+}
+
+/// A layer's update with what belongs to the layer, if it has one.
+fn present<T>((update, other): (&Option<LayerUpdate>, T)) -> Option<(&LayerUpdate, T)> {
+    Some((update.as_ref()?, other))
 }
 
 #[cfg(test)]
@@ -177,24 +174,71 @@ mod tests {
     use crate::model::gguf::GgmlType;
     use crate::ops::check;
 
-    fn weight(rows: usize, cols: usize) -> Arc<PackedMatrix> {
-        let bytes: Vec<u8> =
-            check::numbers(rows * cols, 5).into_iter().flat_map(f32::to_le_bytes).collect();
-        Arc::new(PackedMatrix::pack(GgmlType::F32, rows, cols, &bytes).unwrap())
+    const ROWS: usize = 3;
+    const INPUT: usize = 32;
+    const RANK: usize = 2;
+
+    fn weight(out: usize, seed: u64) -> PackedMatrix {
+        let values = check::numbers(out * INPUT, seed);
+        let bytes: Vec<u8> = values.into_iter().flat_map(f32::to_le_bytes).collect();
+        PackedMatrix::pack(GgmlType::F32, out, INPUT, &bytes).unwrap()
+    }
+
+    /// Where x, the first layer's A and B, and the third's stand among all numbers.
+    fn split(all: &[f32]) -> (&[f32], Factors<'_>, Factors<'_>) {
+        let (x, rest) = all.split_at(ROWS * INPUT);
+        let (a, rest) = rest.split_at(RANK * INPUT);
+        let (b, rest) = rest.split_at(5 * RANK);
+        let (a3, b3) = rest.split_at(RANK * INPUT);
+        (x, Factors { rank: RANK, a, b }, Factors { rank: RANK, a: a3, b: b3 })
+    }
+
+    /// Three layers of 5, 4 and 3 rows; the first and the last have LoRA.
+    #[test]
+    fn gradients_agree_with_finite_differences() {
+        let w = [weight(5, 1), weight(4, 2), weight(3, 3)];
+        let layers = || [0, 1, 2].map(|i| (&w[i], Compute::Exact));
+        let group = |all: &[f32]| {
+            let (_, first, third) = split(all);
+            LoraGroup::new(&[Some(first), None, Some(third)], INPUT, 0.5).unwrap()
+        };
+        let y = |all: &[f32]| {
+            let mut h = Vec::new();
+            let (mut p, mut q, mut r) = (vec![0.0; 15], vec![0.0; 12], vec![0.0; 9]);
+            let x = (split(all).0, ROWS);
+            forward(layers(), Some(&group(all)), x, &mut h, [&mut p, &mut q, &mut r]);
+            [p, q, r].concat()
+        };
+        let all = check::numbers(ROWS * INPUT + 2 * RANK * INPUT + (5 + 3) * RANK, 4);
+        let gradient = |all: &[f32], g: &[f32]| {
+            let (lora, x) = (group(all), split(all).0);
+            let (mut dx, mut dh) = (vec![9.0; x.len()], Vec::new());
+            let (mut da, mut db) = (vec![0.0; 64], vec![0.0; 10]);
+            let (mut da3, mut db3) = (vec![0.0; 64], vec![0.0; 6]);
+            let gradients = [
+                Some(FactorGradients { a: &mut da, b: &mut db }),
+                None,
+                Some(FactorGradients { a: &mut da3, b: &mut db3 }),
+            ];
+            let g = [&g[..15], &g[15..27], &g[27..]];
+            input_gradient(layers(), Some(&lora), g, ROWS, (&mut dx, &mut dh));
+            factor_gradients(Some(&lora), (x, ROWS), g, &dh, gradients);
+            [dx, da, db, da3, db3].concat()
+        };
+
+        check::gradient(&all, y, gradient);
     }
 
     #[test]
-    fn gradient_of_the_input_agrees_with_finite_differences() {
-        let w = weight(5, 32);
-        check::gradients(&[&[3, 32]], |t| linear(&t[0], &w, Compute::Exact, None));
-    }
+    fn without_lora_a_layer_is_its_weight() {
+        let w = weight(5, 1);
+        let x = check::numbers(ROWS * INPUT, 7);
+        let (mut y, mut wanted) = (vec![0.0; 15], vec![0.0; 15]);
+        w.matmul(Compute::Exact, &x, ROWS, &mut wanted);
 
-    #[test]
-    fn gradients_with_lora_agree_with_finite_differences() {
-        let w = weight(5, 32);
-        check::gradients(&[&[3, 32], &[2, 32], &[5, 2]], |t| {
-            let lora = LoraFactors { a: t[1].clone(), b: t[2].clone(), scale: 0.5 };
-            linear(&t[0], &w, Compute::Exact, Some(&lora))
-        });
+        let mut h = Vec::new();
+        forward([(&w, Compute::Exact)], None, (&x, ROWS), &mut h, [&mut y]);
+
+        assert_eq!(y, wanted);
     }
 }

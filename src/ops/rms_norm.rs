@@ -1,88 +1,64 @@
 //! Root mean square normalisation (Zhang & Sennrich 2019, arXiv 1910.07467).
 
-use std::sync::Arc;
-
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
-use rayon::prelude::*;
-
-use super::{tensor, values, with_values};
 use crate::kernels::elementwise::dot;
+use crate::kernels::threads::in_rows;
 
-/// Rows of fewer values than this in total are not worth a second thread.
-const PARALLEL_VALUES: usize = 1 << 15;
+/// What a value costs, in multiplications.
+const MACS: usize = 2;
 
-struct RmsNorm {
-    weight: Arc<[f32]>,
-    eps: f32,
+/// A norm's weight and the number that keeps it from dividing by zero.
+#[derive(Debug, Clone, Copy)]
+pub struct RmsNorm<'a> {
+    /// `[width]`
+    pub weight: &'a [f32],
+    pub eps: f32,
 }
 
-impl RmsNorm {
+impl RmsNorm<'_> {
     fn inverse_rms(&self, x: &[f32]) -> f32 {
         (dot(x, x) / x.len() as f32 + self.eps).sqrt().recip()
     }
 
-    fn forward_row(&self, x: &[f32], y: &mut [f32]) {
-        let r = self.inverse_rms(x);
-        for ((y, x), w) in y.iter_mut().zip(x).zip(self.weight.iter()) {
-            *y = x * r * w;
-        }
-    }
-
-    /// dx = r·(w·g − x·r²·mean(w·g·x))
-    fn backward_row(&self, x: &[f32], g: &[f32], dx: &mut [f32]) {
-        let r = self.inverse_rms(x);
-        for ((d, g), w) in dx.iter_mut().zip(g).zip(self.weight.iter()) {
-            *d = g * w;
-        }
-        let shrink = dot(dx, x) / x.len() as f32 * r * r;
-        for (d, x) in dx.iter_mut().zip(x) {
-            *d = r * (*d - x * shrink);
-        }
-    }
-}
-
-impl CustomOp1 for RmsNorm {
-    fn name(&self) -> &'static str {
-        "rms-norm"
-    }
-
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = values(storage, layout)?;
+    /// y = x / √(mean(x²) + eps) · weight for each row of `x`, `y: [rows, width]`.
+    ///
+    /// # Panics
+    /// If the lengths differ or are no whole number of rows.
+    pub fn forward(&self, x: &[f32], y: &mut [f32]) {
         let width = self.weight.len();
-        let mut y = vec![0.0; x.len()];
-        let rows = (PARALLEL_VALUES / width).max(1) * width;
-        y.par_chunks_mut(rows).zip(x.par_chunks(rows)).for_each(|(y, x)| {
-            for (y, x) in y.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
-                self.forward_row(x, y);
+        assert_eq!(x.len(), y.len(), "as many values out as in");
+        in_rows(y, width, MACS * x.len(), |first, y| {
+            for (y, x) in y.chunks_exact_mut(width).zip(x[first * width..].chunks_exact(width)) {
+                let r = self.inverse_rms(x);
+                for ((y, x), w) in y.iter_mut().zip(x).zip(self.weight) {
+                    *y = x * r * w;
+                }
             }
         });
-        Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 
-    fn bwd(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+    /// Adds the gradient of the input to `dx`, from `g` of the output; all `[rows, width]`:
+    /// dx += r·(w·g − x·r²·mean(w·g·x)), where r = 1 / √(mean(x²) + eps).
+    ///
+    /// # Panics
+    /// As [`Self::forward`].
+    pub fn backward(&self, x: &[f32], g: &[f32], dx: &mut [f32]) {
         let width = self.weight.len();
-        let mut dx = vec![0.0; x.elem_count()];
-        with_values(x, |x| {
-            with_values(grad, |g| {
-                let rows = dx.par_chunks_mut(width).with_min_len(PARALLEL_VALUES / width + 1);
-                rows.zip(x.par_chunks(width))
-                    .zip(g.par_chunks(width))
-                    .for_each(|((dx, x), g)| self.backward_row(x, g, dx));
-            })
-        })??;
-        tensor(dx, x.shape()).map(Some)
+        assert!(x.len() == dx.len() && g.len() == dx.len(), "as many values out as in");
+        in_rows(dx, width, 2 * MACS * x.len(), |first, dx| {
+            let mut weighted = vec![0.0; width];
+            let rows = x[first * width..].chunks_exact(width).zip(g[first * width..].chunks(width));
+            for (dx, (x, g)) in dx.chunks_exact_mut(width).zip(rows) {
+                let r = self.inverse_rms(x);
+                for ((d, g), w) in weighted.iter_mut().zip(g).zip(self.weight) {
+                    *d = g * w;
+                }
+                let shrink = dot(&weighted, x) / width as f32 * r * r;
+                for ((dx, d), x) in dx.iter_mut().zip(&weighted).zip(x) {
+                    *dx += r * (d - x * shrink);
+                }
+            }
+        });
     }
-}
-
-/// y = x / √(mean(x²) + eps) · weight over the last dimension of `x: [.., width]`.
-///
-/// # Errors
-/// If the last dimension is not the weight's length.
-pub fn rms_norm(x: &Tensor, weight: &Arc<[f32]>, eps: f32) -> Result<Tensor> {
-    if x.dim(candle_core::D::Minus1)? != weight.len() {
-        candle_core::bail!("a norm of width {} for {:?}", weight.len(), x.shape());
-    }
-    x.apply_op1(RmsNorm { weight: Arc::clone(weight), eps })
 }
 
 #[cfg(test)]
@@ -92,15 +68,28 @@ mod tests {
 
     #[test]
     fn gradient_agrees_with_finite_differences() {
-        let weight: Arc<[f32]> = check::numbers(6, 1).into();
-        check::gradients(&[&[3, 6]], |t| rms_norm(&t[0], &weight, 1e-5));
+        let weight = check::numbers(6, 1);
+        let norm = RmsNorm { weight: &weight, eps: 1e-5 };
+        check::gradient(
+            &check::numbers(18, 7),
+            |x| {
+                let mut y = vec![0.0; 18];
+                norm.forward(x, &mut y);
+                y
+            },
+            |x, g| {
+                let mut dx = vec![0.0; 18];
+                norm.backward(x, g, &mut dx);
+                dx
+            },
+        );
     }
 
     #[test]
     fn rows_have_unit_mean_square_under_unit_weight() {
-        let x = tensor(check::numbers(4 * 64, 2), (4, 64)).unwrap();
-        let y = rms_norm(&x, &vec![1.0; 64].into(), 0.0).unwrap();
-        for row in y.to_vec2::<f32>().unwrap() {
+        let (x, mut y) = (check::numbers(4 * 64, 2), vec![0.0; 4 * 64]);
+        RmsNorm { weight: &[1.0; 64], eps: 0.0 }.forward(&x, &mut y);
+        for row in y.chunks(64) {
             assert!((row.iter().map(|v| v * v).sum::<f32>() / 64.0 - 1.0).abs() < 1e-5);
         }
     }

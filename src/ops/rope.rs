@@ -1,14 +1,13 @@
 //! Rotary position embedding (Su et al. 2021, arXiv 2104.09864).
 
-use std::sync::Arc;
-
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
-
-use super::{tensor, values, with_values};
+use crate::kernels::threads::in_rows;
 use crate::model::spec::RopeStyle;
 
+/// What a value costs, in multiplications.
+const MACS: usize = 4;
+
 /// The rotation of each row: cos and sin of position · frequency, `[rows, dim/2]` each.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Rotation {
     pub style: RopeStyle,
     /// How many leading values of each head are rotated; the rest pass through.
@@ -33,60 +32,54 @@ impl Rotation {
         Self { style, dim: 2 * frequencies.len(), cos, sin }
     }
 
-    /// Rotates `x: [rows, heads, head_dim]` in place, backwards if `inverse`.
-    fn apply(&self, x: &mut [f32], heads: usize, head_dim: usize, inverse: bool) {
-        let half = self.dim / 2;
-        let turn = if inverse { -1.0 } else { 1.0 };
-        for (row, values) in x.chunks_exact_mut(heads * head_dim).enumerate() {
-            let cos = &self.cos[row * half..(row + 1) * half];
-            let sin = &self.sin[row * half..(row + 1) * half];
-            for head in values.chunks_exact_mut(head_dim) {
-                for i in 0..half {
-                    let (a, b) = match self.style {
-                        RopeStyle::Interleaved => (2 * i, 2 * i + 1),
-                        RopeStyle::Halves => (i, i + half),
-                    };
-                    let (x, y, c, s) = (head[a], head[b], cos[i], turn * sin[i]);
-                    head[a] = x * c - y * s;
-                    head[b] = x * s + y * c;
+    /// Rotates each head of `x: [rows, heads, head_dim]` in place by its row's position; `first` is
+    /// the number of x's first row.
+    ///
+    /// # Panics
+    /// If a row has no rotation or `head_dim` is below [`Self::dim`].
+    pub fn forward(&self, first: usize, x: &mut [f32], heads: usize, head_dim: usize) {
+        self.apply(first, x, heads, head_dim, 1.0);
+    }
+
+    /// The gradient of [`Self::forward`]: rotates back in place.
+    ///
+    /// # Panics
+    /// As [`Self::forward`].
+    pub fn backward(&self, first: usize, g: &mut [f32], heads: usize, head_dim: usize) {
+        self.apply(first, g, heads, head_dim, -1.0);
+    }
+
+    fn apply(&self, first: usize, x: &mut [f32], heads: usize, head_dim: usize, turn: f32) {
+        assert!(head_dim >= self.dim, "a rotation of {} values for {head_dim}", self.dim);
+        let (half, macs) = (self.dim / 2, MACS * x.len());
+        in_rows(x, heads * head_dim, macs, |part, x| {
+            for (row, values) in x.chunks_exact_mut(heads * head_dim).enumerate() {
+                let at = (first + part + row) * half;
+                let (cos, sin) = (&self.cos[at..at + half], &self.sin[at..at + half]);
+                for head in values.chunks_exact_mut(head_dim) {
+                    self.rotate(&mut head[..self.dim], cos, sin, turn);
+                }
+            }
+        });
+    }
+
+    fn rotate(&self, head: &mut [f32], cos: &[f32], sin: &[f32], turn: f32) {
+        let rotated = |x: f32, y: f32, c: f32, s: f32| (x * c - y * s, x * s + y * c);
+        let turns = cos.iter().zip(sin).map(|(c, s)| (*c, turn * s));
+        match self.style {
+            RopeStyle::Interleaved => {
+                for ([x, y], (c, s)) in head.as_chunks_mut::<2>().0.iter_mut().zip(turns) {
+                    (*x, *y) = rotated(*x, *y, c, s);
+                }
+            }
+            RopeStyle::Halves => {
+                let (first, second) = head.split_at_mut(self.dim / 2);
+                for ((x, y), (c, s)) in first.iter_mut().zip(second).zip(turns) {
+                    (*x, *y) = rotated(*x, *y, c, s);
                 }
             }
         }
     }
-}
-
-struct Rope(Arc<Rotation>);
-
-impl CustomOp1 for Rope {
-    fn name(&self) -> &'static str {
-        "rope"
-    }
-
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (_, heads, head_dim) = layout.shape().dims3()?;
-        let mut x = values(storage, layout)?.into_owned();
-        self.0.apply(&mut x, heads, head_dim, false);
-        Ok((CpuStorage::F32(x), layout.shape().clone()))
-    }
-
-    fn bwd(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let (_, heads, head_dim) = x.dims3()?;
-        let mut dx = with_values(grad, <[f32]>::to_vec)?;
-        self.0.apply(&mut dx, heads, head_dim, true);
-        tensor(dx, x.shape()).map(Some)
-    }
-}
-
-/// Rotates each head of `x: [rows, heads, head_dim]` by its row's position.
-///
-/// # Errors
-/// If `rotation` was made for another number of rows or a larger head.
-pub fn rope(x: &Tensor, rotation: &Arc<Rotation>) -> Result<Tensor> {
-    let (rows, _, head_dim) = x.dims3()?;
-    if rotation.cos.len() != rows * rotation.dim / 2 || head_dim < rotation.dim {
-        candle_core::bail!("a rotation of {} values for {:?}", rotation.cos.len(), x.shape());
-    }
-    x.apply_op1(Rope(Arc::clone(rotation)))
 }
 
 #[cfg(test)]
@@ -94,51 +87,41 @@ mod tests {
     use super::*;
     use crate::ops::check;
 
-    fn rotation(style: RopeStyle) -> Arc<Rotation> {
-        Arc::new(Rotation::new(style, &[1.0, 0.1], &[0, 3, 7]))
-    }
+    const STYLES: [RopeStyle; 2] = [RopeStyle::Interleaved, RopeStyle::Halves];
 
     #[test]
     fn gradient_agrees_with_finite_differences() {
-        for style in [RopeStyle::Interleaved, RopeStyle::Halves] {
-            check::gradients(&[&[3, 2, 5]], |t| rope(&t[0], &rotation(style)));
-        }
-    }
-
-    #[test]
-    fn agrees_with_plain_tensor_operations() {
-        let x = tensor(check::numbers(3 * 2 * 4, 3), (3, 2, 4)).unwrap();
-        for style in [RopeStyle::Interleaved, RopeStyle::Halves] {
-            let r = rotation(style);
-            let cos = tensor(r.cos.clone(), (3, 2)).unwrap();
-            let sin = tensor(r.sin.clone(), (3, 2)).unwrap();
-            let heads_first =
-                x.transpose(0, 1).unwrap().contiguous().unwrap().unsqueeze(0).unwrap();
-            let wanted = match style {
-                RopeStyle::Interleaved => plain_interleaved(&heads_first, &cos, &sin),
-                RopeStyle::Halves => plain_halves(&heads_first, &cos, &sin),
+        for style in STYLES {
+            let rotation = Rotation::new(style, &[1.0, 0.1], &[0, 3, 7]);
+            let turned = |x: &[f32], back: bool| {
+                let mut x = x.to_vec();
+                match back {
+                    false => rotation.forward(0, &mut x, 2, 5),
+                    true => rotation.backward(0, &mut x, 2, 5),
+                }
+                x
             };
-            let wanted = wanted.unwrap().squeeze(0).unwrap().transpose(0, 1).unwrap();
-            let got = rope(&x, &r).unwrap();
-            let off = (got - wanted).unwrap().abs().unwrap().max_all().unwrap();
-            assert!(off.to_scalar::<f32>().unwrap() < 1e-6, "{style:?}");
+            check::gradient(&check::numbers(30, 7), |x| turned(x, false), |_, g| turned(g, true));
         }
     }
 
-    /// [`RopeStyle::Halves`] in plain tensor operations; `x: [1, heads, rows, dim]`.
-    fn plain_halves(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
-        let half = x.dim(3)? / 2;
-        let (a, b) = (x.narrow(3, 0, half)?, x.narrow(3, half, half)?);
-        let first = (a.broadcast_mul(cos)? - b.broadcast_mul(sin)?)?;
-        let second = (a.broadcast_mul(sin)? + b.broadcast_mul(cos)?)?;
-        Tensor::cat(&[first, second], 3)
-    }
+    /// The second half of the rows, rotated alone, is the second half of all rotated rows.
+    #[test]
+    fn rows_are_rotated_by_their_own_position() {
+        for style in STYLES {
+            let rotation = Rotation::new(style, &[1.0, 0.1], &[0, 3, 7, 2]);
+            let x = check::numbers(4 * 8, 3);
+            let (mut all, mut rest) = (x.clone(), x[16..].to_vec());
 
-    /// [`RopeStyle::Interleaved`] in plain tensor operations.
-    fn plain_interleaved(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
-        let (b, h, t, d) = x.dims4()?;
-        let halves = x.reshape((b, h, t, d / 2, 2))?.transpose(3, 4)?.reshape((b, h, t, d))?;
-        let turned = plain_halves(&halves, cos, sin)?;
-        turned.reshape((b, h, t, 2, d / 2))?.transpose(3, 4)?.reshape((b, h, t, d))
+            rotation.forward(0, &mut all, 2, 4);
+            rotation.forward(2, &mut rest, 2, 4);
+
+            assert_eq!(all[16..], rest);
+            assert_eq!(all[..8], x[..8], "position 0 does not turn");
+            let (c, s) = (3f32.cos(), 3f32.sin());
+            let (i, j) = if style == RopeStyle::Halves { (8, 10) } else { (8, 9) };
+            assert!((all[i] - (x[i] * c - x[j] * s)).abs() < 1e-6);
+            assert!((all[j] - (x[i] * s + x[j] * c)).abs() < 1e-6);
+        }
     }
 }

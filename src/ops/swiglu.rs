@@ -1,73 +1,37 @@
-//! The gated activation between a block's feed-forward projections.
+//! The gated activation between a block's feed-forward projections (Shazeer 2020, arXiv 2002.05202).
 
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
-use rayon::prelude::*;
-
-use super::{tensor, values, with_values};
 use crate::kernels::elementwise;
+use crate::kernels::threads::{in_rows, in_rows_of_three};
 
-/// Values that one task of the thread pool works on.
-const CHUNK: usize = 1 << 15;
+/// What a value costs, in multiplications.
+const MACS: usize = 8;
+/// Values of one part; work is cut at multiples of it.
+const PART: usize = 256;
 
-struct Swiglu;
-
-impl CustomOp2 for Swiglu {
-    fn name(&self) -> &'static str {
-        "swiglu"
-    }
-
-    fn cpu_fwd(
-        &self,
-        gate: &CpuStorage,
-        gate_layout: &Layout,
-        up: &CpuStorage,
-        up_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (gate, up) = (values(gate, gate_layout)?, values(up, up_layout)?);
-        let mut out = vec![0.0; gate.len()];
-        out.par_chunks_mut(CHUNK)
-            .zip(gate.par_chunks(CHUNK))
-            .zip(up.par_chunks(CHUNK))
-            .for_each(|((out, gate), up)| elementwise::swiglu(gate, up, out));
-        Ok((CpuStorage::F32(out), gate_layout.shape().clone()))
-    }
-
-    fn bwd(
-        &self,
-        gate: &Tensor,
-        up: &Tensor,
-        _: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let shape = gate.shape();
-        let (mut d_gate, mut d_up) = (vec![0.0; shape.elem_count()], vec![0.0; shape.elem_count()]);
-        with_values(gate, |gate| {
-            with_values(up, |up| {
-                with_values(grad, |grad| {
-                    d_gate
-                        .par_chunks_mut(CHUNK)
-                        .zip(d_up.par_chunks_mut(CHUNK))
-                        .zip(gate.par_chunks(CHUNK).zip(up.par_chunks(CHUNK)))
-                        .zip(grad.par_chunks(CHUNK))
-                        .for_each(|(((d_gate, d_up), (gate, up)), grad)| {
-                            elementwise::swiglu_backward(gate, up, grad, d_gate, d_up);
-                        });
-                })
-            })
-        })???;
-        Ok((Some(tensor(d_gate, shape)?), Some(tensor(d_up, shape)?)))
-    }
+/// `gate` becomes gate·σ(gate)·up, element by element.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn swiglu(gate: &mut [f32], up: &[f32]) {
+    assert_eq!(gate.len(), up.len(), "as many gates as values");
+    let macs = MACS * up.len();
+    let width = if up.len().is_multiple_of(PART) { PART } else { 1 };
+    in_rows(gate, width, macs, |first, gate| {
+        elementwise::swiglu(gate, &up[first * width..]);
+    });
 }
 
-/// SwiGLU: gate·σ(gate)·up, element by element (Shazeer 2020, arXiv 2002.05202).
+/// The backward pass: from `d: [n]`, the gradient of the output, to `gate`'s and `up`'s gradients,
+/// which take the place of their values; `d` becomes the output itself, gate·σ(gate)·up.
 ///
-/// # Errors
-/// If the shapes differ.
-pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
-    if gate.shape() != up.shape() {
-        candle_core::bail!("a gate of shape {:?} for {:?}", gate.shape(), up.shape());
-    }
-    gate.apply_op2(up, Swiglu)
+/// # Panics
+/// If the lengths differ.
+pub fn swiglu_backward(gate: &mut [f32], up: &mut [f32], d: &mut [f32]) {
+    let macs = 2 * MACS * up.len();
+    let width = if up.len().is_multiple_of(PART) { PART } else { 1 };
+    in_rows_of_three([gate, up, d], width, macs, |[gate, up, d]| {
+        elementwise::swiglu_backward(gate, up, d);
+    });
 }
 
 #[cfg(test)]
@@ -75,17 +39,21 @@ mod tests {
     use super::*;
     use crate::ops::check;
 
-    #[test]
-    fn gradient_agrees_with_finite_differences() {
-        check::gradients(&[&[3, 5], &[3, 5]], |t| swiglu(&t[0], &t[1]));
+    fn forward(x: &[f32]) -> Vec<f32> {
+        let (gate, up) = x.split_at(x.len() / 2);
+        let mut out = gate.to_vec();
+        swiglu(&mut out, up);
+        out
     }
 
     #[test]
-    fn agrees_with_candle() {
-        let gate = tensor(check::numbers(70_000, 4), (700, 100)).unwrap();
-        let up = tensor(check::numbers(70_000, 5), (700, 100)).unwrap();
-        let wanted = (gate.silu().unwrap() * &up).unwrap();
-        let off = (swiglu(&gate, &up).unwrap() - wanted).unwrap().abs().unwrap().max_all().unwrap();
-        assert!(off.to_scalar::<f32>().unwrap() < 1e-6);
+    fn gradient_agrees_with_finite_differences() {
+        check::gradient(&check::numbers(30, 7), forward, |x, g| {
+            let (mut gate, mut up) = (x[..15].to_vec(), x[15..].to_vec());
+            let mut d = g.to_vec();
+            swiglu_backward(&mut gate, &mut up, &mut d);
+            d.iter().zip(forward(x)).for_each(|(d, y)| assert!((d - y).abs() < 1e-6));
+            [gate, up].concat()
+        });
     }
 }

@@ -19,7 +19,7 @@ use crate::latro::prompt::Prompter;
 use crate::model::ModelError;
 use crate::model::adapter::Adapter;
 use crate::model::interrupt::Interrupt;
-use crate::model::transformer::{BlockLora, Transformer};
+use crate::model::transformer::Transformer;
 
 /// Everything that a comparison is made of.
 #[derive(Clone, Copy)]
@@ -87,14 +87,14 @@ impl Comparison<'_> {
         match piece {
             Piece::Questions(side, range) => {
                 let lora = match side {
-                    Side::Baseline => self.baseline.map(Adapter::frozen),
-                    Side::Candidate => Some(self.candidate.frozen()),
+                    Side::Baseline => self.baseline,
+                    Side::Candidate => Some(self.candidate),
                 };
                 Ok(Done::Answers(self.answers(lora, &self.questions[range.clone()])?))
             }
             Piece::Text(index) => {
                 let text = &self.texts[*index];
-                let kl = text_kl(self.model, self.candidate.frozen(), text, self.interrupt);
+                let kl = text_kl(self.model, self.candidate, text, self.interrupt);
                 let kl_nats = match kl {
                     Err(ModelError::NonFinite { .. }) => None,
                     other => Some(other?),
@@ -106,7 +106,7 @@ impl Comparison<'_> {
 
     fn answers(
         &self,
-        lora: Option<&[BlockLora]>,
+        lora: Option<&Adapter>,
         questions: &[Task],
     ) -> Result<Vec<Answered>, LearnError> {
         let policy = Policy { model: self.model, lora, interrupt: self.interrupt };

@@ -14,10 +14,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::latro::prompt::{PromptError, Prompter};
 use crate::model::ModelError;
+use crate::model::adapter::Adapter;
 use crate::model::interrupt::Interrupt;
-use crate::model::transformer::{BlockLora, Keys, Transformer};
-use crate::ops::attention::{AttentionPlan, Segment};
-use crate::ops::with_values;
+use crate::model::scratch::Scratch;
+use crate::model::transformer::{Keys, Transformer};
+use crate::ops::attention_plan::AttentionPlan;
 
 /// Rows whose logits exist at a time, for both models: 32 MiB with a vocabulary of 262144.
 const CHUNK_ROWS: usize = 16;
@@ -140,19 +141,19 @@ impl GeneralTokens {
 /// blocks, [`ModelError::Token`].
 pub fn text_kl(
     model: &Transformer,
-    lora: &[BlockLora],
+    lora: &Adapter,
     text: &GeneralTokens,
     interrupt: &Interrupt,
 ) -> Result<f64, ModelError> {
     let ids = &text.ids;
     let positions: Vec<u32> = (0..ids.len() as u32).collect();
-    let segment = Segment { rows: ids.len(), seen: vec![], own: Some(0) };
-    let rows = model.rows(&positions, AttentionPlan { segments: vec![segment] });
+    let rows = model.rows(&positions, AttentionPlan::causal(ids.len()));
     let hidden = |lora| -> Result<Vec<f32>, ModelError> {
-        let hidden = model.hidden(ids, &rows, Keys::Pass, lora, interrupt)?;
+        let mut scratch = Scratch::default();
+        let hidden = model.hidden(ids, &rows, Keys::Pass, lora, &mut scratch, interrupt)?;
         // The row before a token predicts it.
         let wanted = (text.given - 1) * model.spec.hidden..(ids.len() - 1) * model.spec.hidden;
-        Ok(with_values(&hidden, |hidden| hidden[wanted].to_vec())?)
+        Ok(hidden[wanted].to_vec())
     };
     let (base, adapted) = (hidden(None)?, hidden(Some(lora))?);
 
@@ -239,18 +240,17 @@ mod tests {
             let noise = |x: &mut f32| *x += by * (uniform(&mut rng) as f32 - 0.5);
             matrix.data.iter_mut().for_each(noise);
         }
-        Adapter::new(&tensors, model.depth(), 2.0).unwrap()
+        Adapter::new(&tensors, model.depth(), 2.0)
     }
 
     /// Logits of every row, `[tokens][vocabulary]`, by one product over all rows.
-    fn all_logits(model: &Transformer, lora: Option<&[BlockLora]>, ids: &[u32]) -> Vec<Vec<f32>> {
+    fn all_logits(model: &Transformer, lora: Option<&Adapter>, ids: &[u32]) -> Vec<Vec<f32>> {
         let positions: Vec<u32> = (0..ids.len() as u32).collect();
-        let segment = Segment { rows: ids.len(), seen: vec![], own: Some(0) };
-        let rows = model.rows(&positions, AttentionPlan { segments: vec![segment] });
-        let hidden = model.hidden(ids, &rows, Keys::Pass, lora, &Interrupt::new()).unwrap();
+        let rows = model.rows(&positions, AttentionPlan::causal(ids.len()));
+        let mut scratch = Scratch::default();
+        let pass = model.hidden(ids, &rows, Keys::Pass, lora, &mut scratch, &Interrupt::new());
         let mut logits = vec![0.0; ids.len() * model.spec.vocab];
-        with_values(&hidden, |h| model.head().matmul(model.compute, h, ids.len(), &mut logits))
-            .unwrap();
+        model.head().matmul(model.compute, &pass.unwrap(), ids.len(), &mut logits);
         logits.chunks(model.spec.vocab).map(<[f32]>::to_vec).collect()
     }
 
@@ -271,10 +271,10 @@ mod tests {
         let tokens = GeneralTokens::of(&text, &prompter, 400).unwrap().unwrap();
         assert!(tokens.predicted() > 2 * CHUNK_ROWS, "{}", tokens.predicted());
 
-        let sum = text_kl(&model, adapter.frozen(), &tokens, &Interrupt::new()).unwrap();
+        let sum = text_kl(&model, &adapter, &tokens, &Interrupt::new()).unwrap();
 
         let base = all_logits(&model, None, tokens.ids());
-        let adapted = all_logits(&model, Some(adapter.frozen()), tokens.ids());
+        let adapted = all_logits(&model, Some(&adapter), tokens.ids());
         let rows = tokens.given - 1..tokens.ids().len() - 1;
         let plain: f64 = rows
             .map(|row| {
@@ -293,7 +293,7 @@ mod tests {
         let text = GeneralText { prompt: None, text: "one plus two".into() };
         let tokens = GeneralTokens::of(&text, &prompter, 400).unwrap().unwrap();
 
-        let sum = text_kl(&model, adapter.frozen(), &tokens, &Interrupt::new()).unwrap();
+        let sum = text_kl(&model, &adapter, &tokens, &Interrupt::new()).unwrap();
 
         assert!((0.0..1e-9).contains(&sum), "{sum}");
     }
@@ -306,9 +306,9 @@ mod tests {
         let stop = Interrupt::new();
         stop.set();
 
-        let stopped = text_kl(&model, moved(&model, 0.1).frozen(), &tokens, &stop);
+        let stopped = text_kl(&model, &moved(&model, 0.1), &tokens, &stop);
         let broken = moved(&model, f32::NAN);
-        let broken = text_kl(&model, broken.frozen(), &tokens, &Interrupt::new());
+        let broken = text_kl(&model, &broken, &tokens, &Interrupt::new());
 
         assert!(matches!(stopped, Err(ModelError::Interrupted)), "{stopped:?}");
         assert!(matches!(broken, Err(ModelError::NonFinite { .. })), "{broken:?}");

@@ -219,7 +219,6 @@ fn adapter(model: &Model, dir: &Path) -> Result<(Adapter, String), Failure> {
     let spec = &model.transformer.spec;
     let (config, tensors) = read_peft(dir, &AdapterShape::from(spec))?;
     let scale = config.scale() as f32;
-    let adapter = Adapter::new(&tensors, model.transformer.depth(), scale)
-        .map_err(|e| Failure::new(FailureKind::Damaged, e))?;
+    let adapter = Adapter::new(&tensors, model.transformer.depth(), scale);
     Ok((adapter, file_sha256(&dir.join(WEIGHTS_FILE))?))
 }

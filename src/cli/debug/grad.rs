@@ -52,7 +52,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
     let rollouts = read_rollouts(&args.rollouts)?;
     let (file, model) = load_model(&args.model, args.compute)?;
     let (config, tensors) = read_adapter(&args.adapter, &file, &model)?;
-    let adapter = Adapter::new(&tensors, model.depth(), config.scale() as f32).map_err(failed)?;
+    let adapter = Adapter::new(&tensors, model.depth(), config.scale() as f32);
     let (interrupt, settings) = (Interrupt::new(), TrainSettings::paper());
     let mut sums = zeros_like(&tensors);
     let mut loss = 0.0;

@@ -7,10 +7,11 @@ use crate::cli::CliError;
 use crate::cli::common::{load_adapter, load_model, usage};
 use crate::kernels::Compute;
 use crate::model::ModelError;
+use crate::model::adapter::Adapter;
 use crate::model::interrupt::Interrupt;
-use crate::model::transformer::{BlockLora, Keys, Transformer};
-use crate::ops::attention::{AttentionPlan, Segment};
-use crate::ops::with_values;
+use crate::model::scratch::Scratch;
+use crate::model::transformer::{Keys, Transformer};
+use crate::ops::attention_plan::AttentionPlan;
 use crate::store::write_atomic;
 
 /// The largest file of ids that is read.
@@ -58,7 +59,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
         return Err(usage(format!("{shown}: a list of {n} ids; the context holds {context}")));
     }
     let adapter = args.adapter.as_ref().map(|dir| load_adapter(dir, &file, &model)).transpose()?;
-    let lora = adapter.as_ref().map(crate::model::adapter::Adapter::frozen);
+    let lora = adapter.as_ref();
     let rows = lists.iter().map(Vec::len).sum();
     let mut wrong = None;
     let written = write_atomic(&args.out, |out| {
@@ -90,30 +91,26 @@ fn read_lists(path: &Path) -> Result<Vec<Vec<u32>>, CliError> {
 /// Computes one list and writes its logits. The outer error is the file's, the inner the model's.
 fn write_logits(
     model: &Transformer,
-    lora: Option<&[BlockLora]>,
+    lora: Option<&Adapter>,
     ids: &[u32],
     out: &mut dyn Write,
 ) -> io::Result<Result<(), ModelError>> {
     let positions: Vec<u32> = (0..ids.len() as u32).collect();
-    let segment = Segment { rows: ids.len(), seen: vec![], own: Some(0) };
-    let rows = model.rows(&positions, AttentionPlan { segments: vec![segment] });
-    let hidden = match model.hidden(ids, &rows, Keys::Pass, lora, &Interrupt::new()) {
+    let rows = model.rows(&positions, AttentionPlan::causal(ids.len()));
+    let mut scratch = Scratch::default();
+    let pass = model.hidden(ids, &rows, Keys::Pass, lora, &mut scratch, &Interrupt::new());
+    let hidden = match pass {
         Ok(hidden) => hidden,
         Err(error) => return Ok(Err(error)),
     };
-    let written = with_values(&hidden, |hidden| {
-        hidden.chunks(CHUNK_ROWS * model.spec.hidden).try_for_each(|hidden| {
-            let rows = hidden.len() / model.spec.hidden;
-            let mut logits = vec![0.0; rows * model.spec.vocab];
-            model.head().matmul(model.compute, hidden, rows, &mut logits);
-            let bytes: Vec<u8> = logits.iter().flat_map(|x: &f32| x.to_le_bytes()).collect();
-            out.write_all(&bytes)
-        })
-    });
-    match written {
-        Ok(written) => written.map(Ok),
-        Err(error) => Ok(Err(error.into())),
+    for hidden in hidden.chunks(CHUNK_ROWS * model.spec.hidden) {
+        let rows = hidden.len() / model.spec.hidden;
+        let mut logits = vec![0.0; rows * model.spec.vocab];
+        model.head().matmul(model.compute, hidden, rows, &mut logits);
+        let bytes: Vec<u8> = logits.iter().flat_map(|x: &f32| x.to_le_bytes()).collect();
+        out.write_all(&bytes)?;
     }
+    Ok(Ok(()))
 }
 
 /// What a NumPy file of float32 `[rows, columns]` begins with (NumPy's format, version 1.0): magic,

@@ -58,7 +58,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
         let tree = rollout.tree();
         let reference = score(&model, None, &tree, &interrupt)?;
         let policy = match &adapter {
-            Some(a) => score(&model, Some(a.frozen()), &tree, &interrupt)?,
+            Some(a) => score(&model, Some(a), &tree, &interrupt)?,
             None => reference.clone(),
         };
         let judged =

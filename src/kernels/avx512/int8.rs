@@ -108,6 +108,7 @@ impl Int8 {
             // SAFETY: `b` is a block of the tile and of the group, which has M rows from here.
             unsafe {
                 let block = self.block + b;
+                R::prefetch(&self.v, block);
                 let [first, second] = R::scales(&self.v, block);
                 let mut codes = [_mm512_setzero_si512(); 8];
                 eight_times!(g => {

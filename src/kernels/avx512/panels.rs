@@ -178,6 +178,9 @@ pub(in crate::kernels) unsafe fn multiply_panel(
     }
 }
 
+/// Values by which reading a panel runs ahead of computing: 4 KB.
+const AHEAD: usize = 1024;
+
 /// `M` rows times a panel; `U` sums per value hide the latency of additions when `M` is small.
 ///
 /// # Safety
@@ -197,6 +200,10 @@ unsafe fn multiply_rows<const M: usize, const U: usize>(
     // masked lanes are not touched in memory.
     unsafe {
         let step = |k: usize, sums: &mut [[__m512; 2]; M]| {
+            // Hints, which may name any address: panels follow one another in memory.
+            let ahead = panel.wrapping_add(k * PANEL + AHEAD);
+            _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+            _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(16).cast());
             let p =
                 [_mm512_loadu_ps(panel.add(k * PANEL)), _mm512_loadu_ps(panel.add(k * PANEL + 16))];
             for (r, sums) in sums.iter_mut().enumerate() {
@@ -299,6 +306,7 @@ impl Fused {
             unsafe {
                 let a = a.add(b * BLOCK);
                 let block = self.block + b;
+                R::prefetch(&self.v, block);
                 let scales = R::scales(&self.v, block);
                 eight_times!(g => {
                     let weights = R::weights(&self.v, block, g, &scales);

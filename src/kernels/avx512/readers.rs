@@ -29,6 +29,25 @@ impl View {
     }
 }
 
+/// Bytes by which reading runs ahead of computing: about what comes from memory while it is waited
+/// for.
+const AHEAD: usize = 6 * 1024;
+
+impl View {
+    /// Asks for the codes of the block [`AHEAD`] bytes from here, `bytes` long, and for its scales.
+    #[inline(always)]
+    pub(super) fn prefetch(&self, block: usize, bytes: usize, sub_bytes: usize) {
+        let block = block + AHEAD / bytes;
+        let at = self.codes.wrapping_add(block * bytes);
+        for line in (0..bytes).step_by(LINE) {
+            // SAFETY: a hint, which may name any address.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(line).cast()) };
+        }
+        // SAFETY: as above.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(self.subs.wrapping_add(block * sub_bytes).cast()) };
+    }
+}
+
 /// `w = d·q + m` for 16 rows.
 #[derive(Clone, Copy)]
 pub(super) struct Affine {
@@ -47,6 +66,9 @@ pub(super) trait Reader {
 
     /// The scales of both halves.
     unsafe fn scales(v: &View, block: usize) -> [Affine; 2];
+
+    /// Asks for a block further on, so that it is there when it is read.
+    fn prefetch(v: &View, block: usize);
 
     /// Columns `4 g .. 4 g + 4` as f32.
     unsafe fn weights(v: &View, block: usize, g: usize, scales: &[Affine; 2]) -> [__m512; 4];
@@ -76,6 +98,8 @@ pub(super) const BF16: u8 = 2;
 /// As [`Reader`].
 pub(super) trait ScaleReader {
     const SPLIT: bool;
+    /// Bytes of a block's own scales.
+    const BYTES: usize = 2 * TILE;
     unsafe fn read(v: &View, block: usize) -> [Affine; 2];
 }
 
@@ -120,6 +144,7 @@ impl ScaleReader for Half {
 
 impl ScaleReader for Pair {
     const SPLIT: bool = false;
+    const BYTES: usize = 4 * TILE;
 
     #[inline(always)]
     unsafe fn read(v: &View, block: usize) -> [Affine; 2] {
@@ -239,6 +264,11 @@ impl<const LOW: usize, const PLANES: usize, S: ScaleReader> Reader for Bits<LOW,
     }
 
     #[inline(always)]
+    fn prefetch(v: &View, block: usize) {
+        v.prefetch(block, LINE * (LOW + PLANES), S::BYTES);
+    }
+
+    #[inline(always)]
     unsafe fn weights(v: &View, block: usize, g: usize, scales: &[Affine; 2]) -> [__m512; 4] {
         // SAFETY: the caller's promise.
         unsafe {
@@ -285,6 +315,10 @@ impl<const TYPE: u8> Reader for Float<TYPE> {
         let zero = unsafe { _mm512_setzero_ps() };
         [Affine { d: zero, m: zero }; 2]
     }
+
+    /// Whole cache lines in a row need no hint.
+    #[inline(always)]
+    fn prefetch(_: &View, _: usize) {}
 
     #[inline(always)]
     unsafe fn weights(v: &View, block: usize, g: usize, _: &[Affine; 2]) -> [__m512; 4] {

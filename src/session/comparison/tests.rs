@@ -101,7 +101,7 @@ fn adapter(model: &Transformer, by: f32) -> Adapter {
     for matrix in tensors.values_mut() {
         matrix.data.iter_mut().for_each(|x| *x += by * (uniform(&mut rng) as f32 - 0.5));
     }
-    Adapter::new(&tensors, model.depth(), 2.0).unwrap()
+    Adapter::new(&tensors, model.depth(), 2.0)
 }
 
 const ALL: u64 = 2 * QUESTIONS as u64 + 3;
@@ -140,7 +140,7 @@ fn the_numbers_are_those_of_plain_evaluations() {
         let settings = comparison.settings;
         evaluate(policy, &bench.prompter, &bench.questions, settings, |_| {}).unwrap()
     };
-    let (base, tuned) = (ask(None), ask(Some(bench.candidate.frozen())));
+    let (base, tuned) = (ask(None), ask(Some(&bench.candidate)));
     assert_eq!(paired.questions.len(), QUESTIONS);
     for ((pair, base), tuned) in paired.questions.iter().zip(&base).zip(&tuned) {
         assert_eq!((pair.baseline.correct, pair.candidate.correct), (base.correct, tuned.correct));

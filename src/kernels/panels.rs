@@ -1,0 +1,159 @@
+//! Dense f32 matrices in the order in which products read them: LoRA factors, keys and values.
+
+use super::isa::{Isa, Left, Output, PANEL};
+use super::layout::BLOCK;
+use super::threads::in_parts;
+
+/// Rows of a [`Panels`] that lie together.
+pub const PANEL_ROWS: usize = PANEL;
+
+/// A dense f32 matrix `[rows, cols]` for products `x · Wᵀ`: panels of [`PANEL_ROWS`] rows, each
+/// `[cols][PANEL_ROWS]`. Rows that fill up the last panel are zero.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Panels {
+    rows: usize,
+    cols: usize,
+    values: Vec<f32>,
+}
+
+impl Panels {
+    /// Packs the rows of several matrices `[_, cols]`, one below the other, all times `scale`.
+    ///
+    /// # Panics
+    /// If a matrix is not a whole number of rows.
+    #[must_use]
+    pub fn pack(matrices: &[&[f32]], cols: usize, scale: f32) -> Self {
+        let rows = matrices.iter().map(|m| m.len() / cols).sum::<usize>();
+        let mut values = vec![0.0; rows.div_ceil(PANEL) * cols * PANEL];
+        let all = matrices.iter().flat_map(|m| {
+            assert!(m.len().is_multiple_of(cols), "not a whole number of rows");
+            m.chunks_exact(cols)
+        });
+        for (r, row) in all.enumerate() {
+            let panel = &mut values[r / PANEL * cols * PANEL..][..cols * PANEL];
+            for (to, value) in panel.chunks_exact_mut(PANEL).zip(row) {
+                to[r % PANEL] = value * scale;
+            }
+        }
+        Self { rows, cols, values }
+    }
+
+    /// The transposed matrix.
+    #[must_use]
+    pub fn transposed(&self) -> Self {
+        let (rows, cols) = (self.cols, self.rows);
+        let mut values = vec![0.0; rows.div_ceil(PANEL) * cols * PANEL];
+        for c in 0..cols {
+            let (panel, lane) = (c / PANEL * rows * PANEL, c % PANEL);
+            for r in 0..rows {
+                let value = self.values[panel + r * PANEL + lane];
+                values[(r / PANEL * cols + c) * PANEL + r % PANEL] = value;
+            }
+        }
+        Self { rows, cols, values }
+    }
+
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    #[must_use]
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Panel `pair`, `[cols][PANEL_ROWS]`, and how many of its rows exist.
+    pub(super) fn panel(&self, pair: usize) -> (&[f32], usize) {
+        let size = self.cols * PANEL;
+        (&self.values[pair * size..(pair + 1) * size], PANEL.min(self.rows - pair * PANEL))
+    }
+
+    /// `y[m, rows] = x[m, cols] · Wᵀ`, or added to `y` if `accumulate`; row-major, contiguous.
+    ///
+    /// # Panics
+    /// If `x` or `y` has another length.
+    pub fn matmul(&self, x: &[f32], m: usize, y: &mut [f32], accumulate: bool) {
+        assert_eq!(x.len(), m * self.cols, "x must be [m, cols]");
+        assert_eq!(y.len(), m * self.rows, "y must be [m, rows]");
+        let isa = Isa::detect();
+        let y = Output { at: y.as_mut_ptr(), stride: self.rows };
+        let pairs = self.rows.div_ceil(PANEL);
+        // Few panels and many rows: tasks are rows, in pieces that fit a cache.
+        in_parts(m.div_ceil(BLOCK), m * self.rows * self.cols, |pieces| {
+            for first in pieces.map(|piece| piece * BLOCK) {
+                let rows = BLOCK.min(m - first);
+                let a = Left::new(&x[first * self.cols..], self.cols, rows, self.cols);
+                for pair in 0..pairs {
+                    let (panel, width) = self.panel(pair);
+                    // SAFETY: `y` has m rows and the columns of all panels; these rows belong to
+                    // this task.
+                    unsafe {
+                        let y = y.from(first, pair * PANEL);
+                        isa.multiply_panel(a, panel, y, width, accumulate);
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// `c[rows, width] (+)= a[rows, depth] · b[depth, PANEL_ROWS]` for one panel `b`, on this thread:
+/// `a`'s rows are `a_stride` apart, `c`'s `c_stride`.
+///
+/// # Panics
+/// If a slice is too short, or `width` larger than [`PANEL_ROWS`].
+pub fn multiply_panel(
+    (a, a_stride, rows, depth): (&[f32], usize, usize, usize),
+    b: &[f32],
+    (c, c_stride, width): (&mut [f32], usize, usize),
+    accumulate: bool,
+) {
+    if rows == 0 {
+        return;
+    }
+    assert!(width <= c_stride || rows == 1, "rows of the result overlap");
+    assert!((rows - 1) * c_stride + width <= c.len(), "the result is too short");
+    let a = Left::new(a, a_stride, rows, depth);
+    let c = Output { at: c.as_mut_ptr(), stride: c_stride };
+    // SAFETY: `c` was checked to hold these rows and columns, which don't overlap each other.
+    unsafe { Isa::detect().multiply_panel(a, b, c, width, accumulate) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(n: usize) -> Vec<f32> {
+        (0..n).map(|i| (i * 7919 % 101) as f32 - 50.0).collect()
+    }
+
+    #[test]
+    fn products_agree_with_three_loops() {
+        for (rows, cols, m) in [(1, 1, 1), (16, 5, 3), (48, 576, 70), (70, 16, 33)] {
+            let (w, x) = (numbers(rows * cols), numbers(m * cols));
+            let (first, second) = w.split_at(rows / 2 * cols);
+            let packed = Panels::pack(&[first, second], cols, 0.5);
+            let mut y = vec![1.0; m * rows];
+
+            packed.matmul(&x, m, &mut y, true);
+
+            for (i, y) in y.iter().enumerate() {
+                let (x, w) = (&x[i / rows * cols..][..cols], &w[i % rows * cols..][..cols]);
+                // Whole numbers and halves: exact in f32.
+                let sum: f32 = x.iter().zip(w).map(|(x, w)| x * w * 0.5).sum();
+                assert_eq!(*y, 1.0 + sum, "{rows} {cols} {m}");
+            }
+        }
+    }
+
+    #[test]
+    fn transposing_swaps_rows_and_columns() {
+        let w = numbers(40 * 3);
+        let turned: Vec<f32> = (0..120).map(|i| w[i % 40 * 3 + i / 40]).collect();
+
+        let packed = Panels::pack(&[&w], 3, 1.0);
+
+        assert_eq!(packed.transposed(), Panels::pack(&[&turned], 40, 1.0));
+    }
+}
