@@ -67,7 +67,7 @@ impl Stop for Never {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args = Args::parse();
-    rayon::ThreadPoolBuilder::new().num_threads(args.threads).build_global()?;
+    latrod::kernels::threads::start(args.threads);
     let start = Instant::now();
     let file = GgufFile::open(&args.model)?;
     let model = Transformer::load(&file, args.compute)?;

@@ -2,6 +2,7 @@
 # Checks everything: format, lints, documentation, sample data, tests. Needs the network only to fetch crates.
 #
 #   --model   also run the tests on the real model, which is fetched (98 MB)
+#   --arm     also run the kernels' tests on emulated ARM processors (tests/arm.sh)
 #   --deny    also check licences and sources of all dependencies; builds cargo-deny once
 #
 # All of it uses the dev profile, whose dependencies are compiled once for the tests and checked once for the
@@ -12,13 +13,14 @@ cd "$(dirname "$0")/.."
 readonly deny_version=0.20.2
 readonly tools=${XDG_CACHE_HOME:-${HOME:?}/.cache}/latrod/tools
 
-model=false deny=false
+model=false deny=false arm=false
 for option in "$@"; do
     case $option in
         --model) model=true ;;
         --deny) deny=true ;;
+        --arm) arm=true ;;
         *)
-            sed -n '2,8s/^# \{0,1\}//p' "$0" >&2
+            sed -n '2,9s/^# \{0,1\}//p' "$0" >&2
             exit 64
             ;;
     esac
@@ -43,6 +45,7 @@ components() {
 format() {
     cargo fmt --check
     cargo fmt --check --manifest-path fuzz/Cargo.toml
+    cargo fmt --check --manifest-path tests/arm/Cargo.toml
 }
 
 documentation() {
@@ -65,6 +68,10 @@ dependencies() {
 
 tests() {
     cargo test --locked 2>&1 | tee "$work/tests"
+}
+
+arm_tests() {
+    tests/arm.sh 2>&1 | tee "$work/arm-tests"
 }
 
 model_tests() {
@@ -90,6 +97,7 @@ step documentation documentation
 if $deny; then step dependencies dependencies; fi
 step tests tests
 step 'systemd units' tests/systemd.sh
+if $arm; then step 'tests on ARM' arm_tests; fi
 if $model; then step 'tests on the real model' model_tests; fi
 printf 'all checks: %s s\n' "$SECONDS"
 count

@@ -135,7 +135,7 @@ impl<'p> Talk<'p> {
             let what = format!("a prompt of {} tokens with rationale and answer", prompt.len());
             return Err(ModelError::Context { what, tokens, context: spec.context_length }.into());
         }
-        check_sampling_memory(spec, 1, 1, prompt.len(), new)
+        check_sampling_memory(spec, 1, 1, prompt.len(), new, self.policy.model.compute)
     }
 
     fn answer(&self, prompt: Vec<u32>) -> Result<(), TalkError> {

@@ -5,16 +5,20 @@ use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
 use crate::cli::CliError;
-use crate::kernels::Compute;
+use crate::kernels::{Compute, float_bytes};
+use crate::latro::generate::{Limits, Places};
 use crate::latro::learner::LearnError;
+use crate::latro::memory::MemoryPlan;
 use crate::latro::rollout::Rollout;
+use crate::latro::sampler::Pick;
 use crate::model::ModelError;
 use crate::model::adapter::Adapter;
 use crate::model::gguf::GgufFile;
-use crate::model::lora::{LoraTensors, Target};
-use crate::model::memory::{MemoryPlan, MemorySettings};
+use crate::model::kv_cache::KvCache;
+use crate::model::lora::LoraTensors;
 use crate::model::spec::ModelSpec;
 use crate::model::transformer::Transformer;
+use crate::ops::attention::HeadShape;
 use crate::report::memory::available_memory;
 use crate::session::QuestionsError;
 use crate::store::{AdapterConfig, AdapterManifest, AdapterShape, StoreError, read_peft};
@@ -101,18 +105,20 @@ pub fn check_sampling_memory(
     branches: usize,
     prompt_tokens: usize,
     new_tokens: usize,
+    compute: Compute,
 ) -> Result<(), CliError> {
-    let settings = MemorySettings {
-        rank: 1,
-        targets: vec![Target::Q],
-        k: branches,
-        prompts,
-        prompt_tokens,
-        new_tokens,
-        answer_tokens: 0,
+    // Nobody has room for more, and sums stay small.
+    let most = 1 << 24;
+    let limits = Limits {
+        branches: branches.min(most),
+        max_new_tokens: new_tokens.min(most),
+        batch: prompts.saturating_mul(branches).min(most),
+        pick: Pick::Greedy,
     };
-    let plan = MemoryPlan::predict(spec, 0, &settings);
-    let needed = plan.kv_cache.saturating_add(plan.sampling_logits);
+    let slots = Places::new(prompts, prompt_tokens, &limits).slots();
+    let logits = float_bytes(&[limits.batch, spec.vocab]);
+    let cache = KvCache::bytes(spec.layers, HeadShape::from(spec), slots, compute);
+    let needed = cache.saturating_add(logits);
     match available_memory(Path::new("/")) {
         Some(available) if needed > available => Err(usage(format!(
             "sampling {} rationales of {new_tokens} tokens together takes {} MiB and {} MiB are \
@@ -123,6 +129,37 @@ pub fn check_sampling_memory(
         ))),
         _ => Ok(()),
     }
+}
+
+/// A size as an argument: a whole number of bytes, or of KiB, MiB or GiB with K, M or G.
+pub fn size_argument(text: &str) -> Result<u64, String> {
+    let (digits, shift) = match text.as_bytes().last().map(u8::to_ascii_uppercase) {
+        Some(b'K') => (&text[..text.len() - 1], 10),
+        Some(b'M') => (&text[..text.len() - 1], 20),
+        Some(b'G') => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    let number: Option<u64> = digits.parse().ok();
+    number
+        .and_then(|n| n.checked_mul(1 << shift))
+        .filter(|n| *n > 0)
+        .ok_or_else(|| "give a size such as 600M or 2G".to_owned())
+}
+
+/// That training takes more than the limit whatever is done about it; `least` is the smallest plan.
+pub fn too_little(least: &MemoryPlan, limit: u64) -> CliError {
+    let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+    let MemoryPlan { program, weights, adapter, optimizer, .. } = *least;
+    usage(format!(
+        "training takes {} MiB at least with this model and these settings, of which weights {}, \
+         adapter and optimiser {}, program {}; the memory limit is {} MiB: raise it, or use a smaller \
+         k, rank, max-new-tokens or model",
+        mib(least.total),
+        mib(weights),
+        mib(adapter.saturating_add(optimizer)),
+        mib(program),
+        limit >> 20,
+    ))
 }
 
 /// Opens and loads a model.
@@ -185,8 +222,8 @@ pub fn set_threads(threads: Option<usize>) -> Result<(), CliError> {
     if threads.is_some_and(|n| !(1..=MAX_THREADS).contains(&n)) {
         return Err(usage(format!("--threads must be from 1 to {MAX_THREADS}")));
     }
-    let builder = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0));
-    builder.build_global().map_err(failed)
+    crate::kernels::threads::start(threads.unwrap_or(0));
+    Ok(())
 }
 
 #[cfg(test)]
@@ -203,6 +240,16 @@ mod tests {
 
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
+        }
+    }
+
+    #[test]
+    fn sizes_are_numbers_with_a_unit() {
+        assert_eq!(size_argument("600M"), Ok(600 << 20));
+        assert_eq!(size_argument("2g"), Ok(2 << 30));
+        assert_eq!(size_argument("4096"), Ok(4096));
+        for wrong in ["", "M", "0", "-1M", "1.5G", "1MB", "99999999999G", "1\u{b5}"] {
+            assert!(size_argument(wrong).is_err(), "{wrong}");
         }
     }
 

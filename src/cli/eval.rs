@@ -174,9 +174,16 @@ fn check_memory(args: &Args, model: &Transformer, questions: &Questions) -> Resu
     let new = longest(args).unwrap_or(ANSWER_TOKENS);
     let at_once = args.batch.min(questions.tasks.len());
     let longest = questions.longest_prompt;
-    check_sampling_memory(&model.spec, at_once, 1, longest, new)?;
+    check_sampling_memory(&model.spec, at_once, 1, longest, new, model.compute)?;
     let votes = args.votes.unwrap_or(1);
-    check_sampling_memory(&model.spec, (args.batch / votes).max(1), votes, longest, new)
+    check_sampling_memory(
+        &model.spec,
+        (args.batch / votes).max(1),
+        votes,
+        longest,
+        new,
+        model.compute,
+    )
 }
 
 /// A path can be written to only in a folder that exists: better said before the work than after.

@@ -7,12 +7,17 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::CliError;
-use super::common::{failed, say, usage};
+use super::common::{failed, say, size_argument, too_little, usage};
+use crate::kernels::Compute;
+use crate::latro::memory::{MemoryPlan, MemorySettings};
+use crate::latro::memory_fit::{Fitting, fit};
 use crate::latro::prompt::Prompter;
+use crate::latro::settings::TrainSettings;
 use crate::model::gguf::{Array, GgmlType, GgufError, GgufFile, TensorInfo, Value, printable};
 use crate::model::lora::Target;
-use crate::model::memory::{MemoryPlan, MemorySettings};
+use crate::model::scratch::Pieces;
 use crate::model::spec::{ModelSpec, SpecError, WEIGHT_TYPES};
+use crate::model::weights::WeightBytes;
 
 /// Show what is in a GGUF model, whether it can be trained, and the memory that would take
 #[derive(Debug, clap::Args)]
@@ -22,6 +27,8 @@ Examples:
       Reads only the file's header, so it is quick for models of any size.
   latrod inspect model.gguf --k 16 --new-tokens 500 --rank 32
       The memory that training with the settings of the LaTRO paper would take.
+  latrod inspect model.gguf --memory-limit 600M
+      How training would keep to 600 MiB, or that it cannot.
   latrod inspect model.gguf --json | jq .memory.total
       The predicted peak in bytes, for scripts.
 
@@ -35,9 +42,12 @@ pub struct Args {
     /// Memory plan: rationales per prompt
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
     k: u32,
-    /// Memory plan: prompts whose rationales are sampled together
+    /// Memory plan: prompts in a step
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     prompts: u32,
+    /// Memory plan: rationales that are sampled together, at most
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    batch: u32,
     /// Memory plan: length of a prompt in tokens
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
     prompt_tokens: u32,
@@ -50,15 +60,32 @@ pub struct Args {
     /// Memory plan: rank of the adapter, on all linear layers
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
     rank: u32,
+    /// Memory plan: exact or fast
+    #[arg(long, value_enum, default_value_t = Compute::Fast)]
+    compute: Compute,
+    /// Memory plan: threads that compute
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+    threads: u32,
+    /// Memory plan: the most that training may take, for example 600M or 2G; as `latrod train` does,
+    /// samples fewer rationales together and cuts rows into smaller pieces to keep to it
+    #[arg(long, value_parser = size_argument)]
+    memory_limit: Option<u64>,
 }
 
 /// Prints the report.
 ///
 /// # Errors
-/// [`CliError::Usage`] when the file cannot be read or is no GGUF file.
+/// [`CliError::Usage`] when the file cannot be read or is no GGUF file, or training does not fit the
+/// memory limit.
 pub fn run(args: Args) -> Result<(), CliError> {
     let file = GgufFile::open(&args.model).map_err(usage)?;
-    let report = Report::new(&file, &args).map_err(usage)?;
+    let mut report = Report::new(&file).map_err(usage)?;
+    if let Ok(spec) = ModelSpec::from_gguf(&file) {
+        let weights = WeightBytes::of(&file);
+        let limit = args.memory_limit.unwrap_or(u64::MAX);
+        let fitting = fit(&spec, &weights, &settings(&args), limit);
+        report.memory = Some(fitting.map_err(|least| too_little(&least, limit))?.into());
+    }
     say(if args.json { serde_json::to_string(&report).map_err(failed)? } else { report.table() })
 }
 
@@ -82,7 +109,25 @@ struct Report {
     trainable: bool,
     /// Why it cannot be trained, one sentence each.
     problems: Vec<String>,
-    memory: Option<MemoryPlan>,
+    memory: Option<Memory>,
+}
+
+/// The plan and what it was made for.
+#[derive(Debug, Serialize)]
+struct Memory {
+    #[serde(flatten)]
+    plan: MemoryPlan,
+    /// Rationales that are sampled together.
+    batch: usize,
+    /// Rows of a piece, and of logits.
+    #[serde(flatten)]
+    pieces: Pieces,
+}
+
+impl From<Fitting> for Memory {
+    fn from(Fitting { settings, plan }: Fitting) -> Self {
+        Self { plan, batch: settings.batch, pieces: settings.pieces }
+    }
 }
 
 /// What one tensor type contributes.
@@ -123,7 +168,7 @@ struct TokenizerSummary {
 }
 
 impl Report {
-    fn new(file: &GgufFile, args: &Args) -> Result<Self, GgufError> {
+    fn new(file: &GgufFile) -> Result<Self, GgufError> {
         let m = file.metadata();
         let text = |key| m.opt_str(key).map(|s| s.map(printable));
         let tensor_bytes =
@@ -150,7 +195,7 @@ impl Report {
             chat_template: m.opt_str("tokenizer.chat_template")?.is_some(),
             trainable: problems.is_empty(),
             problems,
-            memory: spec.as_ref().map(|s| MemoryPlan::predict(s, tensor_bytes, &settings(args))),
+            memory: None,
             shape: spec.as_ref().map(shape),
         })
     }
@@ -185,20 +230,34 @@ impl Report {
         for problem in &self.problems {
             t.row("because", problem);
         }
-        if let Some(plan) = &self.memory {
+        if let Some(Memory { plan, batch, pieces }) = &self.memory {
             t.heading("predicted memory");
             for (name, bytes) in [
                 ("program", plan.program),
                 ("weights", plan.weights),
+                ("loading", plan.loading),
                 ("adapter", plan.adapter),
                 ("optimiser", plan.optimizer),
-                ("sampling", plan.kv_cache.saturating_add(plan.sampling_logits)),
-                ("training", plan.activations.saturating_add(plan.head)),
+                ("sampling", plan.sampling()),
+                ("  cache", plan.kv_cache),
+                ("  pass", plan.sampling_pass),
+                ("training", plan.training()),
+                ("  gradients", plan.gradients),
+                ("  inputs", plan.activations),
+                ("  block", plan.block),
+                ("  head", plan.head),
                 ("peak", plan.total),
             ] {
                 t.row(name, format!("{:>12}", size(bytes)));
             }
-            t.row("", "sampling and training take turns, so the peak has the larger of the two");
+            t.row(
+                "",
+                "loading, sampling and training take turns, as do block and head in training;",
+            );
+            t.row("", "the peak has the largest of each");
+            t.row("batch", format!("{batch} rationales together"));
+            let Pieces { rows, head_rows } = pieces;
+            t.row("pieces", format!("{rows} rows, {head_rows} rows of logits"));
         }
         t.0
     }
@@ -219,15 +278,16 @@ impl TokenizerSummary {
 }
 
 fn settings(args: &Args) -> MemorySettings {
-    MemorySettings {
+    let run = TrainSettings {
         rank: args.rank as usize,
-        targets: Target::ALL.to_vec(),
         k: args.k as usize,
-        prompts: args.prompts as usize,
-        prompt_tokens: args.prompt_tokens as usize,
-        new_tokens: args.new_tokens as usize,
-        answer_tokens: args.answer_tokens as usize,
-    }
+        prompts_per_step: args.prompts as usize,
+        max_new_tokens: args.new_tokens as usize,
+        target_modules: Target::ALL.to_vec(),
+        ..TrainSettings::edge()
+    };
+    let tokens = (args.prompt_tokens as usize, args.answer_tokens as usize);
+    MemorySettings::of_run(&run, args.batch as usize, tokens, (args.threads as usize, args.compute))
 }
 
 fn shape(s: &ModelSpec) -> Shape {

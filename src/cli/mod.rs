@@ -18,6 +18,7 @@ pub mod progress;
 pub mod run;
 pub mod status;
 pub mod train;
+mod train_memory;
 mod train_settings;
 pub mod validate;
 pub mod worker;

@@ -6,18 +6,24 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::CliError;
-use super::common::{check_sampling_memory, failed, load_model, set_threads, usage, warn};
+use super::common::{failed, set_threads, size_argument, usage, warn};
 use super::progress::Progress;
+use super::train_memory::{sentence, within_memory};
 use super::train_settings::SettingArgs;
 use crate::data::{Task, TaskLimits, read_tasks, split};
 use crate::kernels::Compute;
 use crate::latro::generate::Policy;
 use crate::latro::learner::{LearnError, Learner, LearnerState};
+use crate::latro::memory::MemorySettings;
+use crate::latro::memory_fit::Fitting;
 use crate::latro::metrics::{EvalMetrics, MetricLine, StepMetrics};
 use crate::latro::prompt::Prompter;
 use crate::latro::settings::{Method, TrainSettings};
 use crate::model::ModelError;
+use crate::model::gguf::GgufFile;
 use crate::model::interrupt::Interrupt;
+use crate::model::spec::ModelSpec;
+use crate::model::transformer::Transformer;
 use crate::promotion::evaluate::{ANSWER_TOKENS, EvalSettings, evaluate, summarise};
 use crate::session::{Identity, Outcome, Phase, Questions, QuestionsError, Session, SessionError};
 
@@ -66,9 +72,13 @@ pub struct Args {
     /// exact: f32; fast: activations rounded to 8 bits
     #[arg(long, value_enum, default_value_t = Compute::Fast)]
     compute: Compute,
-    /// Rationales that are sampled together, at most; all K of one question always are
+    /// Rationales that are sampled together, at most
     #[arg(long, default_value_t = 64)]
     batch: usize,
+    /// The most memory to take, for example 600M or 2G: samples fewer rationales together and cuts
+    /// rows into smaller pieces to keep to it
+    #[arg(long, value_parser = size_argument)]
+    memory_limit: Option<u64>,
     /// Threads to compute with; all cores if not given
     #[arg(long)]
     threads: Option<usize>,
@@ -82,7 +92,7 @@ pub struct Args {
 /// # Errors
 /// Unusable arguments or files (exit code 64), a failing run (1), a run that is held by another
 /// process or was interrupted (75: run it again).
-pub fn run(args: Args) -> Result<(), CliError> {
+pub fn run(mut args: Args) -> Result<(), CliError> {
     let settings = args.settings.resolve()?;
     if args.batch == 0 {
         return Err(usage("--batch must be at least 1"));
@@ -92,12 +102,42 @@ pub fn run(args: Args) -> Result<(), CliError> {
     }
     set_threads(args.threads)?;
     let (tasks, held_out) = tasks(&args)?;
-    let (file, model) = load_model(&args.model, args.compute)?;
+    let file = GgufFile::open(&args.model).map_err(usage)?;
+    let spec = ModelSpec::from_gguf(&file).map_err(usage)?;
     let prompter = Prompter::new(&file).map_err(usage)?;
     let interrupt = Interrupt::new();
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register(signal, interrupt.flag()).map_err(failed)?;
     }
+    let context = spec.context_length;
+    let questions = that_fit(&prompter, tasks, &settings, context, &interrupt)?;
+    let (mut prompt, mut answer) = (questions.longest_prompt, questions.longest_answer);
+    let tasks = questions.tasks;
+    let mut held_out = held_out;
+    held_out.truncate(args.eval_questions);
+    if !held_out.is_empty() {
+        let questions = that_fit(&prompter, held_out, &settings, context, &interrupt)?;
+        prompt = prompt.max(questions.longest_prompt);
+        answer = answer.max(questions.longest_answer);
+        held_out = questions.tasks;
+    }
+    let threads = crate::kernels::threads::start(0);
+    let plan =
+        MemorySettings::of_run(&settings, args.batch, (prompt, answer), (threads, args.compute));
+    let plan_questions = args.batch.min(held_out.len());
+    let plan = MemorySettings { questions: plan_questions, ..plan };
+    let Fitting { settings: fitted, plan } = within_memory(args.memory_limit, &file, &spec, &plan)?;
+    // Without sampling the batch is that of evaluations.
+    match fitted.batch {
+        0 if fitted.questions < plan_questions => args.batch = fitted.questions,
+        0 => {}
+        batch => args.batch = batch,
+    }
+    if !args.json {
+        say(&sentence(args.batch, fitted.pieces, &plan));
+    }
+    let mut model = Transformer::load(&file, args.compute).map_err(usage)?;
+    model.pieces = fitted.pieces;
     let learner = Learner {
         state: LearnerState::fresh(&model.spec, &settings),
         model: &model,
@@ -106,23 +146,6 @@ pub fn run(args: Args) -> Result<(), CliError> {
         batch: args.batch,
         interrupt: &interrupt,
     };
-    let context = model.spec.context_length;
-    let new_tokens = settings.max_new_tokens;
-    let tasks = that_fit(&prompter, tasks, &settings, context, &interrupt)?;
-    if settings.method == Method::Latro {
-        let at_once = (args.batch / settings.k).clamp(1, settings.prompts_per_step);
-        let longest = tasks.longest_prompt;
-        check_sampling_memory(&model.spec, at_once, settings.k, longest, new_tokens)?;
-    }
-    let tasks = tasks.tasks;
-    let mut held_out = held_out;
-    held_out.truncate(args.eval_questions);
-    if !held_out.is_empty() {
-        let questions = that_fit(&prompter, held_out, &settings, context, &interrupt)?;
-        let (at_once, longest) = (args.batch.min(questions.tasks.len()), questions.longest_prompt);
-        check_sampling_memory(&model.spec, at_once, 1, longest, new_tokens)?;
-        held_out = questions.tasks;
-    }
     let sha256 = file.sha256().map_err(failed)?;
     let identity = Identity::new(&settings, args.compute, args.batch, &args.model, sha256, &tasks);
     let session = Session::open(&args.adapter, identity, learner, &tasks).map_err(session_error)?;

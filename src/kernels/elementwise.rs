@@ -60,9 +60,12 @@ fn exp(x: f32) -> f32 {
     const LOG2E: f32 = std::f32::consts::LOG2_E;
     const LN2_HI: f32 = 0.693_359_4;
     const LN2_LO: f32 = -2.121_944_4e-4;
-    let clamped = x.clamp(-87.0, 88.0);
-    // Adding and subtracting 1.5 · 2^23 rounds to the nearest integer.
-    let n = (clamped * LOG2E + 12_582_912.0) - 12_582_912.0;
+    // Comparisons that leave NaN as it is and become one instruction each.
+    let above = if x < -87.0 { -87.0 } else { x };
+    let clamped = if above > 88.0 { 88.0 } else { above };
+    // Adding 1.5 · 2^23 rounds to the nearest integer, which then stands in the lowest bits.
+    let shifted = clamped * LOG2E + 12_582_912.0;
+    let n = shifted - 12_582_912.0;
     let r = clamped - n * LN2_HI - n * LN2_LO;
     let mut p = 1.987_569_1e-4;
     p = p * r + 1.398_2e-3;
@@ -71,7 +74,7 @@ fn exp(x: f32) -> f32 {
     p = p * r + 1.666_666_5e-1;
     p = p * r + 5e-1;
     let e = p * r * r + r + 1.0;
-    let scale = f32::from_bits(((n as i32 + 127) as u32) << 23);
+    let scale = f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23));
     if x < -87.0 { 0.0 } else { e * scale }
 }
 
@@ -176,6 +179,20 @@ multiversion! {
 }
 
 multiversion! {
+    /// The values of IEEE 754 half precision numbers, exactly.
+    pub fn widen(halves: &[u16], to: &mut [f32]) {
+        // The exponent's offset is 127 instead of 15, which a product puts right, also for numbers
+        // that are not normalised. There is no infinity and no NaN.
+        let factor = f32::from_bits((127 + 127 - 15) << 23);
+        for (to, half) in to.iter_mut().zip(halves) {
+            let bits = u32::from(*half);
+            let size = f32::from_bits((bits & 0x7fff) << 13) * factor;
+            *to = f32::from_bits(size.to_bits() | (bits & 0x8000) << 16);
+        }
+    }
+}
+
+multiversion! {
     /// yᵢ += xᵢ
     pub fn add(x: &[f32], y: &mut [f32]) {
         for (y, x) in y.iter_mut().zip(x) {
@@ -241,6 +258,17 @@ mod tests {
         }
         assert_eq!(exp(-1000.0), 0.0);
         assert_eq!(exp(f32::NEG_INFINITY), 0.0);
+    }
+
+    #[test]
+    fn every_finite_half_is_widened_exactly() {
+        let all: Vec<u16> =
+            (0..=u16::MAX).filter(|bits| half::f16::from_bits(*bits).is_finite()).collect();
+        let mut wide = vec![0.0; all.len()];
+        widen(&all, &mut wide);
+        for (bits, wide) in all.iter().zip(wide) {
+            assert_eq!(wide.to_bits(), half::f16::from_bits(*bits).to_f32().to_bits());
+        }
     }
 
     #[test]

@@ -26,6 +26,12 @@ pub enum KernelError {
          the file is damaged or cut short"
     )]
     WrongLength { ty: GgmlType, rows: usize, cols: usize, expected: usize, found: usize },
+    /// The environment asks for instructions that the processor lacks.
+    #[error(
+        "LATROD_ISA asks for the instruction set {asked:?}, which this machine does not have; it \
+         has {available}; leave LATROD_ISA unset for the best one"
+    )]
+    NoSuchIsa { asked: String, available: String },
     /// The packed copy does not fit.
     #[error("no memory for a packed weight of {bytes} bytes; use a smaller model")]
     OutOfMemory { bytes: usize },

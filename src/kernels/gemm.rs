@@ -1,8 +1,10 @@
 //! Dense f32 products over strided slices: a bounds-checked door to the `gemm` crate.
 
+use std::ops::Range;
+
 use gemm::Parallelism;
 
-use super::threads::threads;
+use super::threads::in_parts;
 
 /// A read-only matrix view: element (i, j) is `data[i * row_stride + j * col_stride]`.
 #[derive(Debug, Clone, Copy)]
@@ -46,7 +48,7 @@ impl<'a> MatRef<'a> {
 /// `dst = alpha · a · b`, or `dst += alpha · a · b` with `accumulate`.
 ///
 /// `dst` holds `a.rows` rows of `b.cols` adjacent values whose starts are `dst_stride` apart. The
-/// result depends only on the inputs, `parallel` and the number of threads.
+/// result depends only on the inputs.
 ///
 /// # Panics
 /// If the shapes don't fit together or `dst` is too short.
@@ -63,32 +65,77 @@ pub fn gemm(
     assert!(dst_stride >= b.cols, "rows of the result overlap");
     let Some(last) = last_index(a.rows, b.cols, dst_stride, 1) else { return };
     assert!(last < dst.len(), "the result is too short");
-    let parallelism = if parallel { Parallelism::Rayon(threads()) } else { Parallelism::None };
-    // SAFETY: the three views were checked against their slices above and on construction; `dst` is
-    // exclusively borrowed, so it cannot overlap `a` or `b`; its rows do not overlap each other.
-    // `gemm` reads `dst` only when asked to (`accumulate`).
-    unsafe {
-        gemm::gemm(
-            a.rows,
-            b.cols,
-            a.cols,
-            dst.as_mut_ptr(),
-            1,
-            dst_stride as isize,
-            accumulate,
-            a.data.as_ptr(),
-            a.col_stride as isize,
-            a.row_stride as isize,
-            b.data.as_ptr(),
-            b.col_stride as isize,
-            b.row_stride as isize,
-            1.0,
-            alpha,
-            false,
-            false,
-            false,
-            parallelism,
-        );
+    let task = Task { dst: dst.as_mut_ptr(), dst_stride, accumulate, alpha, a, b };
+    let (rows, cols) = (a.rows, b.cols);
+    if !parallel {
+        // SAFETY: the views were checked against their slices; `dst` is exclusively borrowed.
+        unsafe { task.run(0..rows, 0..cols) };
+        return;
+    }
+    // Pieces of a fixed size, so that sums don't depend on the number of threads.
+    let macs = rows * cols * a.cols;
+    let by_rows = rows > cols;
+    let total = rows.max(cols);
+    in_parts(total.div_ceil(PIECE), macs, |pieces| {
+        for first in pieces.map(|piece| piece * PIECE) {
+            let piece = first..(first + PIECE).min(total);
+            // SAFETY: as above, and each piece belongs to one task.
+            unsafe {
+                match by_rows {
+                    true => task.run(piece, 0..cols),
+                    false => task.run(0..rows, piece),
+                }
+            }
+        }
+    });
+}
+
+/// Rows or columns of a result that one thread computes.
+const PIECE: usize = 128;
+
+/// A product whose pieces tasks compute in parallel.
+struct Task<'a> {
+    dst: *mut f32,
+    dst_stride: usize,
+    accumulate: bool,
+    alpha: f32,
+    a: MatRef<'a>,
+    b: MatRef<'a>,
+}
+
+// SAFETY: a plain address and shared views; `run` demands that pieces don't overlap.
+unsafe impl Sync for Task<'_> {}
+
+impl Task<'_> {
+    /// # Safety
+    /// `dst` holds the rows and columns, which nothing else touches meanwhile.
+    unsafe fn run(&self, rows: Range<usize>, cols: Range<usize>) {
+        let Self { a, b, .. } = self;
+        // SAFETY: the caller's promise for `dst`; the pieces lie within the views. `gemm` reads
+        // `dst` only when asked to (`accumulate`).
+        unsafe {
+            gemm::gemm(
+                rows.len(),
+                cols.len(),
+                a.cols,
+                self.dst.add(rows.start * self.dst_stride + cols.start),
+                1,
+                self.dst_stride as isize,
+                self.accumulate,
+                a.data.as_ptr().add(rows.start * a.row_stride),
+                a.col_stride as isize,
+                a.row_stride as isize,
+                b.data.as_ptr().add(cols.start * b.col_stride),
+                b.col_stride as isize,
+                b.row_stride as isize,
+                1.0,
+                self.alpha,
+                false,
+                false,
+                false,
+                Parallelism::None,
+            );
+        }
     }
 }
 

@@ -1,13 +1,21 @@
 //! The instruction sets: which one runs, and the few operations that each must have.
 //!
-//! Everything above this file is the same for all of them. To add a set, write its file and an arm
-//! in every `match` here.
+//! Everything above this file is the same for all of them. To add a set, write its file, name it in
+//! [`Isa::ALL`] and add an arm to every `match` here.
+
+use std::sync::OnceLock;
 
 use super::activations::ActBlock;
-#[cfg(target_arch = "x86_64")]
-use super::avx512;
+use super::error::KernelError;
 use super::layout::{BLOCK, PackedMatrix};
+#[cfg(target_arch = "aarch64")]
+use super::neon;
 use super::portable;
+#[cfg(target_arch = "x86_64")]
+use super::{amx, avx2, avx512};
+
+/// The environment variable that names the set to use instead of the best one.
+const CHOICE: &str = "LATROD_ISA";
 
 /// Columns of a panel: two tiles, or one block.
 pub(super) const PANEL: usize = 32;
@@ -15,9 +23,21 @@ pub(super) const PANEL: usize = 32;
 /// A way to compute, always one that this machine has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Isa {
+    /// As [`Self::Avx512`], with AMX's tiles of bf16 for many rows.
+    #[cfg(target_arch = "x86_64")]
+    Amx,
     /// AVX-512 F, BW, VL, DQ and VNNI.
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    /// NEON, with int8 products as this processor can.
+    #[cfg(target_arch = "aarch64")]
+    Neon(neon::Dots),
+    /// AVX2, FMA and F16C with AVX-VNNI.
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni,
+    /// AVX2, FMA and F16C.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
     /// Plain Rust; the reference for the others.
     Portable,
 }
@@ -64,13 +84,87 @@ impl<'a> Left<'a> {
 }
 
 impl Isa {
-    /// The best set of this machine.
-    pub(super) fn detect() -> Self {
+    /// Every set of this family of processors, the best first.
+    pub(super) const ALL: &[Self] = &[
         #[cfg(target_arch = "x86_64")]
-        if avx512::available() {
-            return Self::Avx512;
+        Self::Amx,
+        #[cfg(target_arch = "x86_64")]
+        Self::Avx512,
+        #[cfg(target_arch = "x86_64")]
+        Self::AvxVnni,
+        #[cfg(target_arch = "x86_64")]
+        Self::Avx2,
+        #[cfg(target_arch = "aarch64")]
+        Self::Neon(neon::Dots::Dotprod),
+        #[cfg(target_arch = "aarch64")]
+        Self::Neon(neon::Dots::Widening),
+        Self::Portable,
+    ];
+
+    /// As in the environment variable [`CHOICE`].
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx => "amx",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Self::AvxVnni => "avxvnni",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => "avx2",
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(neon::Dots::Dotprod) => "dotprod",
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(neon::Dots::Widening) => "neon",
+            Self::Portable => "portable",
         }
-        Self::Portable
+    }
+
+    /// Whether this machine has it.
+    fn available(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx => amx::available(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => avx512::available(),
+            #[cfg(target_arch = "x86_64")]
+            Self::AvxVnni => avx2::vnni_available(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => avx2::available(),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(dots) => neon::Dots::available().any(|d| d == dots),
+            Self::Portable => true,
+        }
+    }
+
+    /// Every set of this machine, the best first.
+    pub(super) fn all_available() -> impl Iterator<Item = Self> {
+        Self::ALL.iter().copied().filter(|isa| isa.available())
+    }
+
+    /// The set of that name, or the best for an empty one.
+    fn named(name: &str) -> Result<Self, KernelError> {
+        Self::all_available().find(|isa| name.is_empty() || isa.name() == name).ok_or_else(|| {
+            let names: Vec<_> = Self::all_available().map(Self::name).collect();
+            KernelError::NoSuchIsa { asked: name.to_owned(), available: names.join(", ") }
+        })
+    }
+
+    /// The set that the environment variable [`CHOICE`] names, or the best of this machine. The
+    /// variable is read once.
+    pub(super) fn chosen() -> Result<Self, KernelError> {
+        static CHOSEN: OnceLock<Result<Isa, KernelError>> = OnceLock::new();
+        CHOSEN
+            .get_or_init(|| {
+                let name = std::env::var_os(CHOICE).unwrap_or_default();
+                Self::named(&name.to_string_lossy())
+            })
+            .clone()
+    }
+
+    /// As [`Self::chosen`], for those who hold a matrix: it could not have been packed otherwise.
+    pub(super) fn detect() -> Self {
+        Self::chosen().unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// Whether [`Self::multiply_fused`] and [`Self::multiply_int8`] gain over panels.
@@ -78,12 +172,24 @@ impl Isa {
         self != Self::Portable
     }
 
+    /// Whether products of so many rows run on bf16 tiles (`amx`).
+    pub(super) fn multiplies_tiles(self, rows: usize) -> bool {
+        /// The fewest rows that are worth decoding a panel for.
+        const FEWEST_ROWS: usize = 32;
+        rows >= FEWEST_ROWS && self.name() == "amx"
+    }
+
     /// Rounds 32 activations to int8.
     pub(super) fn quantise_block(self, values: &[f32; BLOCK], to: &mut ActBlock) {
         match self {
-            // SAFETY: `Avx512` exists only where `available` said yes.
+            // SAFETY: a set exists only where `available` said yes.
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => unsafe { avx512::quantise_block(values, to) },
+            Self::Amx | Self::Avx512 => unsafe { avx512::quantise_block(values, to) },
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(_) => neon::quantise_block(values, to),
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Self::AvxVnni | Self::Avx2 => unsafe { avx2::quantise_block(values, to) },
             Self::Portable => portable::quantise_block(values, to),
         }
     }
@@ -102,9 +208,19 @@ impl Isa {
         assert!(2 * pair < w.tiles && first + count <= w.blocks, "block outside the matrix");
         assert!(panel.len() >= count * BLOCK * PANEL, "panel too short");
         match self {
-            // SAFETY: `Avx512` exists only where `available` said yes; sizes asserted.
+            // SAFETY: a set exists only where `available` said yes; sizes asserted.
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => unsafe { avx512::decode_panel(w, pair, first, count, panel) },
+            Self::Amx | Self::Avx512 => unsafe {
+                avx512::decode_panel(w, pair, first, count, panel);
+            },
+            // SAFETY: sizes asserted.
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(_) => unsafe { neon::decode_panel(w, pair, first, count, panel) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Self::AvxVnni | Self::Avx2 => unsafe {
+                avx2::decode_panel(w, pair, first, count, panel);
+            },
             Self::Portable => portable::decode_panel(w, pair, first, count, panel),
         }
     }
@@ -122,9 +238,19 @@ impl Isa {
         assert!(first + count <= w.tiles && b < w.blocks, "tile outside the matrix");
         assert!(panel.len() >= count * super::layout::TILE * PANEL, "panel too short");
         match self {
-            // SAFETY: `Avx512` exists only where `available` said yes; sizes asserted.
+            // SAFETY: a set exists only where `available` said yes; sizes asserted.
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => unsafe { avx512::decode_panel_transposed(w, b, first, count, panel) },
+            Self::Amx | Self::Avx512 => unsafe {
+                avx512::decode_panel_transposed(w, b, first, count, panel);
+            },
+            // SAFETY: sizes asserted.
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(_) => unsafe { neon::decode_panel_transposed(w, b, first, count, panel) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Self::AvxVnni | Self::Avx2 => unsafe {
+                avx2::decode_panel_transposed(w, b, first, count, panel);
+            },
             Self::Portable => portable::decode_panel_transposed(w, b, first, count, panel),
         }
     }
@@ -143,9 +269,19 @@ impl Isa {
     ) {
         assert!(width <= PANEL && panel.len() >= a.depth * PANEL, "panel too short");
         match self {
-            // SAFETY: `Avx512` exists only where `available` said yes; `c` is the caller's promise.
+            // SAFETY: a set exists only where `available` said yes; `c` is the caller's promise.
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => unsafe { avx512::multiply_panel(a, panel, c, width, accumulate) },
+            Self::Amx | Self::Avx512 => unsafe {
+                avx512::multiply_panel(a, panel, c, width, accumulate);
+            },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Self::AvxVnni | Self::Avx2 => unsafe {
+                avx2::multiply_panel(a, panel, c, width, accumulate);
+            },
+            // SAFETY: the caller's promise.
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(_) => unsafe { neon::multiply_panel(a, panel, c, width, accumulate) },
             // SAFETY: the caller's promise.
             Self::Portable => unsafe {
                 portable::multiply_panel(a, panel, c, width, accumulate);
@@ -167,9 +303,15 @@ impl Isa {
     ) {
         assert!(tile < w.tiles && a.depth == w.blocks * BLOCK, "tile outside the matrix");
         match self {
-            // SAFETY: `Avx512` exists only where `available` said yes; `c` is the caller's promise.
+            // SAFETY: a set exists only where `available` said yes; `c` is the caller's promise.
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => unsafe { avx512::multiply_fused(w, tile, a, c) },
+            Self::Amx | Self::Avx512 => unsafe { avx512::multiply_fused(w, tile, a, c) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Self::AvxVnni | Self::Avx2 => unsafe { avx2::multiply_fused(w, tile, a, c) },
+            // SAFETY: the caller's promise.
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(_) => unsafe { neon::multiply_fused(w, tile, a, c) },
             // SAFETY: the caller's promise.
             Self::Portable => unsafe { portable::multiply_fused(w, tile, a, c) },
         }
@@ -188,11 +330,39 @@ impl Isa {
     ) {
         assert!(tile < w.tiles && group.len().is_multiple_of(w.blocks), "tile outside the matrix");
         match self {
-            // SAFETY: `Avx512` exists only where `available` said yes; `c` is the caller's promise.
+            // SAFETY: a set exists only where `available` said yes; `c` is the caller's promise.
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => unsafe { avx512::multiply_int8(w, tile, group, c) },
+            Self::Amx | Self::Avx512 => unsafe { avx512::multiply_int8(w, tile, group, c) },
+            // SAFETY: `dots` is what the machine has; `c` is the caller's promise.
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(dots) => unsafe { neon::multiply_int8(dots, w, tile, group, c) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Self::AvxVnni => unsafe { avx2::multiply_int8_vnni(w, tile, group, c) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => unsafe { avx2::multiply_int8(w, tile, group, c) },
             // SAFETY: the caller's promise.
             Self::Portable => unsafe { portable::multiply_int8(w, tile, group, c) },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_is_chosen_by_its_name() {
+        for isa in Isa::all_available() {
+            assert_eq!(Isa::named(isa.name()), Ok(isa));
+        }
+        assert_eq!(Isa::named("").ok(), Isa::all_available().next());
+    }
+
+    #[test]
+    fn a_set_that_is_not_there_is_an_error_that_names_those_that_are() {
+        let error = Isa::named("avx9000").unwrap_err().to_string();
+        assert!(error.contains("avx9000") && error.contains("portable"), "{error}");
     }
 }

@@ -19,7 +19,7 @@
 
 use half::{bf16, f16};
 
-use super::error::KernelError;
+use super::lines::Lines;
 
 /// Rows of a tile: the f32 lanes of one AVX-512 register.
 pub(super) const TILE: usize = 16;
@@ -107,39 +107,6 @@ impl Scales {
 pub(super) struct HalfScales {
     pub(super) d: [f32; TILE],
     pub(super) m: [f32; TILE],
-}
-
-/// Bytes that start at a multiple of 64, so that a register-wide read never straddles two lines.
-pub(super) struct Lines(Vec<Line>);
-
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([u8; LINE]);
-
-impl Lines {
-    /// `len` zero bytes, rounded up to whole lines.
-    ///
-    /// # Errors
-    /// [`KernelError::OutOfMemory`] if they cannot be had.
-    pub(super) fn zeroed(len: usize) -> Result<Self, KernelError> {
-        let lines = len.div_ceil(LINE);
-        let mut store = Vec::new();
-        store.try_reserve_exact(lines).map_err(|_| KernelError::OutOfMemory { bytes: len })?;
-        store.resize(lines, Line([0; LINE]));
-        Ok(Self(store))
-    }
-
-    pub(super) fn bytes(&self) -> &[u8] {
-        // SAFETY: as in `bytes_mut`, shared.
-        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), self.0.len() * LINE) }
-    }
-
-    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
-        let len = self.0.len() * LINE;
-        // SAFETY: `Line` is 64 plain bytes without padding, so the vector's memory is `len`
-        // initialised bytes, borrowed mutably with `self`.
-        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), len) }
-    }
 }
 
 /// A frozen weight matrix `[rows = out features, cols = in features]`, quantised as in its file.

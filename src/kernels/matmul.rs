@@ -7,9 +7,12 @@ use std::cell::Cell;
 use std::ops::Range;
 
 use super::activations::{ActBlock, Activations, ROWS, quantise_group};
+use super::floats::Floats;
 use super::isa::{Isa, Left, Output, PANEL};
 use super::layout::{BLOCK, Codes, PackedMatrix, TILE};
 use super::panels::Panels;
+#[cfg(target_arch = "x86_64")]
+use super::tiles;
 use super::{Compute, threads::in_parts};
 
 /// Up to this many rows of x, weights are decoded in registers; beyond, once per panel.
@@ -23,13 +26,15 @@ const INT8_BLOCKS: usize = 16 * 1024;
 /// Weight tiles that take turns at a group of activations, so that `y` is written in longer runs
 /// (256 bytes) than a tile's.
 const INT8_TILES: usize = 4;
+/// Products that are computed together.
+const MOST_SHARED: usize = 4;
 /// Rounding a value costs about as much as so many multiplications.
 const ROUNDING_MACS: usize = 8;
 
 thread_local! {
     /// One panel per thread, and the rounded activations of the product that the thread called.
     /// Taken out while in use, so that nested calls get their own.
-    static PANEL_STORE: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+    static PANEL_STORE: Cell<Floats> = Cell::default();
     static INT8_STORE: Cell<Vec<ActBlock>> = const { Cell::new(Vec::new()) };
 }
 
@@ -69,6 +74,9 @@ enum Kind {
     Fused,
     /// f32, weights decoded to panels.
     Panels,
+    /// Weights and activations rounded to bf16, for many rows where the processor multiplies tiles
+    /// of them.
+    Tiles,
 }
 
 /// The left operand `[m, cols]` of a product.
@@ -89,7 +97,7 @@ pub fn matmul_shared(x: &[f32], m: usize, products: &mut [Product<'_>]) {
     let Some(first) = products.first() else { return };
     let input = Input { isa: Isa::detect(), x, m, cols: first.w.cols };
     // Of a block's layers at most three share their input.
-    let mut jobs: [Option<Job<'_>>; 4] = [None; 4];
+    let mut jobs: [Option<Job<'_>>; MOST_SHARED] = [None; MOST_SHARED];
     for products in products.chunks_mut(jobs.len()) {
         let count = products.len();
         for (job, product) in jobs.iter_mut().zip(products) {
@@ -103,7 +111,7 @@ impl PackedMatrix {
     /// `y[m, rows] = x[m, cols] · Wᵀ`; all row-major and contiguous; `y` is overwritten.
     ///
     /// `Compute::Fast` rounds x to int8 per 32 columns; float weights are always multiplied exactly.
-    /// Uses the current rayon pool; the result does not depend on its size.
+    /// Runs on all threads; the result does not depend on their number.
     ///
     /// # Panics
     /// If `x` or `y` has another length.
@@ -140,7 +148,7 @@ impl PackedMatrix {
     pub(super) fn matmul_transposed_on(
         &self,
         isa: Isa,
-        _compute: Compute,
+        compute: Compute,
         g: &[f32],
         m: usize,
         dx: &mut [f32],
@@ -149,6 +157,14 @@ impl PackedMatrix {
         assert_eq!(g.len(), m * self.rows, "g must be [m, rows]");
         assert_eq!(dx.len(), m * self.cols, "dx must be [m, cols]");
         let dx = Output { at: dx.as_mut_ptr(), stride: self.cols };
+        if compute == Compute::Fast && isa.multiplies_tiles(m) {
+            // SAFETY: the tiles are there; `dx` has m rows of this many columns, and is ours.
+            #[cfg(target_arch = "x86_64")]
+            unsafe {
+                tiles::multiply_transposed(isa, (g, m), self, dx, accumulate);
+            }
+            return;
+        }
         in_parts(self.blocks, m * self.rows * self.cols, |blocks| {
             with_panel(|panel| {
                 for rows in pieces(m, EXACT_ROWS) {
@@ -175,6 +191,12 @@ impl PackedMatrix {
 }
 
 impl<'a> Job<'a> {
+    /// Multiplications for `rows` rows of x.
+    fn macs(&self, rows: usize) -> usize {
+        let cols = if self.kind == Kind::Tiles { 0 } else { self.w.cols };
+        rows * self.w.rows * (cols + self.update.map_or(0, |u| u.b.cols()))
+    }
+
     fn new(input: &Input<'_>, product: &'a mut Product<'_>) -> Self {
         let Product { w, compute, y, update } = product;
         let (isa, m) = (input.isa, input.m);
@@ -184,6 +206,7 @@ impl<'a> Job<'a> {
         assert!(update.is_none_or(|u| u.b.rows() == w.rows), "B must have the rows of W");
         let whole = w.cols.is_multiple_of(BLOCK);
         let kind = match compute {
+            Compute::Fast if isa.multiplies_tiles(m) => Kind::Tiles,
             Compute::Fast if w.is_quantised() => Kind::Int8,
             _ if m <= FUSED_ROWS && isa.has_fused() && whole => Kind::Fused,
             _ => Kind::Panels,
@@ -194,6 +217,8 @@ impl<'a> Job<'a> {
 
 impl Input<'_> {
     fn multiply(&self, jobs: &[Option<Job<'_>>]) {
+        #[cfg(target_arch = "x86_64")]
+        self.tiles(jobs);
         let blocks = self.cols / BLOCK;
         // Whole groups, so that only the last one is smaller.
         let most = (INT8_BLOCKS / blocks.max(1)).next_multiple_of(ROWS).max(ROWS);
@@ -214,7 +239,7 @@ impl Input<'_> {
     fn rows(&self, jobs: &[Option<Job<'_>>], rows: &Range<usize>, acts: &Activations) {
         let units = |job: &Job<'_>| job.w.rows.div_ceil(PANEL);
         let total = jobs.iter().flatten().map(units).sum();
-        let macs = jobs.iter().flatten().map(|job| rows.len() * job.w.rows * job.w.cols).sum();
+        let macs = jobs.iter().flatten().map(|job| job.macs(rows.len())).sum();
         in_parts(total, macs, |range| {
             let mut before = 0;
             for job in jobs.iter().flatten() {
@@ -234,6 +259,8 @@ impl Input<'_> {
             Kind::Int8 => self.int8(job, rows, acts, &pairs),
             Kind::Fused => self.fused(job, rows, &pairs),
             Kind::Panels => self.panels(job, rows, &pairs),
+            // Computed before, all of them.
+            Kind::Tiles => {}
         }
         let Some(Update { h, stride, b }) = job.update else { return };
         let a = Left::new(&h[rows.start * stride..], stride, rows.len(), b.cols());
@@ -243,6 +270,25 @@ impl Input<'_> {
             unsafe {
                 let y = job.y.from(rows.start, pair * PANEL);
                 self.isa.multiply_panel(a, panel, y, width, true);
+            }
+        }
+    }
+
+    /// All jobs of [`Kind::Tiles`].
+    #[cfg(target_arch = "x86_64")]
+    fn tiles(&self, jobs: &[Option<Job<'_>>]) {
+        let mut products = [const { None }; MOST_SHARED];
+        let mut count = 0;
+        for job in jobs.iter().flatten().filter(|job| job.kind == Kind::Tiles) {
+            products[count] = Some((job.w, job.y));
+            count += 1;
+        }
+        if count > 0 {
+            let products: Vec<_> = products.into_iter().flatten().collect();
+            // SAFETY: this kind exists only where the tiles do; each `y` is its job's alone.
+            unsafe {
+                let x = (self.x, self.m, self.cols);
+                tiles::multiply(self.isa, x, &products);
             }
         }
     }
@@ -346,7 +392,7 @@ unsafe impl Sync for SharedGroups {}
 /// Runs `f` with this thread's panel.
 fn with_panel(f: impl FnOnce(&mut [f32])) {
     let mut panel = PANEL_STORE.take();
-    panel.resize(PANEL_DEPTH * PANEL, 0.0);
+    panel.resize(PANEL_DEPTH * PANEL);
     f(&mut panel);
     PANEL_STORE.set(panel);
 }

@@ -1,10 +1,11 @@
 //! GGUF bytes → [`PackedMatrix`]: checks sizes, then moves every code and scale to its place.
 
-use rayon::prelude::*;
-
 use super::blocks::{Block, Format, format_of};
 use super::error::KernelError;
-use super::layout::{BLOCK, Codes, LINE, Lines, PackedMatrix, SUPER, Scales, TILE, code_place};
+use super::isa::Isa;
+use super::layout::{BLOCK, Codes, LINE, PackedMatrix, SUPER, Scales, TILE, code_place};
+use super::lines::Lines;
+use super::threads::for_each;
 use crate::model::gguf::GgmlType;
 
 /// The packed bytes of one tile.
@@ -14,24 +15,66 @@ struct Tile<'a> {
     supers: &'a mut [u8],
 }
 
+/// A type's blocks in the file and what they become.
+struct FileLayout {
+    /// Columns of a file block.
+    block_cols: usize,
+    /// Bytes of a file block.
+    block_bytes: usize,
+    codes: Codes,
+    scales: Scales,
+}
+
+impl FileLayout {
+    /// `None` for a type without kernels.
+    fn of(ty: GgmlType) -> Option<Self> {
+        let float =
+            |block_bytes, codes| Self { block_cols: 1, block_bytes, codes, scales: Scales::None };
+        match (format_of(ty), ty) {
+            (Some(Format { block_cols, block_bytes, codes, scales, .. }), _) => {
+                Some(Self { block_cols, block_bytes, codes, scales })
+            }
+            (None, GgmlType::F32) => Some(float(4, Codes::F32)),
+            (None, GgmlType::F16) => Some(float(2, Codes::F16)),
+            (None, GgmlType::BF16) => Some(float(2, Codes::Bf16)),
+            _ => None,
+        }
+    }
+}
+
 impl PackedMatrix {
+    /// The bytes that a matrix of this type and size takes once it is packed
+    /// ([`Self::resident_bytes`]); `None` for a type without kernels.
+    #[must_use]
+    pub fn packed_bytes(ty: GgmlType, rows: usize, cols: usize) -> Option<u64> {
+        let FileLayout { codes, scales, .. } = FileLayout::of(ty)?;
+        let (tiles, blocks) = (rows.div_ceil(TILE), cols.div_ceil(BLOCK));
+        let lines = |per_block: usize, blocks: usize| {
+            let bytes =
+                [tiles, blocks, per_block].iter().fold(1, |n: u64, f| n.saturating_mul(*f as u64));
+            bytes.checked_next_multiple_of(LINE as u64).unwrap_or(u64::MAX)
+        };
+        let parts = [
+            lines(codes.bytes(), blocks),
+            lines(scales.sub_bytes(), blocks),
+            lines(scales.super_bytes(), blocks / SUPER),
+        ];
+        Some(parts.into_iter().fold(0, u64::saturating_add))
+    }
+
     /// Packs a tensor's bytes: `rows` rows of `cols` values, row-major, as a GGUF file holds them.
     ///
     /// Decoded values equal ggml's `dequantize_row_*` to the last bit. Takes about as many bytes as
-    /// the file. Runs on the current rayon pool.
+    /// the file. Runs on all threads.
     ///
     /// # Errors
     /// A type without kernels, dimensions that are zero or do not match the type's block or the
-    /// number of bytes, or no memory.
+    /// number of bytes, no memory, or a `LATROD_ISA` that no product could be computed with.
     pub fn pack(ty: GgmlType, rows: usize, cols: usize, bytes: &[u8]) -> Result<Self, KernelError> {
+        Isa::chosen()?;
         let format = format_of(ty);
-        let (block_cols, block_bytes, codes, scales) = match (format, ty) {
-            (Some(f), _) => (f.block_cols, f.block_bytes, f.codes, f.scales),
-            (None, GgmlType::F32) => (1, 4, Codes::F32, Scales::None),
-            (None, GgmlType::F16) => (1, 2, Codes::F16, Scales::None),
-            (None, GgmlType::BF16) => (1, 2, Codes::Bf16, Scales::None),
-            _ => return Err(KernelError::UnsupportedType { ty }),
-        };
+        let FileLayout { block_cols, block_bytes, codes, scales } =
+            FileLayout::of(ty).ok_or(KernelError::UnsupportedType { ty })?;
         let bad_shape = KernelError::BadShape { rows, cols };
         if rows == 0 || cols == 0 {
             return Err(bad_shape);
@@ -65,20 +108,19 @@ impl PackedMatrix {
         let sub_tiles = split(sub_bytes.bytes_mut(), scales.sub_bytes() * blocks, tiles);
         let super_tiles =
             split(super_bytes.bytes_mut(), scales.super_bytes() * (blocks / SUPER), tiles);
-        code_tiles
-            .into_par_iter()
-            .zip(sub_tiles)
-            .zip(super_tiles)
-            .zip(bytes.par_chunks(row_bytes * TILE))
-            .for_each(|(((codes_of, subs), supers), source)| {
-                let mut tile = Tile { codes: codes_of, subs, supers };
-                for (lane, row) in source.chunks_exact(row_bytes).enumerate() {
-                    match format {
-                        Some(format) => place_quantised(&mut tile, &format, lane, row),
-                        None => place_floats(&mut tile, block_bytes, lane, row),
-                    }
+        let parts = code_tiles.into_iter().zip(sub_tiles).zip(super_tiles);
+        let mut parts: Vec<(Tile<'_>, &[u8])> = parts
+            .map(|((codes, subs), supers)| Tile { codes, subs, supers })
+            .zip(bytes.chunks(row_bytes * TILE))
+            .collect();
+        for_each(&mut parts, rows * cols, |(tile, source)| {
+            for (lane, row) in source.chunks_exact(row_bytes).enumerate() {
+                match format {
+                    Some(format) => place_quantised(tile, &format, lane, row),
+                    None => place_floats(tile, block_bytes, lane, row),
                 }
-            });
+            }
+        });
         Ok(Self { rows, cols, tiles, blocks, codes, scales, code_bytes, sub_bytes, super_bytes })
     }
 }

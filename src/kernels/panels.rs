@@ -1,5 +1,7 @@
 //! Dense f32 matrices in the order in which products read them: LoRA factors, keys and values.
 
+use super::elementwise::add;
+use super::floats::{Floats, float_bytes};
 use super::isa::{Isa, Left, Output, PANEL};
 use super::layout::BLOCK;
 use super::threads::in_parts;
@@ -13,7 +15,7 @@ pub const PANEL_ROWS: usize = PANEL;
 pub struct Panels {
     rows: usize,
     cols: usize,
-    values: Vec<f32>,
+    values: Floats,
 }
 
 impl Panels {
@@ -24,7 +26,7 @@ impl Panels {
     #[must_use]
     pub fn pack(matrices: &[&[f32]], cols: usize, scale: f32) -> Self {
         let rows = matrices.iter().map(|m| m.len() / cols).sum::<usize>();
-        let mut values = vec![0.0; rows.div_ceil(PANEL) * cols * PANEL];
+        let mut values = Floats::zeroed(rows.div_ceil(PANEL) * cols * PANEL);
         let all = matrices.iter().flat_map(|m| {
             assert!(m.len().is_multiple_of(cols), "not a whole number of rows");
             m.chunks_exact(cols)
@@ -38,11 +40,17 @@ impl Panels {
         Self { rows, cols, values }
     }
 
+    /// Bytes of a packed matrix `[rows, cols]`.
+    #[must_use]
+    pub fn bytes(rows: usize, cols: usize) -> u64 {
+        float_bytes(&[rows.next_multiple_of(PANEL), cols])
+    }
+
     /// The transposed matrix.
     #[must_use]
     pub fn transposed(&self) -> Self {
         let (rows, cols) = (self.cols, self.rows);
-        let mut values = vec![0.0; rows.div_ceil(PANEL) * cols * PANEL];
+        let mut values = Floats::zeroed(rows.div_ceil(PANEL) * cols * PANEL);
         for c in 0..cols {
             let (panel, lane) = (c / PANEL * rows * PANEL, c % PANEL);
             for r in 0..rows {
@@ -77,6 +85,10 @@ impl Panels {
         assert_eq!(x.len(), m * self.cols, "x must be [m, cols]");
         assert_eq!(y.len(), m * self.rows, "y must be [m, rows]");
         let isa = Isa::detect();
+        if m <= FEW_ROWS && self.cols >= DEPTHS * PANEL {
+            self.matmul_few(isa, x, m, y, accumulate);
+            return;
+        }
         let y = Output { at: y.as_mut_ptr(), stride: self.rows };
         let pairs = self.rows.div_ceil(PANEL);
         // Few panels and many rows: tasks are rows, in pieces that fit a cache.
@@ -95,6 +107,41 @@ impl Panels {
                 }
             }
         });
+    }
+}
+
+/// Up to this many rows of x, tasks are pieces of the summed dimension.
+const FEW_ROWS: usize = 16;
+/// How many such pieces; fixed, so that sums don't depend on the number of threads.
+const DEPTHS: usize = 4;
+
+impl Panels {
+    /// [`Self::matmul`] for few rows, whose cost is reading the panels: each task reads a part of
+    /// them.
+    fn matmul_few(&self, isa: Isa, x: &[f32], m: usize, y: &mut [f32], accumulate: bool) {
+        let pairs = self.rows.div_ceil(PANEL);
+        let width = pairs * PANEL;
+        let mut parts = Floats::zeroed(DEPTHS * m * width);
+        let to = Output { at: parts.as_mut_ptr(), stride: width };
+        in_parts(pairs * DEPTHS, m * self.rows * self.cols, |units| {
+            for (pair, part) in units.map(|unit| (unit / DEPTHS, unit % DEPTHS)) {
+                let (from, end) = (part * self.cols / DEPTHS, (part + 1) * self.cols / DEPTHS);
+                let a = Left::new(&x[from..], self.cols, m, end - from);
+                let panel = &self.panel(pair).0[from * PANEL..];
+                // SAFETY: `parts` has m rows for each piece; these columns belong to this task.
+                unsafe {
+                    isa.multiply_panel(a, panel, to.from(part * m, pair * PANEL), PANEL, false);
+                }
+            }
+        });
+        for (part, parts) in parts.chunks_exact(m * width).enumerate() {
+            for (y, from) in y.chunks_exact_mut(self.rows).zip(parts.chunks_exact(width)) {
+                match part == 0 && !accumulate {
+                    true => y.copy_from_slice(&from[..self.rows]),
+                    false => add(from, y),
+                }
+            }
+        }
     }
 }
 
@@ -130,7 +177,9 @@ mod tests {
 
     #[test]
     fn products_agree_with_three_loops() {
-        for (rows, cols, m) in [(1, 1, 1), (16, 5, 3), (48, 576, 70), (70, 16, 33)] {
+        for (rows, cols, m) in
+            [(1, 1, 1), (16, 5, 3), (48, 576, 70), (70, 16, 33), (48, 576, 8), (16, 131, 1)]
+        {
             let (w, x) = (numbers(rows * cols), numbers(m * cols));
             let (first, second) = w.split_at(rows / 2 * cols);
             let packed = Panels::pack(&[first, second], cols, 0.5);
@@ -155,5 +204,6 @@ mod tests {
         let packed = Panels::pack(&[&w], 3, 1.0);
 
         assert_eq!(packed.transposed(), Panels::pack(&[&turned], 40, 1.0));
+        assert_eq!(Panels::bytes(40, 3), 4 * packed.values.len() as u64);
     }
 }

@@ -1,109 +1,39 @@
-//! The products of every type and shape against candle's decoding and sums in f64, on every
-//! instruction set that this machine has.
+//! The products of every type and shape against sums in f64 of the decoded weights, on every
+//! instruction set that this machine has. That decoding is right is tested in `tests/decoding.rs`.
 
-use candle_core::quantized::{GgmlDType, ggml_file::qtensor_from_ggml};
-use candle_core::{DType, Device};
-use half::f16;
+#[path = "samples.rs"]
+mod samples;
+
 use rand_chacha::ChaCha8Rng;
-use rand_core::{Rng, SeedableRng};
+use rand_core::SeedableRng;
+use samples::{FLOATS, Kind, QUANTISED, file_bytes, uniform};
 
 use super::isa::Isa;
 use super::{Compute, KernelError, PackedMatrix, Panels, Product, Update, matmul_shared};
 use crate::model::gguf::GgmlType;
 
-/// A type: its twin in candle, columns and bytes of a block, places of the f16 scales.
-struct Kind {
-    ty: GgmlType,
-    candle: GgmlDType,
-    block: usize,
-    bytes: usize,
-    halves: &'static [usize],
-}
-
-const fn kind(
-    ty: GgmlType,
-    candle: GgmlDType,
-    block: usize,
-    bytes: usize,
-    halves: &'static [usize],
-) -> Kind {
-    Kind { ty, candle, block, bytes, halves }
-}
-
-const QUANTISED: [Kind; 10] = [
-    kind(GgmlType::Q4_0, GgmlDType::Q4_0, 32, 18, &[0]),
-    kind(GgmlType::Q4_1, GgmlDType::Q4_1, 32, 20, &[0, 2]),
-    kind(GgmlType::Q5_0, GgmlDType::Q5_0, 32, 22, &[0]),
-    kind(GgmlType::Q5_1, GgmlDType::Q5_1, 32, 24, &[0, 2]),
-    kind(GgmlType::Q8_0, GgmlDType::Q8_0, 32, 34, &[0]),
-    kind(GgmlType::Q2K, GgmlDType::Q2K, 256, 84, &[80, 82]),
-    kind(GgmlType::Q3K, GgmlDType::Q3K, 256, 110, &[108]),
-    kind(GgmlType::Q4K, GgmlDType::Q4K, 256, 144, &[0, 2]),
-    kind(GgmlType::Q5K, GgmlDType::Q5K, 256, 176, &[0, 2]),
-    kind(GgmlType::Q6K, GgmlDType::Q6K, 256, 210, &[208]),
-];
-const FLOATS: [Kind; 3] = [
-    kind(GgmlType::F32, GgmlDType::F32, 1, 4, &[]),
-    kind(GgmlType::F16, GgmlDType::F16, 1, 2, &[]),
-    kind(GgmlType::BF16, GgmlDType::BF16, 1, 2, &[]),
-];
-
 /// Every instruction set of this machine.
 fn all_isas() -> Vec<Isa> {
-    let mut isas = vec![Isa::Portable];
-    if Isa::detect() != Isa::Portable {
-        isas.push(Isa::detect());
-    }
-    isas
-}
-
-fn uniform(rng: &mut ChaCha8Rng) -> f32 {
-    rng.next_u32() as f32 / u32::MAX as f32 * 2.0 - 1.0
+    Isa::all_available().collect()
 }
 
 fn values(rng: &mut ChaCha8Rng, count: usize) -> Vec<f32> {
     (0..count).map(|_| uniform(rng)).collect()
 }
 
-/// A matrix of random codes and scales in the file's form: every bit pattern occurs, not only
-/// those that a good quantiser writes.
-fn file_bytes(rng: &mut ChaCha8Rng, kind: &Kind, rows: usize, cols: usize) -> Vec<u8> {
-    let values = rows * cols;
-    match kind.ty {
-        GgmlType::F32 => (0..values).flat_map(|_| uniform(rng).to_le_bytes()).collect(),
-        GgmlType::F16 => {
-            (0..values).flat_map(|_| f16::from_f32(uniform(rng)).to_le_bytes()).collect()
-        }
-        GgmlType::BF16 => {
-            (0..values).flat_map(|_| half::bf16::from_f32(uniform(rng)).to_le_bytes()).collect()
-        }
-        _ => {
-            let mut bytes = vec![0; values / kind.block * kind.bytes];
-            rng.fill_bytes(&mut bytes);
-            for block in bytes.chunks_exact_mut(kind.bytes) {
-                for &at in kind.halves {
-                    let scale = f16::from_f32(0.02 * uniform(rng));
-                    block[at..at + 2].copy_from_slice(&scale.to_le_bytes());
-                }
-            }
-            bytes
-        }
-    }
-}
-
-/// What candle makes of the same bytes: `[rows, cols]`.
-fn oracle(kind: &Kind, rows: usize, cols: usize, bytes: &[u8]) -> Vec<f32> {
-    let tensor = qtensor_from_ggml(kind.candle, bytes, vec![rows, cols], &Device::Cpu).unwrap();
-    let tensor = tensor.dequantize(&Device::Cpu).unwrap().to_dtype(DType::F32).unwrap();
-    tensor.flatten_all().unwrap().to_vec1().unwrap()
-}
-
-/// A packed matrix and candle's reading of it.
+/// A packed matrix of random weights and its values.
 fn matrix(seed: u64, kind: &Kind, rows: usize, cols: usize) -> (PackedMatrix, Vec<f32>) {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let bytes = file_bytes(&mut rng, kind, rows, cols);
-    let packed = PackedMatrix::pack(kind.ty, rows, cols, &bytes).unwrap();
-    let decoded = oracle(kind, rows, cols, &bytes);
+    let bytes = file_bytes(&mut ChaCha8Rng::seed_from_u64(seed), kind, rows, cols);
+    packed(kind, rows, cols, &bytes)
+}
+
+/// A packed matrix and its values.
+fn packed(kind: &Kind, rows: usize, cols: usize, bytes: &[u8]) -> (PackedMatrix, Vec<f32>) {
+    let packed = PackedMatrix::pack(kind.ty, rows, cols, bytes).unwrap();
+    let mut decoded = vec![0.0; rows * cols];
+    for (r, row) in decoded.chunks_exact_mut(cols).enumerate() {
+        packed.decode_row(r, row);
+    }
     (packed, decoded)
 }
 
@@ -140,21 +70,6 @@ const F32_ERROR: f64 = 1e-6;
 
 fn cols_of(kind: &Kind) -> &'static [usize] {
     if kind.block == 256 { &[256, 512] } else { &[32, 64, 576] }
-}
-
-#[test]
-fn decoded_rows_equal_candles_to_the_bit() {
-    for kind in QUANTISED.iter().chain(&FLOATS) {
-        for rows in [1, 16, 17] {
-            let cols = 512;
-            let (packed, expected) = matrix(7, kind, rows, cols);
-            let mut row = vec![0.0; cols];
-            for (r, expected) in expected.chunks_exact(cols).enumerate() {
-                packed.decode_row(r, &mut row);
-                assert_eq!(row, expected, "{:?}, row {r} of {rows}", kind.ty);
-            }
-        }
-    }
 }
 
 #[test]
@@ -269,9 +184,38 @@ fn fast_products_are_those_of_rounded_activations() {
                         let what = format!("{isa:?} {:?} [{rows}, {cols}], m {m}", kind.ty);
                         // Codes and offsets are summed apart, so terms are larger than w x.
                         let shape = (m, rows, cols);
-                        assert_product(&y, &rounded(&x), &w, shape, 1e-5, &what);
+                        match isa.multiplies_tiles(m) {
+                            // Both operands are rounded to 8 bits that stand for themselves.
+                            true => assert_product(&y, &x, &w, shape, 2.0 / 256.0, &what),
+                            false => assert_product(&y, &rounded(&x), &w, shape, 1e-5, &what),
+                        }
                     }
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn fast_products_of_the_largest_numbers_do_not_overflow() {
+    let (rows, cols) = (16, 256);
+    for isa in all_isas() {
+        for kind in &QUANTISED {
+            let ends = if kind.ty == GgmlType::Q8_0 { [0x7f, 0x80] } else { [0, 0xff] };
+            for (end, x) in ends.into_iter().flat_map(|end| [(end, 1.0), (end, -1.0)]) {
+                let mut bytes = file_bytes(&mut ChaCha8Rng::seed_from_u64(27), kind, rows, cols);
+                for block in bytes.chunks_exact_mut(kind.bytes) {
+                    for (at, byte) in block.iter_mut().enumerate() {
+                        if !kind.halves.iter().any(|half| (*half..half + 2).contains(&at)) {
+                            *byte = end;
+                        }
+                    }
+                }
+                let (packed, w) = packed(kind, rows, cols, &bytes);
+                let (x, mut y) = (vec![x; cols], vec![f32::NAN; rows]);
+                packed.matmul_on(isa, Compute::Fast, &x, 1, &mut y);
+                let what = format!("{isa:?} {:?}, all {end:#x} and {}", kind.ty, x[0]);
+                assert_product(&y, &x, &w, (1, rows, cols), 1e-5, &what);
             }
         }
     }
@@ -336,14 +280,18 @@ fn check_transposed(isa: Isa, kind: &Kind, packed: &PackedMatrix, w: &[f32], m: 
         (0..cols).flat_map(|k| (0..rows).map(move |r| w[r * cols + k])).collect();
     let what = format!("{isa:?} {:?} [{rows}, {cols}]ᵀ, m {m}", kind.ty);
 
-    let mut dx = vec![f32::NAN; m * cols];
-    packed.matmul_transposed_on(isa, Compute::Exact, &g, m, &mut dx, false);
-    assert_product(&dx, &g, &transposed, (m, cols, rows), F32_ERROR, &what);
+    // Tiles multiply with 8 bits of each operand, everything else with 24.
+    let fast_error = if isa.multiplies_tiles(m) { 2.0 / 256.0 } else { F32_ERROR };
+    for (compute, error) in [(Compute::Exact, F32_ERROR), (Compute::Fast, fast_error)] {
+        let mut dx = vec![f32::NAN; m * cols];
+        packed.matmul_transposed_on(isa, compute, &g, m, &mut dx, false);
+        assert_product(&dx, &g, &transposed, (m, cols, rows), error, &what);
 
-    let mut sum = before.clone();
-    packed.matmul_transposed_on(isa, Compute::Exact, &g, m, &mut sum, true);
-    for ((sum, before), dx) in sum.iter().zip(&before).zip(&dx) {
-        assert!((sum - (before + dx)).abs() <= 1e-6 * (1.0 + dx.abs()), "{what}, accumulated");
+        let mut sum = before.clone();
+        packed.matmul_transposed_on(isa, compute, &g, m, &mut sum, true);
+        for ((sum, before), dx) in sum.iter().zip(&before).zip(&dx) {
+            assert!((sum - (before + dx)).abs() <= 1e-6 * (1.0 + dx.abs()), "{what}, accumulated");
+        }
     }
 }
 
@@ -370,7 +318,7 @@ fn results_do_not_depend_on_the_number_of_threads() {
     let mut rng = ChaCha8Rng::seed_from_u64(20);
     let (x, g) = (values(&mut rng, m * cols), values(&mut rng, m * rows));
     let on = |threads: usize| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let pool = super::threads::Pool::new(threads);
         pool.install(|| {
             let mut out = vec![vec![0.0; m * rows], vec![0.0; m * rows], vec![0.0; m * cols]];
             packed.matmul(Compute::Exact, &x, m, &mut out[0]);
@@ -450,6 +398,8 @@ fn packing_takes_about_as_much_memory_as_the_file() {
         let (packed, _) = matrix(22, kind, rows, cols);
         let file = rows * cols / kind.block * kind.bytes;
         assert!(packed.resident_bytes() <= file * 104 / 100, "{:?}", kind.ty);
+        let told = PackedMatrix::packed_bytes(kind.ty, packed.rows(), packed.cols());
+        assert_eq!(told, Some(packed.resident_bytes() as u64), "{:?}", kind.ty);
     }
 }
 

@@ -8,10 +8,10 @@
 use std::ops::Range;
 
 use rand_chacha::ChaCha8Rng;
-use rayon::prelude::*;
 
 use super::sampler::{Pick, pick};
-use crate::kernels::threads::on_pool;
+use crate::kernels::Floats;
+use crate::kernels::threads::for_each;
 use crate::model::ModelError;
 use crate::model::adapter::Adapter;
 use crate::model::interrupt::Interrupt;
@@ -19,6 +19,7 @@ use crate::model::kv_cache::KvCache;
 use crate::model::scratch::Scratch;
 use crate::model::transformer::{Keys, Transformer};
 use crate::ops::attention_plan::{AttentionPlan, Segment};
+use crate::ops::head::logits_macs;
 use crate::ops::key_values::aligned;
 
 /// The most tokens of prompts that are computed in one pass, unless a single prompt has more: what
@@ -42,6 +43,49 @@ pub struct Limits {
     /// Branches that are computed together, over all prompts; at least one.
     pub batch: usize,
     pub pick: Pick,
+}
+
+/// What a batch has room for in its cache, in numbers that its memory follows from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Places {
+    /// Prompts whose keys and values are there at the same time.
+    pub prompts: usize,
+    /// Slots of each.
+    pub prompt_slots: usize,
+    /// Branches that are computed together.
+    pub branches: usize,
+    /// Slots of each.
+    pub branch_slots: usize,
+}
+
+impl Places {
+    /// For `prompts` prompts of at most `longest` tokens.
+    #[must_use]
+    pub fn new(prompts: usize, longest: usize, limits: &Limits) -> Self {
+        let total = prompts.saturating_mul(limits.branches);
+        let branches = limits.batch.max(1).min(total);
+        // Enough prompts to fill the batch while the last branches of others go on.
+        let open = branches.div_ceil(limits.branches.max(1)) + 1;
+        Self {
+            prompts: open.min(prompts),
+            prompt_slots: aligned(longest),
+            branches,
+            branch_slots: aligned(limits.max_new_tokens),
+        }
+    }
+
+    /// All slots of the cache.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        self.prompts * self.prompt_slots + self.branches * self.branch_slots
+    }
+
+    /// The most rows that one pass computes.
+    #[must_use]
+    pub fn rows(&self, longest: usize) -> usize {
+        let prompts = self.prompts.saturating_mul(longest).min(PREFILL_TOKENS.max(longest));
+        self.branches + prompts
+    }
 }
 
 /// The policy: a model, perhaps with an adapter.
@@ -75,10 +119,11 @@ pub fn generate<S: Stop>(
     loop {
         policy.interrupt.check()?;
         let admitted = batch.admit();
-        if batch.live.is_empty() && admitted.is_empty() {
+        if !batch.live.is_empty() || !admitted.is_empty() {
+            batch.compute(policy, &admitted)?;
+        } else if !batch.is_waiting() {
             return Ok(results);
         }
-        batch.compute(policy, &admitted)?;
         batch.begin(&rng, &stop);
         progress(batch.live.len());
         batch.sample()?;
@@ -142,30 +187,28 @@ struct Batch<'a, S> {
     free_prompts: Vec<usize>,
     free_branches: Vec<usize>,
     /// `[live, vocabulary]`
-    logits: Vec<f32>,
+    logits: Floats,
     scratch: Scratch,
 }
 
 impl<'a, S: Stop> Batch<'a, S> {
     fn new(model: &Transformer, prompts: &'a [Vec<u32>], limits: Limits) -> Self {
-        let total = prompts.len() * limits.branches;
-        let places = limits.batch.max(1).min(total);
-        // Enough prompts to fill the batch while the last branches of others go on.
-        let homes = (places.div_ceil(limits.branches.max(1)) + 1).min(prompts.len());
-        let longest = aligned(prompts.iter().map(Vec::len).max().unwrap_or(0));
-        let own = aligned(limits.max_new_tokens);
-        let slots = homes * longest + places * own;
+        let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
+        let places = Places::new(prompts.len(), longest, &limits);
+        let home = |i: usize| i * places.prompt_slots;
+        let own = |i: usize| home(places.prompts) + i * places.branch_slots;
         Self {
             prompts,
             limits,
             vocabulary: model.spec.vocab,
             admitted: 0,
-            open: Vec::with_capacity(homes),
-            live: Vec::with_capacity(places),
-            cache: KvCache::new(model.depth(), model.head_shape(), slots),
-            free_prompts: (0..homes).rev().map(|i| i * longest).collect(),
-            free_branches: (0..places).rev().map(|i| homes * longest + i * own).collect(),
-            logits: Vec::new(),
+            open: Vec::with_capacity(places.prompts),
+            live: Vec::with_capacity(places.branches),
+            cache: KvCache::new(model.depth(), model.head_shape(), places.slots(), model.compute),
+            free_prompts: (0..places.prompts).rev().map(home).collect(),
+            free_branches: (0..places.branches).rev().map(own).collect(),
+            // All rows at once: growing would copy them.
+            logits: Floats::zeroed(places.branches * model.spec.vocab),
             scratch: Scratch::default(),
         }
     }
@@ -191,6 +234,11 @@ impl<'a, S: Stop> Batch<'a, S> {
             room = room.saturating_sub(self.limits.branches);
         }
         first..self.open.len()
+    }
+
+    /// Whether branches of open prompts have not begun: all that were computed may end together.
+    fn is_waiting(&self) -> bool {
+        self.open.iter().any(|open| open.begun < self.limits.branches)
     }
 
     /// Feeds each live branch's last token and the admitted prompts; leaves the logits behind them.
@@ -219,22 +267,18 @@ impl<'a, S: Stop> Batch<'a, S> {
         let scratch = &mut self.scratch;
         let hidden = model.hidden(&tokens, &rows, keys, policy.lora, scratch, policy.interrupt)?;
         let (logits, width) = (&mut self.logits, model.spec.hidden);
-        logits.resize(ends.len() * self.vocabulary, 0.0);
-        on_pool(|| {
-            let head = |rows: &[f32], logits: &mut [f32]| {
-                model.head().matmul(model.compute, rows, rows.len() / width, logits);
-            };
-            if ends.len() == tokens.len() {
-                head(&hidden, logits);
-            } else {
-                let rows = ends.iter().flat_map(|r| &hidden[r * width..(r + 1) * width]);
-                head(&rows.copied().collect::<Vec<f32>>(), logits);
-            }
-        });
-        let rest = logits.split_off(self.live.len() * self.vocabulary);
-        for (open, logits) in
-            self.open[admitted.clone()].iter_mut().zip(rest.chunks_exact(self.vocabulary))
-        {
+        logits.resize(ends.len() * self.vocabulary);
+        let head = |rows: &[f32], logits: &mut [f32]| {
+            model.head().matmul(model.compute, rows, rows.len() / width, logits);
+        };
+        if ends.len() == tokens.len() {
+            head(&hidden, logits);
+        } else {
+            let rows = ends.iter().flat_map(|r| &hidden[r * width..(r + 1) * width]);
+            head(&rows.copied().collect::<Vec<f32>>(), logits);
+        }
+        let behind = logits[self.live.len() * self.vocabulary..].chunks_exact(self.vocabulary);
+        for (open, logits) in self.open[admitted.clone()].iter_mut().zip(behind) {
             open.logits.extend_from_slice(logits);
         }
         Ok(())
@@ -256,7 +300,9 @@ impl<'a, S: Stop> Batch<'a, S> {
                     stop: stop(prompt),
                     done: false,
                 });
-                self.logits.extend_from_slice(&open.logits);
+                let from = (self.live.len() - 1) * self.vocabulary;
+                self.logits.resize(from + self.vocabulary);
+                self.logits[from..].copy_from_slice(&open.logits);
                 open.begun += 1;
             }
             open.logits = Vec::new();
@@ -266,18 +312,21 @@ impl<'a, S: Stop> Batch<'a, S> {
     /// Adds a token to each live branch.
     fn sample(&mut self) -> Result<(), ModelError> {
         let limits = self.limits;
-        let rows = self.logits.par_chunks_exact_mut(self.vocabulary).zip(&mut self.live);
-        let sound = on_pool(|| {
-            rows.map(|(logits, branch)| {
-                let Some(token) = pick(logits, limits.pick, &mut branch.rng) else { return false };
-                branch.tokens.push(token);
-                branch.done =
-                    branch.stop.push(token) || branch.tokens.len() >= limits.max_new_tokens;
-                true
-            })
-            .reduce(|| true, |a, b| a && b)
+        let macs = logits_macs(self.live.len(), self.vocabulary);
+        let rows = self.logits.chunks_exact_mut(self.vocabulary).zip(&mut self.live);
+        let mut rows: Vec<_> = rows.map(|row| (row, true)).collect();
+        for_each(&mut rows, macs, |((logits, branch), sound)| {
+            let Some(token) = pick(logits, limits.pick, &mut branch.rng) else {
+                *sound = false;
+                return;
+            };
+            branch.tokens.push(token);
+            branch.done = branch.stop.push(token) || branch.tokens.len() >= limits.max_new_tokens;
         });
-        if sound { Ok(()) } else { Err(ModelError::NonFinite { what: "logits" }) }
+        match rows.iter().all(|(_, sound)| *sound) {
+            true => Ok(()),
+            false => Err(ModelError::NonFinite { what: "logits" }),
+        }
     }
 
     /// Takes finished branches out and gives their places free.

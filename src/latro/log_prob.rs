@@ -5,7 +5,7 @@
 //! frees it, so that the memory of activations is one block's, not the model's.
 
 use super::tree::Tree;
-use crate::kernels::threads::on_pool;
+use crate::kernels::Floats;
 use crate::model::ModelError;
 use crate::model::adapter::Adapter;
 use crate::model::interrupt::Interrupt;
@@ -28,7 +28,7 @@ pub fn score(
     let mut scratch = Scratch::default();
     let hidden = model.hidden(&tree.tokens, &rows, Keys::Pass, lora, &mut scratch, interrupt)?;
     drop(scratch);
-    Ok(on_pool(|| head_scores(model, tree, &hidden, false)))
+    Ok(head_scores(model, tree, &hidden, false))
 }
 
 /// A forward pass of the policy whose gradient can be taken.
@@ -36,9 +36,8 @@ pub fn score(
 pub struct Forward {
     rows: Rows,
     /// The input of each block and, last, of the output norm: `[rows, hidden]` each.
-    inputs: Vec<Vec<f32>>,
+    inputs: Vec<Floats>,
     scores: TokenScores,
-    scratch: Scratch,
 }
 
 impl Forward {
@@ -54,19 +53,20 @@ impl Forward {
     ) -> Result<Self, ModelError> {
         let rows = checked_rows(model, tree)?;
         let mut scratch = Scratch::default();
-        let mut x = Vec::new();
+        let mut x = Floats::default();
         model.embed(&tree.tokens, &mut x)?;
         let mut inputs = Vec::with_capacity(model.depth() + 1);
         for index in 0..model.depth() {
             interrupt.check()?;
             inputs.push(x.clone());
             let lora = Some(adapter.block(index));
-            on_pool(|| model.block(index, &mut x, &rows, &mut Keys::Pass, lora, &mut scratch));
+            model.block(index, &mut x, &rows, &mut Keys::Pass, lora, &mut scratch);
         }
+        drop(scratch); // room for logits
         let hidden = model.output_norm(&x);
         inputs.push(x);
-        let scores = on_pool(|| head_scores(model, tree, &hidden, true));
-        Ok(Self { rows, inputs, scores, scratch })
+        let scores = head_scores(model, tree, &hidden, true);
+        Ok(Self { rows, inputs, scores })
     }
 
     /// Log-probability and entropy of every predicted token.
@@ -96,12 +96,13 @@ impl Forward {
         let top = self.inputs.pop().expect("the output norm has an input");
         let mut gradient = output_gradient(model, tree, coefficients, &per_token, &top);
         drop((per_token, top));
+        let mut scratch = Scratch::default();
         for index in (0..model.depth()).rev() {
             interrupt.check()?;
             let input = self.inputs.pop().expect("an input a block");
-            let (rows, scratch) = (&self.rows, &mut self.scratch);
+            let (rows, scratch) = (&self.rows, &mut scratch);
             let (lora, x) = (adapter.block(index), (&input[..], &mut gradient[..]));
-            on_pool(|| model.block_backward(index, x, rows, lora, scratch, sums));
+            model.block_backward(index, x, rows, lora, scratch, sums);
         }
         Ok(())
     }
@@ -114,7 +115,7 @@ fn output_gradient(
     coefficients: &[f32],
     per_token: &[f32],
     top: &[f32],
-) -> Vec<f32> {
+) -> Floats {
     let width = model.spec.hidden;
     let mut at_head = vec![0.0; tree.tokens.len() * width];
     let tokens = per_token.chunks_exact(width).zip(coefficients).zip(&tree.rows);
@@ -146,9 +147,11 @@ fn head_scores(
     with_gradient: bool,
 ) -> TokenScores {
     let width = model.spec.hidden;
-    let mut predicting = Vec::with_capacity(tree.rows.len() * width);
-    for row in &tree.rows {
-        predicting.extend_from_slice(&hidden[row * width..(row + 1) * width]);
+    let mut predicting = Floats::zeroed(tree.rows.len() * width);
+    for (to, row) in predicting.chunks_exact_mut(width).zip(&tree.rows) {
+        to.copy_from_slice(&hidden[row * width..(row + 1) * width]);
     }
-    token_scores(&predicting, &tree.targets, model.head(), model.compute, with_gradient)
+    let most_rows = model.pieces.head_rows;
+    let head = model.head();
+    token_scores(&predicting, &tree.targets, head, model.compute, most_rows, with_gradient)
 }

@@ -1,7 +1,17 @@
 //! A LoRA adapter in the form in which the transformer computes with it.
 
 use super::lora::{Factor, LoraKey, LoraTensors, Matrix, Target};
+use super::spec::ModelSpec;
+use crate::kernels::Panels;
 use crate::ops::linear::{FactorGradients, Factors, LoraGroup};
+
+/// The layers of a block that share their input.
+const GROUPS: [&[Target]; 4] = [
+    &[Target::Q, Target::K, Target::V],
+    &[Target::O],
+    &[Target::Gate, Target::Up],
+    &[Target::Down],
+];
 
 /// The LoRA factors of one block, by layers that share their input.
 #[derive(Debug, Clone)]
@@ -35,12 +45,26 @@ impl Adapter {
             LoraGroup::new(&all, input, scale)
         };
         let block = |layer| BlockLora {
-            qkv: group(layer, &[Target::Q, Target::K, Target::V]),
-            o: group(layer, &[Target::O]),
-            gate_up: group(layer, &[Target::Gate, Target::Up]),
-            down: group(layer, &[Target::Down]),
+            qkv: group(layer, GROUPS[0]),
+            o: group(layer, GROUPS[1]),
+            gate_up: group(layer, GROUPS[2]),
+            down: group(layer, GROUPS[3]),
         };
         Self { blocks: (0..layers).map(block).collect() }
+    }
+
+    /// Bytes of an adapter of this rank for these layers of all blocks.
+    #[must_use]
+    pub fn bytes(spec: &ModelSpec, rank: usize, targets: &[Target]) -> u64 {
+        let group = |layers: &&[Target]| {
+            let dims =
+                || layers.iter().filter(|t| targets.contains(t)).map(|t| spec.target_dims(*t));
+            let a =
+                dims().next().map_or(0, |(_, input)| Panels::bytes(dims().count() * rank, input));
+            dims().map(|(out, _)| Panels::bytes(out, rank)).fold(a, u64::saturating_add)
+        };
+        let block = GROUPS.iter().map(group).fold(0, u64::saturating_add);
+        block.saturating_mul(spec.layers as u64)
     }
 
     /// The factors of one block.

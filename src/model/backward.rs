@@ -7,7 +7,7 @@
 
 use super::adapter::{BlockLora, block_gradients};
 use super::lora::{LoraTensors, Target};
-use super::scratch::{Scratch, pieces, sized, span};
+use super::scratch::{Scratch, sized, span};
 use super::transformer::{Rows, Transformer};
 use crate::ops::attention::{HeadShape, attend};
 use crate::ops::attention_backward::attend_backward;
@@ -41,9 +41,8 @@ impl Transformer {
         b.kv.fill(shape, rows.plan.slots(), &rows.slots, &s.k, &s.v);
         sized(&mut s.attended, rows.len() * shape.q_width());
         attend(&s.q, b.kv.forward(), shape, &rows.plan, &mut s.attended);
-        b.middle.clear();
-        b.middle.extend_from_slice(x);
-        for piece in pieces(rows.len()) {
+        b.middle.copy_from(x);
+        for piece in self.pieces.of(rows.len()) {
             let middle = &mut b.middle[span(&piece, self.spec.hidden)];
             self.add_attended(index, middle, &piece, Some(lora), s);
         }
@@ -64,7 +63,7 @@ impl Transformer {
         let (hidden, ffn) = (self.spec.hidden, self.spec.ffn);
         let norm = self.norm(&self.weights.blocks[index].ffn_norm);
         let (layers, group) = (self.gate_up(index), lora.gate_up.as_ref());
-        for piece in pieces(g.len() / hidden) {
+        for piece in self.pieces.of(g.len() / hidden) {
             let rows = piece.len();
             let (middle, g) = (&b.middle[span(&piece, hidden)], &mut g[span(&piece, hidden)]);
             let normed = sized(&mut s.normed, rows * hidden);
@@ -104,7 +103,7 @@ impl Transformer {
         let HeadShape { heads, kv_heads, head_dim } = shape;
         let (hidden, q_width, width) = (self.spec.hidden, shape.q_width(), shape.kv_width());
         let d_attended = sized(&mut b.d_attended, rows.len() * q_width);
-        for piece in pieces(rows.len()) {
+        for piece in self.pieces.of(rows.len()) {
             let (n, g) = (piece.len(), [&g[span(&piece, hidden)]]);
             let (layers, group) = ([self.o(index)], lora.o.as_ref());
             let d = &mut d_attended[span(&piece, q_width)];
@@ -118,7 +117,7 @@ impl Transformer {
         attend_backward(&mut s.q, &b.kv, d_attended, shape, &rows.plan, to);
         let dq = &mut s.q;
         let norm = self.norm(&self.weights.blocks[index].attention_norm);
-        for piece in pieces(rows.len()) {
+        for piece in self.pieces.of(rows.len()) {
             let n = piece.len();
             let dq = &mut dq[span(&piece, q_width)];
             let dk = &mut dk[span(&piece, width)];
@@ -130,7 +129,7 @@ impl Transformer {
             let d_normed = sized(&mut b.d_normed, n * hidden);
             let d = [&*dq, &*dk, &dv[span(&piece, width)]];
             let group = lora.qkv.as_ref();
-            linear::input_gradient(self.qkv(index), group, d, n, (d_normed, &mut b.dh));
+            linear::input_gradient(self.qkv(index, n), group, d, n, (d_normed, &mut b.dh));
             let factors = take(gradients, [Target::Q, Target::K, Target::V]);
             linear::factor_gradients(group, (normed, n), d, &b.dh, factors);
             norm.backward(x, d_normed, g);

@@ -2,20 +2,35 @@
 //!
 //! The cache is a plain array of slots; who uses which slot is the rollout's business.
 
+use crate::kernels::Compute;
 use crate::ops::attention::HeadShape;
-use crate::ops::key_values::KeyValues;
+use crate::ops::key_values::{Bits, KeyValues};
 
-/// Keys and values of all layers, f32.
+/// Keys and values of all layers.
 #[derive(Debug)]
 pub struct KvCache {
     layers: Vec<KeyValues>,
 }
 
 impl KvCache {
-    /// A cache of at least `slots` tokens for `layers` layers.
+    fn bits(compute: Compute) -> Bits {
+        match compute {
+            Compute::Fast => Bits::Half,
+            Compute::Exact => Bits::All,
+        }
+    }
+
+    /// Bytes of a cache of `slots` tokens.
     #[must_use]
-    pub fn new(layers: usize, shape: HeadShape, slots: usize) -> Self {
-        let mut layer = KeyValues::default();
+    pub fn bytes(layers: usize, shape: HeadShape, slots: usize, compute: Compute) -> u64 {
+        KeyValues::bytes(shape, slots, Self::bits(compute)).saturating_mul(layers as u64)
+    }
+
+    /// A cache of at least `slots` tokens for `layers` layers; in half precision for
+    /// [`Compute::Fast`].
+    #[must_use]
+    pub fn new(layers: usize, shape: HeadShape, slots: usize, compute: Compute) -> Self {
+        let mut layer = KeyValues::new(Self::bits(compute));
         layer.resize(shape, slots);
         Self { layers: vec![layer; layers] }
     }

@@ -3,12 +3,12 @@
 pub mod adapter;
 mod backward;
 pub mod chat;
+pub mod cost;
 mod error;
 pub mod gguf;
 pub mod interrupt;
 pub mod kv_cache;
 pub mod lora;
-pub mod memory;
 pub mod scratch;
 pub mod spec;
 pub mod tokenizer;

@@ -2,11 +2,41 @@
 
 use std::ops::Range;
 
-use crate::ops::attention_backward::BackwardKeyValues;
-use crate::ops::key_values::KeyValues;
+use super::spec::ModelSpec;
+use crate::kernels::{Floats, float_bytes};
+use crate::ops::attention::HeadShape;
+use crate::ops::attention_backward::{BackwardKeyValues, gradient_bytes};
+use crate::ops::head::ROW_CHUNK;
+use crate::ops::key_values::{Bits, KeyValues};
 
-/// Rows that go through a feed-forward layer together: bounds the memory of its wide values.
-const ROWS: usize = 512;
+/// Into what pieces many rows are cut: smaller ones take less memory and a little more time. Results
+/// differ by rounding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Pieces {
+    /// Rows that go through a feed-forward layer together: bounds the memory of its wide values.
+    pub rows: usize,
+    /// Rows whose logits exist at the same time when targets are scored.
+    pub head_rows: usize,
+}
+
+impl Default for Pieces {
+    fn default() -> Self {
+        Self { rows: 256, head_rows: ROW_CHUNK }
+    }
+}
+
+impl Pieces {
+    /// `0..rows` in equal pieces.
+    pub(super) fn of(self, rows: usize) -> impl Iterator<Item = Range<usize>> {
+        let count = rows.div_ceil(self.rows.max(1));
+        (0..count).map(move |i| i * rows / count..(i + 1) * rows / count)
+    }
+
+    /// The rows of the largest piece of `rows`.
+    fn largest(self, rows: usize) -> usize {
+        rows.div_ceil(rows.div_ceil(self.rows.max(1)).max(1))
+    }
+}
 
 /// Buffers, each as large as the largest pass so far.
 #[derive(Debug, Default)]
@@ -15,53 +45,90 @@ pub struct Scratch {
     pub(super) backward: BackwardScratch,
 }
 
+/// The size of a pass, as far as its memory goes.
+#[derive(Debug, Clone, Copy)]
+pub struct PassSize {
+    pub rows: usize,
+    /// Slots of keys and values of the pass itself; 0 if it uses a cache.
+    pub slots: usize,
+    /// The most ranks of layers that share their input; 0 without an adapter.
+    pub ranks: usize,
+    pub pieces: Pieces,
+}
+
+impl PassSize {
+    /// Bytes of what a forward pass writes, the sines and cosines of its positions included.
+    #[must_use]
+    pub fn forward_bytes(&self, spec: &ModelSpec) -> u64 {
+        let (shape, piece) = (HeadShape::from(spec), self.pieces.largest(self.rows));
+        let whole = 2 * shape.q_width() + 2 * shape.kv_width() + spec.rope.dim;
+        let of_piece = 2 * spec.hidden + 2 * spec.ffn + self.ranks;
+        [
+            float_bytes(&[self.rows, whole]),
+            float_bytes(&[piece, of_piece]),
+            KeyValues::bytes(shape, self.slots, Bits::All),
+        ]
+        .into_iter()
+        .fold(0, u64::saturating_add)
+    }
+
+    /// Bytes of what a backward pass writes beside that.
+    #[must_use]
+    pub fn backward_bytes(&self, spec: &ModelSpec) -> u64 {
+        let (shape, piece) = (HeadShape::from(spec), self.pieces.largest(self.rows));
+        let whole = spec.hidden + shape.q_width() + 2 * shape.kv_width();
+        [
+            float_bytes(&[self.rows, whole]),
+            float_bytes(&[piece, spec.hidden + spec.ffn + 2 * self.ranks]),
+            BackwardKeyValues::bytes(shape, self.slots),
+            gradient_bytes(shape, self.slots),
+        ]
+        .into_iter()
+        .fold(0, u64::saturating_add)
+    }
+}
+
 /// What a forward pass writes; all `[rows, _]` of the whole pass unless it says "piece".
 #[derive(Debug, Default)]
 pub(super) struct ForwardScratch {
     /// Of a piece: normed rows `[_, hidden]`.
-    pub normed: Vec<f32>,
+    pub normed: Floats,
     /// Of a piece: x·Aᵀ of the layers that were computed last.
-    pub h: Vec<f32>,
-    pub q: Vec<f32>,
-    pub k: Vec<f32>,
-    pub v: Vec<f32>,
+    pub h: Floats,
+    pub q: Floats,
+    pub k: Floats,
+    pub v: Floats,
     pub kv: KeyValues,
     /// What attention says, `[_, heads · head_dim]`.
-    pub attended: Vec<f32>,
+    pub attended: Floats,
     /// Of a piece: `[_, ffn]`; the gate becomes the gated value.
-    pub gate: Vec<f32>,
-    pub up: Vec<f32>,
+    pub gate: Floats,
+    pub up: Floats,
     /// Of a piece: what a projection adds to the residual stream, `[_, hidden]`.
-    pub out: Vec<f32>,
+    pub out: Floats,
 }
 
 /// What a backward pass writes beside what the forward pass does.
 #[derive(Debug, Default)]
 pub(super) struct BackwardScratch {
     /// The residual stream between attention and feed-forward layer, `[rows, hidden]`.
-    pub middle: Vec<f32>,
+    pub middle: Floats,
     pub kv: BackwardKeyValues,
-    pub d_attended: Vec<f32>,
-    pub dk: Vec<f32>,
-    pub dv: Vec<f32>,
+    pub d_attended: Floats,
+    pub dk: Floats,
+    pub dv: Floats,
     /// Of a piece: the gradient of x·Aᵀ.
-    pub dh: Vec<f32>,
+    pub dh: Floats,
     /// Of a piece: the gradient of the gated value, `[_, ffn]`, then that value.
-    pub d_gated: Vec<f32>,
+    pub d_gated: Floats,
     /// Of a piece: the gradient of normed rows.
-    pub d_normed: Vec<f32>,
+    pub d_normed: Floats,
 }
 
 /// Makes `buffer` exactly `len` long; what it holds is left over.
-pub(super) fn sized(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
-    buffer.resize(len, 0.0);
+pub(super) fn sized(buffer: &mut Floats, len: usize) -> &mut [f32] {
+    buffer.resize(len);
     buffer
-}
-
-/// `0..rows` in equal pieces of at most [`ROWS`].
-pub(super) fn pieces(rows: usize) -> impl Iterator<Item = Range<usize>> {
-    let count = rows.div_ceil(ROWS);
-    (0..count).map(move |i| i * rows / count..(i + 1) * rows / count)
 }
 
 /// The values of some rows of `[_, width]`.

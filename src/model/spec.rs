@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use super::gguf::{GgmlType, GgufError, GgufFile, Metadata, TensorInfo, printable};
 use super::lora::Target;
+use crate::ops::attention::HeadShape;
 
 /// The model families that the transformer computes, by their name in GGUF files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,6 +136,13 @@ pub const WEIGHT_TYPES: [GgmlType; 11] = [
     GgmlType::Q5K,
     GgmlType::Q6K,
 ];
+
+impl From<&ModelSpec> for HeadShape {
+    fn from(spec: &ModelSpec) -> Self {
+        let ModelSpec { heads, kv_heads, head_dim, .. } = *spec;
+        Self { heads, kv_heads, head_dim }
+    }
+}
 
 impl ModelSpec {
     /// Reads the description from a file's metadata and checks that every tensor it implies is

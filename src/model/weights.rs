@@ -21,6 +21,50 @@ pub struct Weights {
     pub rope_factors: Option<Vec<f32>>,
 }
 
+/// What a model's weights take in memory, from its file's header alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct WeightBytes {
+    /// Bytes once they are loaded.
+    pub resident: u64,
+    /// The most bytes while they are being loaded, when one tensor is there as in the file as well.
+    pub loading: u64,
+}
+
+impl WeightBytes {
+    /// Of the model in a file. Tensors without a kernel, of which a model that loads has none, count
+    /// as in the file.
+    #[must_use]
+    pub fn of(file: &GgufFile) -> Self {
+        // The order in which they are loaded.
+        let place = |t: &&TensorInfo| match t.name.as_str() {
+            "token_embd.weight" => 0,
+            "output.weight" => 1,
+            _ => 2,
+        };
+        let mut tensors: Vec<&TensorInfo> = file.tensors().iter().collect();
+        tensors.sort_by_key(place);
+        let mut sum = Self::default();
+        for tensor in tensors {
+            let in_file = tensor.bytes().unwrap_or(0);
+            sum.add(packed_bytes(tensor).unwrap_or(in_file), in_file);
+        }
+        sum
+    }
+
+    /// Counts one tensor more.
+    fn add(&mut self, packed: u64, in_file: u64) {
+        self.resident = self.resident.saturating_add(packed);
+        self.loading = self.loading.max(self.resident.saturating_add(in_file));
+    }
+}
+
+fn packed_bytes(tensor: &TensorInfo) -> Option<u64> {
+    match tensor.dims.len() {
+        1 => tensor.bytes(),
+        _ => PackedMatrix::packed_bytes(tensor.ggml_type, tensor.rows(), tensor.cols()),
+    }
+}
+
 /// The weights of one transformer block.
 #[derive(Debug)]
 pub struct BlockWeights {
@@ -98,4 +142,35 @@ fn vector(file: &GgufFile, name: &str) -> Result<Vec<f32>, ModelError> {
 fn find<'a>(file: &'a GgufFile, name: &str) -> Result<&'a TensorInfo, ModelError> {
     file.tensor(name)
         .ok_or_else(|| ModelError::Missing { path: file.path().to_owned(), name: name.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn the_header_tells_what_loaded_weights_take() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny.gguf");
+        let file = GgufFile::open(&path).unwrap();
+        let spec = ModelSpec::from_gguf(&file).unwrap();
+        let weights = Weights::load(&file, &spec).unwrap();
+        let norms = 4 * spec.hidden * (2 * spec.layers + 1);
+
+        let bytes = WeightBytes::of(&file);
+
+        assert_eq!(bytes.resident, (weights.resident_bytes() + norms) as u64);
+        assert!(bytes.loading > bytes.resident);
+    }
+
+    #[test]
+    fn while_loading_a_tensor_is_there_twice() {
+        let mut bytes = WeightBytes::default();
+        for (packed, in_file) in [(100, 90), (10, 9)] {
+            bytes.add(packed, in_file);
+        }
+
+        assert_eq!(bytes, WeightBytes { resident: 110, loading: 190 });
+    }
 }

@@ -8,12 +8,11 @@
 use std::cell::Cell;
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use super::attention_plan::{AttentionPlan, Block, panels};
-use super::key_values::{KeyValues, SLOTS};
+use super::key_values::{ByDimension, BySlot, KeyValues, SLOTS};
 use crate::kernels::elementwise::{scale, softmax};
-use crate::kernels::multiply_panel;
+use crate::kernels::threads::for_each;
+use crate::kernels::{Floats, multiply_panel};
 
 /// Scores of one task: 1 MB, half an L2 cache.
 const SCORES: usize = 1 << 18;
@@ -55,21 +54,16 @@ impl HeadShape {
 }
 
 thread_local! {
-    static STORE: Cell<Scratch> = const { Cell::new(Scratch::new()) };
+    static STORE: Cell<Scratch> = Cell::default();
 }
 
 /// A task's memory, kept for the next one.
 #[derive(Default)]
 struct Scratch {
-    q: Vec<f32>,
-    p: Vec<f32>,
-    out: Vec<f32>,
-}
-
-impl Scratch {
-    const fn new() -> Self {
-        Self { q: Vec::new(), p: Vec::new(), out: Vec::new() }
-    }
+    q: Floats,
+    p: Floats,
+    out: Floats,
+    wide: Floats,
 }
 
 /// One block of rows under one key/value head, whose `n = rows · group` query vectors are computed
@@ -86,23 +80,23 @@ impl Task<'_> {
     }
 
     /// Copies the block's query heads out of `all: [rows, heads, head_dim]`: `[n, head_dim]`.
-    pub fn gather(&self, all: &[f32], out: &mut Vec<f32>) {
+    pub fn gather(&self, all: &[f32], out: &mut Floats) {
         let width = self.shape.group() * self.shape.head_dim;
-        out.clear();
-        for row in all.chunks_exact(self.shape.q_width()).skip(self.block.row).take(self.block.rows)
-        {
-            out.extend_from_slice(&row[self.head * width..(self.head + 1) * width]);
+        out.resize(self.block.rows * width);
+        let rows = all.chunks_exact(self.shape.q_width()).skip(self.block.row);
+        for (to, row) in out.chunks_exact_mut(width).zip(rows) {
+            to.copy_from_slice(&row[self.head * width..(self.head + 1) * width]);
         }
     }
 
     /// Attention weights of scaled queries `q: [n, head_dim]`, into `p: [n, width of the block]`;
     /// 0 where a row must not look.
-    pub fn weights(&self, q: &[f32], kv: &KeyValues, p: &mut Vec<f32>) {
+    pub fn weights(&self, q: &[f32], keys: &ByDimension, p: &mut Floats, wide: &mut Floats) {
         let (block, shape) = (self.block, self.shape);
         let (group, d) = (shape.group(), shape.head_dim);
         let (width, seen_width) = (block.width(), block.seen_width());
-        p.resize(self.n() * width, 0.0);
-        self.products(q, |slot| kv.keys.panel(shape, self.head, slot), p);
+        p.resize(self.n() * width);
+        self.products(q, keys, p, wide);
         for (first, part) in block.part_rows() {
             for i in 0..part.rows {
                 let visible = seen_width + part.own.len() - (part.rows - 1 - i);
@@ -121,13 +115,15 @@ impl Task<'_> {
 
     /// `to[i, column] = a[i] · b[slot of the column]` for all columns of a block's scores, `a: [n,
     /// head_dim]`; columns beyond a row's own keys are left as they are or get any number.
-    pub fn products<'b>(&self, a: &[f32], b: impl Fn(usize) -> &'b [f32], to: &mut [f32]) {
-        let (group, d, n) = (self.shape.group(), self.shape.head_dim, self.n());
+    pub fn products(&self, a: &[f32], b: &ByDimension, to: &mut [f32], wide: &mut Floats) {
+        let (shape, head) = (self.shape, self.head);
+        let (group, d, n) = (shape.group(), shape.head_dim, self.n());
         let (width, seen_width) = (self.block.width(), self.block.seen_width());
         for (column, range) in self.block.seen_columns() {
             for (i, slot) in panels(range).enumerate() {
                 let to = &mut to[column + i * SLOTS..];
-                multiply_panel((a, d, n, d), b(slot), (to, width, SLOTS), false);
+                let b = b.panel(shape, head, slot, wide);
+                multiply_panel((a, d, n, d), b, (to, width, SLOTS), false);
             }
         }
         for (first, part) in self.block.part_rows() {
@@ -135,28 +131,31 @@ impl Task<'_> {
             for (i, slot) in panels(&part.own).enumerate() {
                 let to = &mut to[first * width + seen_width + i * SLOTS..];
                 let a = (&a[first * d..], d, rows, d);
-                multiply_panel(a, b(slot), (to, width, SLOTS), false);
+                let b = b.panel(shape, head, slot, wide);
+                multiply_panel(a, b, (to, width, SLOTS), false);
             }
         }
     }
 
     /// `out[i] = Σ p[i, column] · v[slot of the column]`, `out: [n, head_dim]`.
-    pub fn sums<'b>(&self, p: &[f32], v: impl Fn(usize, usize) -> &'b [f32], out: &mut Vec<f32>) {
-        let (group, d, n) = (self.shape.group(), self.shape.head_dim, self.n());
+    pub fn sums(&self, p: &[f32], v: &BySlot, out: &mut Floats, wide: &mut Floats) {
+        let (shape, head) = (self.shape, self.head);
+        let (group, d, n) = (shape.group(), shape.head_dim, self.n());
         let (width, seen_width) = (self.block.width(), self.block.seen_width());
-        out.resize(n * d, 0.0);
+        out.resize(n * d);
         for (g, from) in (0..d).step_by(SLOTS).enumerate() {
             let columns = SLOTS.min(d - from);
             for (column, range) in self.block.seen_columns() {
                 let a = (&p[column..], width, n, range.len());
-                let add = column > 0;
-                multiply_panel(a, v(g, range.start), (&mut out[from..], d, columns), add);
+                let v = v.panel(shape, (head, g), range, wide);
+                multiply_panel(a, v, (&mut out[from..], d, columns), column > 0);
             }
             for (first, part) in self.block.part_rows() {
                 let (first, rows) = (first * group, part.rows * group);
                 let a = (&p[first * width + seen_width..], width, rows, part.own.len());
                 let to = (&mut out[first * d + from..], d, columns);
-                multiply_panel(a, v(g, part.own.start), to, seen_width > 0);
+                let v = v.panel(shape, (head, g), &part.own, wide);
+                multiply_panel(a, v, to, seen_width > 0);
             }
         }
     }
@@ -204,15 +203,15 @@ pub fn attend(q: &[f32], kv: &KeyValues, shape: HeadShape, plan: &AttentionPlan,
     assert_eq!(q.len(), out.len(), "as many values out as in");
     assert!(plan.slots() <= kv.slots(), "the plan sees keys that don't exist");
     let blocks = plan.blocks(block_rows(plan, shape, PARTS));
-    split_rows(&blocks, out, shape.q_width()).into_par_iter().for_each(|(block, out)| {
+    let macs = 2 * out.len() * blocks.iter().map(Block::width).max().unwrap_or(0);
+    for_each(&mut split_rows(&blocks, out, shape.q_width()), macs, |(block, out)| {
         let mut scratch = STORE.take();
         for head in 0..shape.kv_heads {
             let task = Task { block, shape, head };
             task.gather(q, &mut scratch.q);
             scale(&mut scratch.q, shape.scale());
-            task.weights(&scratch.q, kv, &mut scratch.p);
-            let values = |g, slot| kv.values.panel(shape, head, g, slot);
-            task.sums(&scratch.p, values, &mut scratch.out);
+            task.weights(&scratch.q, &kv.keys, &mut scratch.p, &mut scratch.wide);
+            task.sums(&scratch.p, &kv.values, &mut scratch.out, &mut scratch.wide);
             task.scatter(&scratch.out, out, |to, from| to.copy_from_slice(from));
         }
         STORE.set(scratch);
@@ -224,6 +223,7 @@ mod tests {
     use super::*;
     use crate::ops::attention_plan::Segment;
     use crate::ops::check;
+    use crate::ops::key_values::Bits;
 
     const SHAPE: HeadShape = HeadShape { heads: 6, kv_heads: 2, head_dim: 40 };
 
@@ -285,6 +285,25 @@ mod tests {
 
         for (i, (got, wanted)) in out.iter().zip(plain(&q, &k, &v, &plan)).enumerate() {
             assert!((f64::from(*got) - wanted).abs() < 1e-5, "{i}: {got} {wanted}");
+        }
+    }
+
+    #[test]
+    fn a_cache_of_half_precision_is_close() {
+        let plan = plan();
+        let slots = plan.slots();
+        let q = check::numbers(plan.rows() * SHAPE.q_width(), 1);
+        let k = check::numbers(slots * SHAPE.kv_width(), 2);
+        let v = check::numbers(slots * SHAPE.kv_width(), 3);
+        let mut kv = KeyValues::new(Bits::Half);
+        kv.resize(SHAPE, slots);
+        kv.store(SHAPE, &(0..slots).collect::<Vec<_>>(), &k, &v);
+        let mut out = vec![0.0; q.len()];
+
+        attend(&q, &kv, SHAPE, &plan, &mut out);
+
+        for (got, wanted) in out.iter().zip(plain(&q, &k, &v, &plan)) {
+            assert!((f64::from(*got) - wanted).abs() < 2e-3, "{got} {wanted}");
         }
     }
 

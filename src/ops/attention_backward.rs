@@ -1,26 +1,45 @@
 //! The gradient of attention, from weights that are computed once more.
 
-use rayon::prelude::*;
-
 use super::attention::{HeadShape, Task, block_rows, split_rows};
 use super::attention_plan::{AttentionPlan, Block};
-use super::key_values::{ByDimension, BySlot, KeyValues};
+use super::key_values::{Bits, ByDimension, BySlot, KeyValues, aligned};
 use crate::kernels::elementwise::{add, dot, scale};
 use crate::kernels::gemm::{MatRef, gemm};
+use crate::kernels::threads::for_each;
+use crate::kernels::{Floats, float_bytes};
 
 /// Parts into which the rows are split, each with key and value gradients of its own; fixed, so that
 /// sums don't depend on the number of threads.
 const PARTS: usize = 4;
 
 /// Keys and values in both orders, since each is multiplied with and summed over.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct BackwardKeyValues {
     forward: KeyValues,
     keys: BySlot,
     values: ByDimension,
 }
 
+impl Default for BackwardKeyValues {
+    fn default() -> Self {
+        let (keys, values) = (BySlot::new(Bits::All), ByDimension::new(Bits::All));
+        Self { forward: KeyValues::default(), keys, values }
+    }
+}
+
 impl BackwardKeyValues {
+    /// Bytes that `slots` slots take.
+    #[must_use]
+    pub fn bytes(shape: HeadShape, slots: usize) -> u64 {
+        [
+            KeyValues::bytes(shape, slots, Bits::All),
+            BySlot::bytes(shape, slots, Bits::All),
+            ByDimension::bytes(shape, slots, Bits::All),
+        ]
+        .into_iter()
+        .fold(0, u64::saturating_add)
+    }
+
     /// Stores `k` and `v: [rows, kv_heads, head_dim]`, row i in slot `slots[i]`, for a plan that
     /// sees `total` slots.
     ///
@@ -62,22 +81,23 @@ pub fn attend_backward(
     let mut rows = split_rows(&blocks, q, shape.q_width());
     let part = rows.len().div_ceil(PARTS).max(1);
     let length = kv.forward.slots() * shape.kv_width();
-    let sums: Vec<(Vec<f32>, Vec<f32>)> = rows
-        .par_chunks_mut(part)
-        .map(|blocks| {
-            let mut scratch = Scratch::default();
-            let (mut dk, mut dv) = (vec![0.0; length], vec![0.0; length]);
-            for (block, q) in blocks {
-                for head in 0..shape.kv_heads {
-                    let task = Task { block, shape, head };
-                    scratch.task(&task, q, kv, g, (&mut dk, &mut dv));
-                }
-            }
-            (dk, dv)
-        })
+    let mut parts: Vec<_> = rows
+        .chunks_mut(part)
+        .map(|blocks| (blocks, Floats::default(), Floats::default()))
         .collect();
+    for_each(&mut parts, usize::MAX, |(blocks, dk, dv)| {
+        let mut scratch = Scratch::default();
+        dk.resize(length);
+        dv.resize(length);
+        for (block, q) in blocks.iter_mut() {
+            for head in 0..shape.kv_heads {
+                let task = Task { block, shape, head };
+                scratch.task(&task, q, kv, g, (dk, dv));
+            }
+        }
+    });
     let width = shape.kv_width();
-    for (i, (parts_dk, parts_dv)) in sums.iter().enumerate() {
+    for (i, (_, parts_dk, parts_dv)) in parts.iter().enumerate() {
         for (to, from) in [(&mut *dk, parts_dk), (&mut *dv, parts_dv)] {
             for (to, &slot) in to.chunks_exact_mut(width).zip(slots) {
                 let from = &from[slot * width..(slot + 1) * width];
@@ -90,14 +110,22 @@ pub fn attend_backward(
     }
 }
 
+/// Bytes of the gradients of `slots` slots' keys and values, which [`attend_backward`] adds up in
+/// parts.
+#[must_use]
+pub fn gradient_bytes(shape: HeadShape, slots: usize) -> u64 {
+    float_bytes(&[PARTS, 2, shape.kv_width(), aligned(slots)])
+}
+
 /// A part's memory.
 #[derive(Default)]
 struct Scratch {
-    q: Vec<f32>,
-    g: Vec<f32>,
-    p: Vec<f32>,
-    ds: Vec<f32>,
-    dq: Vec<f32>,
+    q: Floats,
+    g: Floats,
+    p: Floats,
+    ds: Floats,
+    dq: Floats,
+    wide: Floats,
 }
 
 impl Scratch {
@@ -116,18 +144,18 @@ impl Scratch {
         Task { block: &alone, shape, head }.gather(rows, &mut self.q);
         task.gather(g, &mut self.g);
         scale(&mut self.q, shape.scale());
-        task.weights(&self.q, &kv.forward, &mut self.p);
+        task.weights(&self.q, &kv.forward.keys, &mut self.p, &mut self.wide);
         // Own columns that a row does not have get no product and keep what they held.
-        self.ds.clear();
-        self.ds.resize(self.p.len(), 0.0);
-        task.products(&self.g, |slot| kv.values.panel(shape, head, slot), &mut self.ds);
+        self.ds.resize(self.p.len());
+        self.ds.fill(0.0);
+        task.products(&self.g, &kv.values, &mut self.ds, &mut self.wide);
         for (ds, p) in self.ds.chunks_exact_mut(width).zip(self.p.chunks_exact(width)) {
             let mean = dot(ds, p);
             for (s, p) in ds.iter_mut().zip(p) {
                 *s = p * (*s - mean);
             }
         }
-        task.sums(&self.ds, |g, slot| kv.keys.panel(shape, head, g, slot), &mut self.dq);
+        task.sums(&self.ds, &kv.keys, &mut self.dq, &mut self.wide);
         scale(&mut self.dq, shape.scale());
         add_transposed(task, &self.ds, &self.q, dk);
         add_transposed(task, &self.p, &self.g, dv);
@@ -205,7 +233,7 @@ mod tests {
         let x = check::numbers(300 * (SHAPE.q_width() + 2 * SHAPE.kv_width()), 7);
         let g = check::numbers(300 * SHAPE.q_width(), 8);
         let on = |threads| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let pool = crate::kernels::threads::Pool::new(threads);
             pool.install(|| backward(&x, &g, &plan))
         };
 

@@ -1,11 +1,10 @@
 //! The language-model head: log-probabilities of given tokens, without a `[rows, vocabulary]` matrix.
 
-use rayon::prelude::*;
-
 use crate::kernels::elementwise::{exp_moments, max, scale};
-use crate::kernels::{Compute, PackedMatrix};
+use crate::kernels::threads::for_each;
+use crate::kernels::{Compute, Floats, PackedMatrix};
 
-/// Rows whose logits exist at the same time.
+/// Rows whose logits exist at the same time, unless memory is short.
 pub const ROW_CHUNK: usize = 128;
 
 /// What the head says about each row's target token.
@@ -19,7 +18,8 @@ pub struct TokenScores {
     pub gradient: Option<Vec<f32>>,
 }
 
-/// Scores `targets` under the logits `hidden · Wᵀ` for `hidden: [rows, width]`.
+/// Scores `targets` under the logits `hidden · Wᵀ` for `hidden: [rows, width]`. Logits exist for
+/// `most_rows` rows at the same time.
 ///
 /// A gradient of Σ cᵢ·log pᵢ is `gradient` with row i scaled by cᵢ; so one pass serves even where
 /// the coefficients are known only after all log-probabilities.
@@ -32,34 +32,46 @@ pub fn token_scores(
     targets: &[u32],
     weight: &PackedMatrix,
     compute: Compute,
+    most_rows: usize,
     with_gradient: bool,
 ) -> TokenScores {
     let (vocabulary, width) = (weight.rows(), weight.cols());
     assert_eq!(hidden.len(), targets.len() * width, "one hidden row a target");
-    let mut logits = vec![0.0; targets.len().min(ROW_CHUNK) * vocabulary];
+    let most_rows = most_rows.max(1);
+    let mut logits = Floats::zeroed(targets.len().min(most_rows) * vocabulary);
     let mut scores = TokenScores {
         gradient: with_gradient.then(|| vec![0.0; hidden.len()]),
         ..TokenScores::default()
     };
-    for (chunk, targets) in targets.chunks(ROW_CHUNK).enumerate() {
+    for (chunk, targets) in targets.chunks(most_rows).enumerate() {
         let rows = targets.len();
         let logits = &mut logits[..rows * vocabulary];
-        let start = chunk * ROW_CHUNK * width;
+        let start = chunk * most_rows * width;
         weight.matmul(compute, &hidden[start..start + rows * width], rows, logits);
-        let row_scores: Vec<(f32, f32)> = logits
-            .par_chunks_exact_mut(vocabulary)
-            .zip(targets)
-            .map(|(row, &target)| score_row(row, target as usize, with_gradient))
-            .collect();
-        let (log_p, entropy): (Vec<f32>, Vec<f32>) = row_scores.into_iter().unzip();
-        scores.log_p.extend(log_p);
-        scores.entropy.extend(entropy);
+        let mut row_scores: Vec<_> =
+            logits.chunks_exact_mut(vocabulary).zip(targets).map(|row| (row, 0.0, 0.0)).collect();
+        for_each(
+            &mut row_scores,
+            logits_macs(rows, vocabulary),
+            |((row, target), log_p, entropy)| {
+                (*log_p, *entropy) = score_row(row, **target as usize, with_gradient);
+            },
+        );
+        for (_, log_p, entropy) in row_scores {
+            scores.log_p.push(log_p);
+            scores.entropy.push(entropy);
+        }
         if let Some(gradient) = &mut scores.gradient {
             let dx = &mut gradient[start..start + rows * width];
             weight.matmul_transposed(compute, logits, rows, dx, false);
         }
     }
     scores
+}
+
+/// What exponentials of logits cost, in multiplications.
+pub(crate) fn logits_macs(rows: usize, vocabulary: usize) -> usize {
+    16 * rows * vocabulary
 }
 
 /// (log p(target), entropy) of a row of logits, which becomes onehot(target) − p if asked to.
@@ -108,7 +120,7 @@ mod tests {
         let hidden = check::numbers(rows * WIDTH, 9);
         let targets: Vec<u32> = (0..rows).map(|i| (i * 7 % VOCABULARY) as u32).collect();
 
-        let scores = token_scores(&hidden, &targets, &weight, Compute::Exact, true);
+        let scores = token_scores(&hidden, &targets, &weight, Compute::Exact, ROW_CHUNK, true);
 
         let gradient = scores.gradient.unwrap();
         for (i, target) in targets.iter().enumerate() {

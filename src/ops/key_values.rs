@@ -4,11 +4,20 @@
 //! keys as `[head_dim][32 slots]`; sums of values over many slots need the values as `[slots][32 of
 //! head_dim]`. Both are panels of the same product (`kernels::multiply_panel`).
 
+use std::ops::Range;
+
+use half::f16;
+
 use super::attention::HeadShape;
-use crate::kernels::PANEL_ROWS;
+use crate::kernels::elementwise::widen;
+use crate::kernels::threads::for_each;
+use crate::kernels::{Floats, PANEL_ROWS, float_bytes};
 
 /// Slots that lie together; sequences begin at multiples of it.
 pub const SLOTS: usize = PANEL_ROWS;
+
+/// What storing a value costs, in multiplications: most touch a cache line of their own.
+const STORE_MACS: usize = 100;
 
 /// The next multiple of [`SLOTS`].
 #[must_use]
@@ -16,27 +25,139 @@ pub const fn aligned(slots: usize) -> usize {
     slots.next_multiple_of(SLOTS)
 }
 
+/// How many bits a stored value has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bits {
+    /// f32.
+    All,
+    /// IEEE 754 half precision: a cache is half as large, and half as much is read for each token.
+    /// Values beyond ±65504 become that.
+    Half,
+}
+
+impl Bits {
+    /// Bytes of an array of these dimensions.
+    fn bytes(self, dims: &[usize]) -> u64 {
+        let whole = float_bytes(dims);
+        match self {
+            Self::All => whole,
+            Self::Half => whole / 2,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Store {
+    All(Floats),
+    Half(Vec<u16>),
+}
+
+impl Store {
+    fn new(bits: Bits) -> Self {
+        match bits {
+            Bits::All => Self::All(Floats::default()),
+            Bits::Half => Self::Half(Vec::new()),
+        }
+    }
+
+    fn resize(&mut self, len: usize) {
+        match self {
+            Self::All(values) => values.resize(len),
+            Self::Half(values) => values.resize(len, 0),
+        }
+    }
+
+    /// The values of each head.
+    fn heads(&mut self, heads: usize) -> Vec<HeadMut<'_>> {
+        match self {
+            Self::All(values) => {
+                let size = values.len() / heads;
+                values.chunks_exact_mut(size).map(HeadMut::All).collect()
+            }
+            Self::Half(values) => {
+                let size = values.len() / heads;
+                values.chunks_exact_mut(size).map(HeadMut::Half).collect()
+            }
+        }
+    }
+
+    /// Some values, widened into `wide` where they must be.
+    fn get<'a>(&'a self, range: Range<usize>, wide: &'a mut Floats) -> &'a [f32] {
+        match self {
+            Self::All(values) => &values[range],
+            Self::Half(values) => {
+                wide.resize(range.len());
+                widen(&values[range], wide);
+                wide
+            }
+        }
+    }
+}
+
+/// What is stored of one head.
+enum HeadMut<'a> {
+    All(&'a mut [f32]),
+    Half(&'a mut [u16]),
+}
+
+impl HeadMut<'_> {
+    /// Stores `head`'s part of each of `rows: [_, kv_heads, head_dim]`; `place(row, i)` says where
+    /// dimension i goes.
+    fn store(
+        &mut self,
+        shape: HeadShape,
+        head: usize,
+        rows: &[f32],
+        place: impl Fn(usize, usize) -> usize,
+    ) {
+        let d = shape.head_dim;
+        let most = f16::MAX.to_f32();
+        for (r, row) in rows.chunks_exact(shape.kv_width()).enumerate() {
+            for (i, &value) in row[head * d..(head + 1) * d].iter().enumerate() {
+                match self {
+                    Self::All(values) => values[place(r, i)] = value,
+                    Self::Half(values) => {
+                        values[place(r, i)] = f16::from_f32(value.clamp(-most, most)).to_bits();
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// Vectors `[kv_heads, head_dim]` in slots, ready to be multiplied with queries:
 /// `[kv_heads][slots / 32][head_dim][32]`.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ByDimension {
-    values: Vec<f32>,
+    values: Store,
     slots: usize,
 }
 
 /// Vectors `[kv_heads, head_dim]` in slots, ready to be summed over slots:
 /// `[kv_heads][head_dim / 32][slots][32]`.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct BySlot {
-    values: Vec<f32>,
+    values: Store,
     slots: usize,
 }
 
 impl ByDimension {
+    /// Room for nothing yet.
+    #[must_use]
+    pub fn new(bits: Bits) -> Self {
+        Self { values: Store::new(bits), slots: 0 }
+    }
+
+    /// Bytes that `slots` slots take.
+    #[must_use]
+    pub fn bytes(shape: HeadShape, slots: usize, bits: Bits) -> u64 {
+        bits.bytes(&[shape.kv_width(), aligned(slots)])
+    }
+
     /// Makes room for `slots` slots, of which nothing is known.
     pub fn resize(&mut self, shape: HeadShape, slots: usize) {
         self.slots = aligned(slots);
-        self.values.resize(shape.kv_heads * shape.head_dim * self.slots, 0.0);
+        self.values.resize(shape.kv_heads * shape.head_dim * self.slots);
     }
 
     /// Stores row i of `rows: [_, kv_heads, head_dim]` in slot `slots[i]`.
@@ -44,32 +165,47 @@ impl ByDimension {
     /// # Panics
     /// If a slot does not exist or rows are missing.
     pub fn store(&mut self, shape: HeadShape, slots: &[usize], rows: &[f32]) {
-        let d = shape.head_dim;
-        for (row, &slot) in rows.chunks_exact(shape.kv_width()).zip(slots) {
-            for (head, vector) in row.chunks_exact(d).enumerate() {
-                let panel = head * (self.slots / SLOTS) + slot / SLOTS;
-                let to = &mut self.values[panel * d * SLOTS..(panel + 1) * d * SLOTS];
-                for (lane, value) in to.chunks_exact_mut(SLOTS).zip(vector) {
-                    lane[slot % SLOTS] = *value;
-                }
-            }
-        }
+        let (d, rows) = (shape.head_dim, &rows[..slots.len() * shape.kv_width()]);
+        let mut heads: Vec<_> = self.values.heads(shape.kv_heads).into_iter().enumerate().collect();
+        for_each(&mut heads, STORE_MACS * rows.len(), |(head, values)| {
+            let place = |r: usize, i| (slots[r] / SLOTS * d + i) * SLOTS + slots[r] % SLOTS;
+            values.store(shape, *head, rows, place);
+        });
     }
 
-    /// The panel of a head whose first slot is `slot`, a multiple of [`SLOTS`]: `[head_dim][32]`.
-    pub(super) fn panel(&self, shape: HeadShape, head: usize, slot: usize) -> &[f32] {
+    /// The panel of a head whose first slot is `slot`, a multiple of [`SLOTS`]: `[head_dim][32]`,
+    /// widened into `wide` where it must be.
+    pub(super) fn panel<'a>(
+        &'a self,
+        shape: HeadShape,
+        head: usize,
+        slot: usize,
+        wide: &'a mut Floats,
+    ) -> &'a [f32] {
         let size = shape.head_dim * SLOTS;
         let at = head * (self.slots / SLOTS) + slot / SLOTS;
-        &self.values[at * size..(at + 1) * size]
+        self.values.get(at * size..(at + 1) * size, wide)
     }
 }
 
 impl BySlot {
+    /// Room for nothing yet.
+    #[must_use]
+    pub fn new(bits: Bits) -> Self {
+        Self { values: Store::new(bits), slots: 0 }
+    }
+
+    /// Bytes that `slots` slots take.
+    #[must_use]
+    pub fn bytes(shape: HeadShape, slots: usize, bits: Bits) -> u64 {
+        bits.bytes(&[shape.kv_heads, aligned(shape.head_dim), aligned(slots)])
+    }
+
     /// Makes room for `slots` slots, of which nothing is known.
     pub fn resize(&mut self, shape: HeadShape, slots: usize) {
         self.slots = aligned(slots);
         let groups = shape.head_dim.div_ceil(SLOTS);
-        self.values.resize(shape.kv_heads * groups * self.slots * SLOTS, 0.0);
+        self.values.resize(shape.kv_heads * groups * self.slots * SLOTS);
     }
 
     /// As [`ByDimension::store`].
@@ -77,33 +213,55 @@ impl BySlot {
     /// # Panics
     /// If a slot does not exist or rows are missing.
     pub fn store(&mut self, shape: HeadShape, slots: &[usize], rows: &[f32]) {
-        let groups = shape.head_dim.div_ceil(SLOTS);
-        for (row, &slot) in rows.chunks_exact(shape.kv_width()).zip(slots) {
-            for (head, vector) in row.chunks_exact(shape.head_dim).enumerate() {
-                for (group, part) in vector.chunks(SLOTS).enumerate() {
-                    let at = ((head * groups + group) * self.slots + slot) * SLOTS;
-                    self.values[at..at + part.len()].copy_from_slice(part);
-                }
-            }
-        }
+        let (total, rows) = (self.slots, &rows[..slots.len() * shape.kv_width()]);
+        let mut heads: Vec<_> = self.values.heads(shape.kv_heads).into_iter().enumerate().collect();
+        for_each(&mut heads, STORE_MACS * rows.len(), |(head, values)| {
+            let place = |r: usize, i| (i / SLOTS * total + slots[r]) * SLOTS + i % SLOTS;
+            values.store(shape, *head, rows, place);
+        });
     }
 
-    /// Dimensions `32 group ..` of a head from slot `slot` on: `[slots][32]`.
-    pub(super) fn panel(&self, shape: HeadShape, head: usize, group: usize, slot: usize) -> &[f32] {
-        let groups = shape.head_dim.div_ceil(SLOTS);
-        let first = (head * groups + group) * self.slots;
-        &self.values[(first + slot) * SLOTS..(first + self.slots) * SLOTS]
+    /// Dimensions `32 group ..` of a head in some slots: `[slots][32]`, widened into `wide` where
+    /// they must be.
+    pub(super) fn panel<'a>(
+        &'a self,
+        shape: HeadShape,
+        (head, group): (usize, usize),
+        slots: &Range<usize>,
+        wide: &'a mut Floats,
+    ) -> &'a [f32] {
+        let first = (head * shape.head_dim.div_ceil(SLOTS) + group) * self.slots;
+        self.values.get((first + slots.start) * SLOTS..(first + slots.end) * SLOTS, wide)
     }
 }
 
 /// The keys and values of one layer.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct KeyValues {
     pub(super) keys: ByDimension,
     pub(super) values: BySlot,
 }
 
+impl Default for KeyValues {
+    fn default() -> Self {
+        Self::new(Bits::All)
+    }
+}
+
 impl KeyValues {
+    /// Room for nothing yet.
+    #[must_use]
+    pub fn new(bits: Bits) -> Self {
+        Self { keys: ByDimension::new(bits), values: BySlot::new(bits) }
+    }
+
+    /// Bytes that `slots` slots take.
+    #[must_use]
+    pub fn bytes(shape: HeadShape, slots: usize, bits: Bits) -> u64 {
+        let keys = ByDimension::bytes(shape, slots, bits);
+        keys.saturating_add(BySlot::bytes(shape, slots, bits))
+    }
+
     /// Makes room for `slots` slots, of which nothing is known.
     pub fn resize(&mut self, shape: HeadShape, slots: usize) {
         self.keys.resize(shape, slots);

@@ -2,7 +2,7 @@
 //! (Hu et al. 2021, arXiv 2106.09685). Layers that share their input are computed together.
 
 use crate::kernels::gemm::{MatRef, gemm};
-use crate::kernels::{Compute, PackedMatrix, Panels, Product, Update, matmul_shared};
+use crate::kernels::{Compute, Floats, PackedMatrix, Panels, Product, Update, matmul_shared};
 
 /// The most layers that share an input: q, k and v.
 pub const MOST: usize = 3;
@@ -81,11 +81,11 @@ pub fn forward<const N: usize>(
     layers: [Layer<'_>; N],
     lora: Option<&LoraGroup>,
     (x, rows): (&[f32], usize),
-    h: &mut Vec<f32>,
+    h: &mut Floats,
     y: [&mut [f32]; N],
 ) {
     if let Some(lora) = lora {
-        h.resize(rows * lora.a.rows(), 0.0);
+        h.resize(rows * lora.a.rows());
         lora.a.matmul(x, rows, h, false);
     }
     let h = &h[..];
@@ -117,16 +117,16 @@ pub fn input_gradient<const N: usize>(
     lora: Option<&LoraGroup>,
     g: [&[f32]; N],
     rows: usize,
-    (dx, dh): (&mut [f32], &mut Vec<f32>),
+    (dx, dh): (&mut [f32], &mut Floats),
 ) {
     for (i, ((w, compute), g)) in layers.iter().zip(g).enumerate() {
         w.matmul_transposed(*compute, g, rows, dx, i > 0);
     }
     let Some(lora) = lora else { return };
     let ranks = lora.a.rows();
-    dh.resize(rows * ranks, 0.0);
+    dh.resize(rows * ranks);
     for (LayerUpdate { first, rank, b }, g) in lora.layers.iter().zip(g).filter_map(present) {
-        let mut part = vec![0.0; rows * rank];
+        let mut part = Floats::zeroed(rows * rank);
         b.transposed().matmul(g, rows, &mut part, false);
         for (to, from) in dh.chunks_exact_mut(ranks).zip(part.chunks_exact(*rank)) {
             to[*first..first + rank].copy_from_slice(from);
@@ -149,7 +149,7 @@ pub fn factor_gradients<const N: usize>(
 ) {
     let Some(lora) = lora else { return };
     let (ranks, input) = (lora.a.rows(), lora.a.cols());
-    let mut h = vec![0.0; rows * ranks];
+    let mut h = Floats::zeroed(rows * ranks);
     lora.a.matmul(x, rows, &mut h, false);
     let x = MatRef::new(x, rows, input, input);
     for ((update, g), gradients) in lora.layers.iter().zip(g).zip(gradients) {
@@ -203,7 +203,7 @@ mod tests {
             LoraGroup::new(&[Some(first), None, Some(third)], INPUT, 0.5).unwrap()
         };
         let y = |all: &[f32]| {
-            let mut h = Vec::new();
+            let mut h = Floats::default();
             let (mut p, mut q, mut r) = (vec![0.0; 15], vec![0.0; 12], vec![0.0; 9]);
             let x = (split(all).0, ROWS);
             forward(layers(), Some(&group(all)), x, &mut h, [&mut p, &mut q, &mut r]);
@@ -212,7 +212,7 @@ mod tests {
         let all = check::numbers(ROWS * INPUT + 2 * RANK * INPUT + (5 + 3) * RANK, 4);
         let gradient = |all: &[f32], g: &[f32]| {
             let (lora, x) = (group(all), split(all).0);
-            let (mut dx, mut dh) = (vec![9.0; x.len()], Vec::new());
+            let (mut dx, mut dh) = (vec![9.0; x.len()], Floats::default());
             let (mut da, mut db) = (vec![0.0; 64], vec![0.0; 10]);
             let (mut da3, mut db3) = (vec![0.0; 64], vec![0.0; 6]);
             let gradients = [
@@ -236,7 +236,7 @@ mod tests {
         let (mut y, mut wanted) = (vec![0.0; 15], vec![0.0; 15]);
         w.matmul(Compute::Exact, &x, ROWS, &mut wanted);
 
-        let mut h = Vec::new();
+        let mut h = Floats::default();
         forward([(&w, Compute::Exact)], None, (&x, ROWS), &mut h, [&mut y]);
 
         assert_eq!(y, wanted);

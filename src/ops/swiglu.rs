@@ -1,7 +1,7 @@
 //! The gated activation between a block's feed-forward projections (Shazeer 2020, arXiv 2002.05202).
 
 use crate::kernels::elementwise;
-use crate::kernels::threads::{in_rows, in_rows_of_three};
+use crate::kernels::threads::{in_rows, in_rows_of};
 
 /// What a value costs, in multiplications.
 const MACS: usize = 8;
@@ -29,7 +29,7 @@ pub fn swiglu(gate: &mut [f32], up: &[f32]) {
 pub fn swiglu_backward(gate: &mut [f32], up: &mut [f32], d: &mut [f32]) {
     let macs = 2 * MACS * up.len();
     let width = if up.len().is_multiple_of(PART) { PART } else { 1 };
-    in_rows_of_three([gate, up, d], width, macs, |[gate, up, d]| {
+    in_rows_of([gate, up, d], width, macs, |_, [gate, up, d]| {
         elementwise::swiglu_backward(gate, up, d);
     });
 }

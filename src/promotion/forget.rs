@@ -9,9 +9,9 @@
 //! Knows no files: texts come in as values. The built-in ones are prose, answers to instructions (in
 //! the model's own chat template), code and seven other languages, some 1500 tokens together.
 
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::kernels::threads::for_each;
 use crate::latro::prompt::{PromptError, Prompter};
 use crate::model::ModelError;
 use crate::model::adapter::Adapter;
@@ -19,6 +19,7 @@ use crate::model::interrupt::Interrupt;
 use crate::model::scratch::Scratch;
 use crate::model::transformer::{Keys, Transformer};
 use crate::ops::attention_plan::AttentionPlan;
+use crate::ops::head::logits_macs;
 
 /// Rows whose logits exist at a time, for both models: 32 MiB with a vocabulary of 262144.
 const CHUNK_ROWS: usize = 16;
@@ -168,13 +169,17 @@ pub fn text_kl(
             logits
         };
         let (p, q) = (logits(base), logits(adapted));
-        let rows: Vec<f64> = p
-            .par_chunks_exact(vocabulary)
-            .zip(q.par_chunks_exact(vocabulary))
-            .map(|(p, q)| kl(p, q))
-            .collect();
+        let rows = p.chunks_exact(vocabulary).zip(q.chunks_exact(vocabulary));
+        let mut rows: Vec<_> = rows.map(|(p, q)| (p, q, 0.0)).collect();
+        for_each(
+            &mut rows,
+            logits_macs(2 * p.len() / vocabulary, vocabulary),
+            |(p, q, distance)| {
+                *distance = kl(p, q);
+            },
+        );
         // In the order of rows, so that the sum does not depend on threads.
-        sum += rows.iter().sum::<f64>();
+        sum += rows.iter().map(|(_, _, distance)| distance).sum::<f64>();
     }
     if sum.is_finite() { Ok(sum) } else { Err(ModelError::NonFinite { what: "logits" }) }
 }

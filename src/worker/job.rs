@@ -38,7 +38,10 @@ pub fn train(
     let questions = questions(model, job, &settings, interrupt)?;
     let needs = Needs {
         spec: &model.transformer.spec,
-        tensor_bytes: model.tensor_bytes,
+        weights: model.weights,
+        threads: model.threads,
+        compute: model.transformer.compute,
+        pieces: model.transformer.pieces,
         settings: &settings,
         prompt_tokens: questions.longest_prompt,
         answer_tokens: questions.longest_answer,
@@ -166,7 +169,10 @@ pub fn compare(
     let (candidate, candidate_sha256) = adapter(model, &job.candidate)?;
     let needs = Needs {
         spec: &model.transformer.spec,
-        tensor_bytes: model.tensor_bytes,
+        weights: model.weights,
+        threads: model.threads,
+        compute: model.transformer.compute,
+        pieces: model.transformer.pieces,
         settings: &settings,
         prompt_tokens: questions.longest_prompt,
         answer_tokens: questions.longest_answer,

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -10,15 +9,16 @@ use super::hash::{Stamp, sha256};
 use super::memory::{Limit, Needs};
 use super::protocol::{Failure, FailureKind, Loaded, PlanMib, Setup};
 use crate::kernels::Compute;
+use crate::kernels::threads;
 use crate::latro::prompt::Prompter;
-use crate::model::gguf::{GgmlType, GgufFile, TensorInfo, printable};
+use crate::model::gguf::{GgmlType, GgufFile, printable};
+use crate::model::scratch::Pieces;
 use crate::model::spec::ModelSpec;
 use crate::model::transformer::Transformer;
+use crate::model::weights::WeightBytes;
 
 /// Tokens of an answer with its phrase, for the plan before the tasks are known.
 const ANSWER_TOKENS: usize = 32;
-/// Threads beyond which starting them takes longer than they could ever save.
-const MAX_THREADS: usize = 1024;
 
 /// A loaded model with what jobs must know of it.
 pub struct Model {
@@ -27,8 +27,9 @@ pub struct Model {
     pub transformer: Transformer,
     pub prompter: Prompter,
     pub sha256: String,
-    /// Bytes of all tensors in the file.
-    pub tensor_bytes: u64,
+    pub weights: WeightBytes,
+    /// Threads that compute.
+    pub threads: usize,
     pub compute: Compute,
     /// Rationales sampled together, at most.
     pub batch: usize,
@@ -47,16 +48,20 @@ pub fn load(setup: &Setup) -> Result<(Model, Loaded), Failure> {
     let stamp = Stamp::of(path).map_err(|error| unreadable(path, &error))?;
     let file = GgufFile::open(path)?;
     let spec = ModelSpec::from_gguf(&file).map_err(|e| Failure::new(FailureKind::Model, e))?;
-    let tensor_bytes = file.tensors().iter().filter_map(TensorInfo::bytes).sum();
-    let needs = Needs {
+    let weights = WeightBytes::of(&file);
+    let threads = threads::start(setup.threads);
+    let mut needs = Needs {
         spec: &spec,
-        tensor_bytes,
+        weights,
+        threads,
+        compute: setup.compute,
+        pieces: Pieces::default(),
         settings: &setup.settings,
         prompt_tokens: setup.prompt_tokens.min(spec.context_length),
         answer_tokens: ANSWER_TOKENS,
     };
     let limit = Limit::find(setup.memory_limit_mib, Path::new("/"));
-    let (batch, plan) = needs.fit(setup.batch, limit)?;
+    let (batch, plan) = needs.fit_pieces(setup.batch, limit)?;
     let sha256 = sha256(&file, stamp, setup.hash_cache.as_deref())?;
     if let Some(expected) = &setup.expected_sha256
         && !expected.eq_ignore_ascii_case(&sha256)
@@ -70,8 +75,8 @@ pub fn load(setup: &Setup) -> Result<(Model, Loaded), Failure> {
             ),
         ));
     }
-    let threads = start_threads(setup.threads)?;
-    let transformer = Transformer::load(&file, setup.compute)?;
+    let mut transformer = Transformer::load(&file, setup.compute)?;
+    transformer.pieces = needs.pieces;
     let prompter = Prompter::new(&file)?;
     let loaded = Loaded {
         file: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
@@ -99,7 +104,8 @@ pub fn load(setup: &Setup) -> Result<(Model, Loaded), Failure> {
         transformer,
         prompter,
         sha256,
-        tensor_bytes,
+        weights,
+        threads,
         compute: setup.compute,
         batch,
         limit,
@@ -134,17 +140,6 @@ impl Model {
 fn unreadable(path: &Path, error: &io::Error) -> Failure {
     let sentence = format!("cannot read the model {}: {error}; check the path", path.display());
     Failure::new(FailureKind::Model, sentence)
-}
-
-/// Starts the threads that everything computes on; returns how many.
-fn start_threads(asked: usize) -> Result<usize, Failure> {
-    let usable = || std::thread::available_parallelism().map_or(1, NonZero::get);
-    let threads = if asked == 0 { usable() } else { asked }.min(MAX_THREADS);
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .build_global()
-        .map_err(|error| Failure::new(FailureKind::Other, error))?;
-    Ok(threads)
 }
 
 /// The type that most bytes of the file's tensors have.

@@ -6,9 +6,13 @@
 use std::path::Path;
 
 use super::protocol::{Failure, FailureKind, PlanMib};
-use crate::latro::settings::{Method, TrainSettings};
-use crate::model::memory::{MemoryPlan, MemorySettings};
+use crate::kernels::Compute;
+use crate::latro::memory::{MemoryPlan, MemorySettings};
+use crate::latro::memory_fit::{Fitting, fit, fit_batch};
+use crate::latro::settings::TrainSettings;
+use crate::model::scratch::Pieces;
 use crate::model::spec::ModelSpec;
+use crate::model::weights::WeightBytes;
 use crate::report::memory::{available_memory, cgroup_memory};
 
 /// Memory that is left to others at least, in bytes; a tenth of what is free where that is more.
@@ -45,8 +49,12 @@ impl Limit {
 #[derive(Debug, Clone, Copy)]
 pub struct Needs<'a> {
     pub spec: &'a ModelSpec,
-    /// Bytes of all tensors in the file.
-    pub tensor_bytes: u64,
+    pub weights: WeightBytes,
+    /// Threads that compute.
+    pub threads: usize,
+    /// How rows are cut.
+    pub compute: Compute,
+    pub pieces: Pieces,
     pub settings: &'a TrainSettings,
     /// The longest prompt, in tokens.
     pub prompt_tokens: usize,
@@ -55,26 +63,18 @@ pub struct Needs<'a> {
 }
 
 impl Needs<'_> {
+    /// The plan's settings for sampling `batch` rationales together.
+    fn settings(&self, batch: usize) -> MemorySettings {
+        let tokens = (self.prompt_tokens, self.answer_tokens);
+        let settings =
+            MemorySettings::of_run(self.settings, batch, tokens, (self.threads, self.compute));
+        MemorySettings { pieces: self.pieces, ..settings }
+    }
+
     /// The plan for sampling `batch` rationales together.
     #[must_use]
     pub fn plan(&self, batch: usize) -> MemoryPlan {
-        let s = self.settings;
-        let latro = s.method == Method::Latro;
-        let settings = MemorySettings {
-            rank: s.rank,
-            targets: s.target_modules.clone(),
-            k: if latro { s.k } else { 1 },
-            prompts: self.prompts_at_once(batch),
-            prompt_tokens: self.prompt_tokens,
-            new_tokens: if latro { s.max_new_tokens } else { 0 },
-            answer_tokens: self.answer_tokens,
-        };
-        MemoryPlan::predict(self.spec, self.tensor_bytes, &settings)
-    }
-
-    /// Prompts whose rationales are sampled together: all K of a prompt always are.
-    fn prompts_at_once(&self, batch: usize) -> usize {
-        (batch / self.settings.k.max(1)).clamp(1, self.settings.prompts_per_step.max(1))
+        MemoryPlan::predict(self.spec, &self.weights, &self.settings(batch))
     }
 
     /// The largest batch, at most `batch`, with which it fits, and the plan for it.
@@ -82,12 +82,29 @@ impl Needs<'_> {
     /// # Errors
     /// [`FailureKind::Memory`] with both numbers if none does.
     pub fn fit(&self, batch: usize, limit: Limit) -> Result<(usize, MemoryPlan), Failure> {
-        let fits = |batch| Some((batch, self.plan(batch))).filter(|(_, p)| p.total <= limit.bytes);
-        let smaller = (1..self.prompts_at_once(batch)).rev().map(|n| n * self.settings.k);
-        std::iter::once(batch)
-            .chain(smaller)
-            .find_map(fits)
-            .ok_or_else(|| self.too_little(self.plan(1).total, limit))
+        let settings = self.settings(batch);
+        match fit_batch(self.spec, &self.weights, &settings, limit.bytes) {
+            // Without sampling the batch stays: it is part of what a run is known by.
+            Ok(Fitting { settings, plan }) if settings.batch > 0 => Ok((settings.batch, plan)),
+            Ok(Fitting { plan, .. }) => Ok((batch, plan)),
+            Err(least) => Err(self.too_little(least.total, limit)),
+        }
+    }
+
+    /// As [`Self::fit`], with smaller pieces of rows where no batch fits otherwise.
+    ///
+    /// # Errors
+    /// As [`Self::fit`].
+    pub fn fit_pieces(
+        &mut self,
+        batch: usize,
+        limit: Limit,
+    ) -> Result<(usize, MemoryPlan), Failure> {
+        match fit(self.spec, &self.weights, &self.settings(batch), limit.bytes) {
+            Ok(Fitting { settings, .. }) => self.pieces = settings.pieces,
+            Err(least) => return Err(self.too_little(least.total, limit)),
+        }
+        self.fit(batch, limit)
     }
 
     /// As [`Self::fit`], with this batch and no smaller one.
@@ -99,21 +116,10 @@ impl Needs<'_> {
         if plan.total <= limit.bytes { Ok(plan) } else { Err(self.too_little(plan.total, limit)) }
     }
 
-    /// The plan for asking `batch` questions together, one rationale each. The adapters that are
-    /// compared take no more than one adapter and the optimiser that is not there.
-    #[must_use]
-    pub fn plan_questions(&self, batch: usize) -> MemoryPlan {
-        let s = self.settings;
-        let settings = MemorySettings {
-            rank: s.rank,
-            targets: s.target_modules.clone(),
-            k: 1,
-            prompts: batch,
-            prompt_tokens: self.prompt_tokens,
-            new_tokens: if s.method == Method::Latro { s.max_new_tokens } else { 0 },
-            answer_tokens: self.answer_tokens,
-        };
-        MemoryPlan::predict(self.spec, self.tensor_bytes, &settings)
+    /// For asking `batch` questions together, one rationale each. The adapters that are compared take
+    /// no more than one adapter and the optimiser that is not there.
+    fn question_settings(&self, batch: usize) -> MemorySettings {
+        MemorySettings { k: 1, batch: 0, questions: batch.max(1), ..self.settings(0) }
     }
 
     /// The largest number of questions, at most `batch`, that can be asked together, and the plan
@@ -126,12 +132,9 @@ impl Needs<'_> {
         batch: usize,
         limit: Limit,
     ) -> Result<(usize, MemoryPlan), Failure> {
-        let fits = |n| Some((n, self.plan_questions(n))).filter(|(_, p)| p.total <= limit.bytes);
-        // Halved rather than counted down, so that a little more or less free memory mostly gives the
-        // same number, with which a stopped comparison goes on.
-        std::iter::successors(Some(batch.max(1)), |n| Some(n / 2).filter(|n| *n > 0))
-            .find_map(fits)
-            .ok_or_else(|| self.too_little(self.plan_questions(1).total, limit))
+        fit_batch(self.spec, &self.weights, &self.question_settings(batch), limit.bytes)
+            .map(|Fitting { settings, plan }| (settings.questions, plan))
+            .map_err(|least| self.too_little(least.total, limit))
     }
 
     fn too_little(&self, needed: u64, limit: Limit) -> Failure {
@@ -155,8 +158,8 @@ impl From<&MemoryPlan> for PlanMib {
             weights: mib(plan.weights),
             adapter: mib(plan.adapter),
             optimizer: mib(plan.optimizer),
-            sampling: mib(plan.kv_cache.saturating_add(plan.sampling_logits)),
-            training: mib(plan.activations.saturating_add(plan.head)),
+            sampling: mib(plan.sampling()),
+            training: mib(plan.training()),
             total: mib(plan.total),
         }
     }
@@ -169,10 +172,10 @@ mod tests {
     use super::*;
     use crate::model::gguf::GgufFile;
 
-    fn spec() -> (ModelSpec, u64) {
+    fn spec() -> (ModelSpec, WeightBytes) {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny.gguf");
         let file = GgufFile::open(&path).unwrap();
-        (ModelSpec::from_gguf(&file).unwrap(), 1 << 20)
+        (ModelSpec::from_gguf(&file).unwrap(), WeightBytes::of(&file))
     }
 
     /// Very many prompts at once, so that sampling takes more than training.
@@ -186,10 +189,13 @@ mod tests {
 
     #[test]
     fn where_memory_is_short_fewer_rationales_are_sampled_together() {
-        let ((spec, tensor_bytes), settings) = (spec(), wide());
+        let ((spec, weights), settings) = (spec(), wide());
         let needs = Needs {
             spec: &spec,
-            tensor_bytes,
+            weights,
+            threads: 2,
+            compute: Compute::Fast,
+            pieces: Pieces::default(),
             settings: &settings,
             prompt_tokens: 50,
             answer_tokens: 8,
@@ -210,15 +216,19 @@ mod tests {
 
     #[test]
     fn where_memory_is_short_fewer_questions_are_asked_together() {
-        let ((spec, tensor_bytes), settings) = (spec(), wide());
+        let ((spec, weights), settings) = (spec(), wide());
         let needs = Needs {
             spec: &spec,
-            tensor_bytes,
+            weights,
+            threads: 2,
+            compute: Compute::Fast,
+            pieces: Pieces::default(),
             settings: &settings,
             prompt_tokens: 50,
             answer_tokens: 8,
         };
-        let (all, quarter) = (needs.plan_questions(64).total, needs.plan_questions(16).total);
+        let plan = |n| MemoryPlan::predict(&spec, &weights, &needs.question_settings(n)).total;
+        let (all, quarter) = (plan(64), plan(16));
         assert!(quarter < all, "{quarter} {all}");
 
         assert_eq!(needs.fit_questions(64, bytes(all)).unwrap().0, 64);

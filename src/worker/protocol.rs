@@ -173,7 +173,7 @@ pub struct Loaded {
     pub load_s: f64,
 }
 
-/// A memory plan in MiB, see [`crate::model::memory::MemoryPlan`].
+/// A memory plan in MiB, see [`crate::latro::memory::MemoryPlan`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlanMib {

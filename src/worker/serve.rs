@@ -285,7 +285,8 @@ mod tests {
 
     #[test]
     fn a_panic_on_another_thread_of_the_pool_is_one_here() {
-        let failed = guarded(|| rayon::join(|| 1, || -> i32 { panic!("on its thread") }));
+        let pool = crate::kernels::threads::Pool::new(2);
+        let failed = guarded(|| pool.run(2, &|_| panic!("on its thread")));
 
         assert!(failed.is_err());
     }

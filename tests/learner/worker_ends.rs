@@ -30,7 +30,7 @@ async fn every_thread_of_it_has_the_least_claim() {
 
     let threads = worker.threads();
 
-    assert!(threads.len() >= 5, "main, listen, signals, beat and the pool: {threads:?}");
+    assert!(threads.len() >= 4, "main, listen, beat and at least one of the pool: {threads:?}");
     for thread in threads {
         // proc(5) counts from the process id: 19 is the nice value, 41 the policy; 5 is SCHED_IDLE.
         let fields = stat(&thread).unwrap();

@@ -3,11 +3,11 @@
 use std::arch::x86_64::*;
 
 use super::panels::mask;
-use super::readers::{Affine, CodeReader, View};
-use super::{eight_times, with_reader};
+use super::readers::{Affine, CodeReader};
 use crate::kernels::activations::{ActBlock, TINY};
 use crate::kernels::isa::Output;
 use crate::kernels::layout::{BLOCK, PackedMatrix, TILE};
+use crate::kernels::view::{View, eight_times, with_reader};
 
 /// As [`super::super::portable::quantise_block`], to the bit for finite values.
 ///

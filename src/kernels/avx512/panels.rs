@@ -2,10 +2,10 @@
 
 use std::arch::x86_64::*;
 
-use super::readers::{Reader, View};
-use super::{eight_times, with_reader};
+use super::readers::Reader;
 use crate::kernels::isa::{Left, Output, PANEL};
 use crate::kernels::layout::{BLOCK, PackedMatrix, TILE};
+use crate::kernels::view::{View, eight_times, with_reader};
 
 /// The lanes of a register that hold the first `width` columns from column `from` on.
 pub(super) fn mask(width: usize, from: usize) -> __mmask16 {

@@ -7,27 +7,8 @@
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
 
-use crate::kernels::layout::{LINE, PackedMatrix, SUPER, TILE};
-
-/// The addresses of a matrix's parts.
-#[derive(Clone, Copy)]
-pub(super) struct View {
-    codes: *const u8,
-    subs: *const u8,
-    supers: *const u8,
-    offset: f32,
-}
-
-impl View {
-    pub(super) fn of(w: &PackedMatrix) -> Self {
-        Self {
-            codes: w.code_bytes.bytes().as_ptr(),
-            subs: w.sub_bytes.bytes().as_ptr(),
-            supers: w.super_bytes.bytes().as_ptr(),
-            offset: w.scales.offset(),
-        }
-    }
-}
+use crate::kernels::layout::{LINE, SUPER, TILE};
+use crate::kernels::view::View;
 
 /// Bytes by which reading runs ahead of computing: about what comes from memory while it is waited
 /// for.

@@ -160,30 +160,6 @@ mod tests {
     }
 
     #[test]
-    fn block_geometry_agrees_with_candle() {
-        use candle_core::quantized::GgmlDType as C;
-        let pairs = [
-            (GgmlType::F32, C::F32),
-            (GgmlType::F16, C::F16),
-            (GgmlType::BF16, C::BF16),
-            (GgmlType::Q4_0, C::Q4_0),
-            (GgmlType::Q4_1, C::Q4_1),
-            (GgmlType::Q5_0, C::Q5_0),
-            (GgmlType::Q5_1, C::Q5_1),
-            (GgmlType::Q8_0, C::Q8_0),
-            (GgmlType::Q2K, C::Q2K),
-            (GgmlType::Q3K, C::Q3K),
-            (GgmlType::Q4K, C::Q4K),
-            (GgmlType::Q5K, C::Q5K),
-            (GgmlType::Q6K, C::Q6K),
-        ];
-        for (ours, candles) in pairs {
-            assert_eq!(ours.block_values(), Some(candles.block_size()), "{ours}");
-            assert_eq!(ours.block_bytes(), Some(candles.type_size()), "{ours}");
-        }
-    }
-
-    #[test]
     fn types_without_a_kernel_still_have_a_readable_name() {
         assert_eq!(GgmlType::from_u32(23).name(), "IQ4_XS");
         assert_eq!(GgmlType::from_u32(39).block_bytes(), Some(17));

@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# Builds the kernels and their tests for 64-bit ARM (tests/arm is a crate of them alone) and runs them on emulated
+# processors: one with all extensions, a Cortex-A76 (Raspberry Pi 5; a Jetson Orin's A78 has the same) and a
+# Cortex-A72 (Raspberry Pi 4). It also lints the code that no other processor compiles. Emulation says nothing
+# about speed.
+#
+# Needs qemu's user emulation, a cross-linker, and the standard library for the target from rustup or, where that
+# has none, from Debian. As root it installs what is missing.
+set -euo pipefail
+cd "$(dirname "$0")/arm"
+
+readonly target=aarch64-unknown-linux-gnu
+
+fail() {
+    printf 'arm: %s\n' "$1" >&2
+    exit 1
+}
+
+# What is no fault of the kernels and cannot be put right here must not fail the checks.
+skip() {
+    printf 'skipped: %s\n' "$1"
+    exit 0
+}
+
+# install PACKAGE…: from Debian's or Ubuntu's archive.
+install() {
+    command -v apt-get > /dev/null || skip "the ARM tests need $* (names of Debian's packages), and this system has no apt-get"
+    [ "$(id -u)" -eq 0 ] || fail "these are missing: sudo apt-get install $*"
+    printf 'arm: installing %s\n' "$*" >&2
+    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"; } > /dev/null 2>&1 \
+        || skip "the ARM tests need $*, which apt-get cannot install here"
+}
+
+# Whether this compiler has the target's standard library.
+has_target() {
+    compgen -G "$("$1" --print target-libdir --target "$target")/libcore-*" > /dev/null
+}
+
+command -v qemu-aarch64-static > /dev/null || install qemu-user-static
+# On ARM itself the compiler links with what it has, and the emulator finds the C library in its place.
+root=/ linker=cc
+if [ "$(uname -m)" != aarch64 ]; then
+    root=/usr/aarch64-linux-gnu linker=aarch64-linux-gnu-gcc
+    command -v "$linker" > /dev/null || install gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+fi
+
+rustc=${RUSTC:-rustc}
+if ! has_target "$rustc" && ! rustup target add "$target" > /dev/null 2>&1; then
+    rustc=/usr/bin/rustc
+    if ! [ -x "$rustc" ] || ! has_target "$rustc"; then
+        [ "$(id -u)" -ne 0 ] || dpkg --add-architecture arm64 2> /dev/null || true
+        install rustc-web libstd-rust-web-dev:arm64
+    fi
+fi
+export RUSTC=$rustc CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=$linker
+
+# Debian's compiler has no clippy; the lints are those of the whole crate.
+if cargo clippy --version > /dev/null 2>&1 && [ "$rustc" != /usr/bin/rustc ]; then
+    mapfile -t lints < <(awk '/^\[/ { on = $0 == "[lints.clippy]" } on && $3 == "\"warn\"" { print "-Wclippy::" $1 }' ../../Cargo.toml)
+    cargo clippy --locked --quiet --all-targets --target "$target" -- -D warnings "${lints[@]}"
+fi
+
+messages=$(cargo test --locked --no-run --target "$target" --message-format json-render-diagnostics)
+tests=$(sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' <<< "$messages")
+[ -n "$tests" ] || fail 'cargo built no tests'
+for processor in max cortex-a76 cortex-a72; do
+    printf '== %s\n' "$processor"
+    qemu-aarch64-static -L "$root" -cpu "$processor" "$tests" --quiet
+done
