@@ -342,3 +342,52 @@ impl<'a, S: Stop> Batch<'a, S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::kernels::Compute;
+    use crate::latro::sampler::stream;
+    use crate::model::gguf::GgufFile;
+
+    /// Ends a branch after so many tokens.
+    struct After(usize);
+
+    impl Stop for After {
+        fn push(&mut self, _: u32) -> bool {
+            self.0 -= 1;
+            self.0 == 0
+        }
+    }
+
+    /// Prompts of different lengths, whose branches end after 3, 4 and 5 tokens.
+    fn sampled(batch: usize) -> Vec<Vec<Vec<u32>>> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny.gguf");
+        let model = Transformer::load(&GgufFile::open(&path).unwrap(), Compute::Exact).unwrap();
+        let interrupt = Interrupt::new();
+        let policy = Policy { model: &model, lora: None, interrupt: &interrupt };
+        let prompts = [vec![5, 6, 7], (9..50).collect(), vec![8]];
+        let pick = Pick::Sample { temperature: 1.0 };
+        let limits = Limits { branches: 5, max_new_tokens: 8, batch, pick };
+        let rng = |task: usize, branch: usize| stream(1, 2, task as u64, branch as u64);
+        let mut tokens = 0;
+        let stop = |prompt| After(3 + prompt);
+        let all = generate(policy, &prompts, limits, rng, stop, |n| tokens += n).unwrap();
+        assert_eq!(tokens, all.iter().flatten().map(Vec::len).sum::<usize>());
+        all
+    }
+
+    /// Also where all branches that have a place end together while others wait.
+    #[test]
+    fn what_is_sampled_does_not_depend_on_what_is_sampled_with_it() {
+        let all = sampled(64);
+        for (prompt, branches) in all.iter().enumerate() {
+            assert!(branches.iter().all(|b| b.len() == 3 + prompt), "{prompt}: {branches:?}");
+        }
+        for batch in [1, 2, 3, 5, 7] {
+            assert_eq!(sampled(batch), all, "batch {batch}");
+        }
+    }
+}
