@@ -1,7 +1,7 @@
 //! Speed of products with quantised weights. Criterion's "Gelem/s" are GFLOP/s here, counting
 //! 2·m·k·n for `[m, k] · [k, n]`.
 //!
-//! `cargo bench --bench products -- Q4_1/576x1536` runs a part; `RAYON_NUM_THREADS` sets threads.
+//! `cargo bench --bench products -- Q4_1/576x1536` runs a part; `taskset` sets processors.
 
 use std::hint::black_box;
 use std::time::Duration;
