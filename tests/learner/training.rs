@@ -27,7 +27,9 @@ fn a_finished_run_has_nothing_left_to_do() {
 
     let said = train.run().done();
 
-    assert_eq!(said, "going on after step 4\n");
+    let (memory, rest) = said.split_once('\n').unwrap();
+    assert!(memory.starts_with("memory: "), "{memory}");
+    assert_eq!(rest, "going on after step 4\n");
     assert!(adapter == adapter_bytes(folder.path()));
     assert_eq!(lines, metrics(folder.path()));
 }

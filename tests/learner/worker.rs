@@ -222,11 +222,11 @@ async fn a_folder_keeps_to_its_run() {
 #[tokio::test]
 async fn what_does_not_fit_into_memory_is_not_loaded() {
     let mut worker = Driven::start();
-    let tight = Setup { memory_limit_mib: 20, ..setup() };
+    let tight = Setup { memory_limit_mib: 15, ..setup() };
 
     let failure = worker.failure(ToWorker::Setup(Box::new(tight))).await;
 
-    assert_failure(&failure, FailureKind::Memory, &["takes", "memory_limit_mib allows 20 MiB"]);
+    assert_failure(&failure, FailureKind::Memory, &["takes", "memory_limit_mib allows 15 MiB"]);
     assert_eq!(worker.end().await, End::Exited(1));
 }
 
