@@ -32,9 +32,10 @@ async fn one_device_can_neither_speak_for_another_nor_hear_its_commands() {
 
 async fn cannot_connect(settings: MqttSettings) -> String {
     let mut device = Device::new(settings);
-    device.run_for_ms(1500).await;
+    device.run_until("refused", |d| !d.said.is_empty()).await;
+    device.run_for_ms(500).await;
     assert!(!device.link.counts(None).connected);
-    device.said.first().cloned().unwrap_or_default()
+    device.said[0].clone()
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use crate::device::{Device, command, ledger, settings};
 use crate::observer::Observer;
 use crate::proxy::Door;
 
-async fn states(observer: &Observer, id: &str) -> Vec<String> {
+fn states(observer: &Observer, id: &str) -> Vec<String> {
     let topic = format!("press/d1/ack/{id}");
     let seen = observer.seen();
     seen.iter().filter(|s| s.is(&topic)).map(|s| s.field("state").to_owned()).collect()
@@ -24,7 +24,7 @@ async fn a_command_is_done_and_acknowledged_step_by_step() {
     for (n, protocol) in [Protocol::V311, Protocol::V5].into_iter().enumerate() {
         let mut device =
             Device::new(MqttSettings { protocol, ..settings(&broker, broker.tls_port) });
-        device.run_until_connected(true).await;
+        device.run_until_heard(&observer).await;
         let id = format!("once-{n}");
         let payload = command(&id, Action::Pause).to_json();
         let topic = format!("press/d1/cmd/{id}");
@@ -34,13 +34,13 @@ async fn a_command_is_done_and_acknowledged_step_by_step() {
             s.is(&format!("press/d1/ack/{id}")) && s.field("state") == "done"
         };
         device.run(observer.wait_for("done", done)).await;
-        assert_eq!(states(&observer, &id).await, ["received", "running", "done"]);
+        assert_eq!(states(&observer, &id), ["received", "running", "done"]);
         assert_eq!(device.acted, [id.as_str()]);
 
         observer.publish(&topic, payload).await;
-        device.run_for_ms(300).await;
+        device.run_until("answered", |_| states(&observer, &id).len() > 3).await;
         assert_eq!(device.acted.len(), 1, "a repeated id acts once");
-        assert_eq!(states(&observer, &id).await, ["received", "running", "done", "done"]);
+        assert_eq!(states(&observer, &id), ["received", "running", "done", "done"]);
         device.link.stop(Some(&device.db), Duration::from_secs(5)).await;
     }
 }
@@ -50,7 +50,7 @@ async fn what_no_operator_has_signed_is_refused() {
     let broker = Broker::start();
     let observer = Observer::operator(&broker).await;
     let mut device = Device::new(settings(&broker, broker.tls_port));
-    device.run_until_connected(true).await;
+    device.run_until_heard(&observer).await;
     let unsigned = Command { signature: None, ..command("u1", Action::Rollback) };
     let for_another = crate::device::command_for("d2", "u2", Action::Rollback);
     let renamed = Command { id: "u3".to_owned(), ..command("x", Action::Rollback) };
@@ -76,8 +76,7 @@ async fn a_command_finds_a_device_that_was_away() {
     for (n, protocol) in [Protocol::V311, Protocol::V5].into_iter().enumerate() {
         let settings = MqttSettings { protocol, ..settings(&broker, broker.tls_port) };
         let mut device = Device::new(settings.clone());
-        device.run_until_connected(true).await;
-        device.run_for_ms(100).await;
+        device.run_until_heard(&observer).await;
         let db = device.db;
         drop(device.link);
 
@@ -107,8 +106,7 @@ async fn a_command_survives_the_death_of_the_device_and_acts_once() {
     let settings = settings(&broker, broker.tls_port);
     let mut acted = 0;
     let mut device = Device::with_ledger(settings.clone(), ledger(&path));
-    device.run_until_connected(true).await;
-    device.run_for_ms(50).await;
+    device.run_until_heard(&observer).await;
 
     for round in 0..8_u64 {
         let id = format!("r{round}");
@@ -146,10 +144,10 @@ async fn a_device_without_the_time_waits_with_its_judgement() {
     let observer = Observer::operator(&broker).await;
     let mut device = Device::new(settings(&broker, broker.tls_port));
     device.link = device.link.with_clock(|| NOW_MS.load(Ordering::Relaxed));
-    device.run_until_connected(true).await;
+    device.run_until_heard(&observer).await;
     observer.publish("press/d1/cmd/t1", command("t1", Action::Pause).to_json()).await;
     device.run_for_ms(300).await;
-    assert_eq!(states(&observer, "t1").await, Vec::<String>::new());
+    assert_eq!(states(&observer, "t1"), Vec::<String>::new());
 
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
     NOW_MS.store(u64::try_from(now).unwrap(), Ordering::Relaxed);
@@ -163,7 +161,7 @@ async fn a_failing_ledger_silences_neither_state_nor_events_and_loses_no_command
     let door = Door::to(broker.tls_port).await;
     let observer = Observer::operator(&broker).await;
     let mut device = Device::new(settings(&broker, door.port));
-    device.run_until_connected(true).await;
+    device.run_until_heard(&observer).await;
     device.run_until_drained().await;
     device.db.pragma_update(None, "query_only", true).unwrap();
 
@@ -175,9 +173,9 @@ async fn a_failing_ledger_silences_neither_state_nor_events_and_loses_no_command
     observer.publish("press/d1/cmd/l1", command("l1", Action::Pause).to_json()).await;
     device.run(observer.wait_for("state", |s| s.field("state") == "degraded")).await;
     device.run(observer.wait_for("event", |s| s.field("sentence") == "recovered: event 7")).await;
-    device.run_for_ms(200).await;
-    assert!(device.said.iter().any(|s| s.contains("the ledger failed")), "{:?}", device.said);
-    assert_eq!(states(&observer, "l1").await, Vec::<String>::new());
+    let failed = |d: &Device| d.said.iter().any(|s| s.contains("the ledger failed"));
+    device.run_until("told", failed).await;
+    assert_eq!(states(&observer, "l1"), Vec::<String>::new());
 
     device.db.pragma_update(None, "query_only", false).unwrap();
     let done = |s: &crate::observer::Seen| s.is("press/d1/ack/l1") && s.field("state") == "done";

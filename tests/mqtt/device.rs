@@ -14,6 +14,7 @@ use latrod::report::wire::{Action, Birth, Command, State};
 use rusqlite::Connection;
 
 use crate::broker::{Broker, LOCAL_PASSWORD};
+use crate::observer::{Observer, Seen};
 
 pub struct Device {
     pub link: Link,
@@ -111,22 +112,32 @@ impl Device {
         self.acted.push(id.to_owned());
     }
 
-    /// Drives the link until it is, or is no longer, connected.
-    pub async fn run_until_connected(&mut self, connected: bool) {
+    /// Drives the link until `reached` holds.
+    pub async fn run_until(&mut self, what: &str, reached: impl Fn(&Self) -> bool) {
         let end = tokio::time::Instant::now() + Duration::from_secs(20);
-        while self.link.counts(None).connected != connected {
-            assert!(tokio::time::Instant::now() < end, "{:?}", self.said);
+        while !reached(self) {
+            assert!(tokio::time::Instant::now() < end, "not {what}: {:?}", self.said);
             self.run_for_ms(5).await;
         }
     }
 
+    /// Drives the link until it is, or is no longer, connected.
+    pub async fn run_until_connected(&mut self, connected: bool) {
+        self.run_until("connected or away", |d| d.link.counts(None).connected == connected).await;
+    }
+
+    /// Drives the link until the broker has its subscription and has passed on its state, which it
+    /// sends last when it connects.
+    pub async fn run_until_heard(&mut self, observer: &Observer) {
+        self.run_until_connected(true).await;
+        let session = self.link.counts(None).session;
+        let state = |s: &Seen| s.is("press/d1/state") && s.session() == session;
+        self.run(observer.wait_for("state of this session", state)).await;
+    }
+
     /// Drives the link until the outbox is empty.
     pub async fn run_until_drained(&mut self) {
-        let end = tokio::time::Instant::now() + Duration::from_secs(20);
-        while self.link.counts(Some(&self.db)).waiting > 0 {
-            assert!(tokio::time::Instant::now() < end, "{:?}", self.said);
-            self.run_for_ms(5).await;
-        }
+        self.run_until("drained", |d| d.link.counts(Some(&d.db)).waiting == 0).await;
     }
 
     pub async fn run_for_ms(&mut self, ms: u64) {

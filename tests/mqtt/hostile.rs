@@ -15,8 +15,7 @@ async fn a_giant_command_does_not_lock_the_device_out() {
     for (n, protocol) in [Protocol::V311, Protocol::V5].into_iter().enumerate() {
         let mut device =
             Device::new(MqttSettings { protocol, ..settings(&broker, broker.tls_port) });
-        device.run_until_connected(true).await;
-        device.run_for_ms(100).await;
+        device.run_until_heard(&observer).await;
         observer.publish(&format!("press/d1/cmd/g{n}"), vec![b' '; 2 << 20]).await;
         device.run_for_ms(500).await;
 
@@ -38,8 +37,7 @@ async fn a_large_command_and_an_odd_topic_are_refused_quietly() {
     let broker = Broker::start();
     let observer = Observer::operator(&broker).await;
     let mut device = Device::new(settings(&broker, broker.tls_port));
-    device.run_until_connected(true).await;
-    device.run_for_ms(50).await;
+    device.run_until_heard(&observer).await;
     observer.publish("press/d1/cmd/big", vec![b'['; 200 << 10]).await;
     observer.publish("press/d1/cmd/\u{e4}", b"{}".to_vec()).await;
     for n in 0..500 {

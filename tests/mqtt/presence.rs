@@ -17,13 +17,13 @@ fn protocols() -> [Protocol; 2] {
 #[tokio::test]
 async fn a_device_says_who_it_is_and_what_it_does() {
     let broker = Broker::start();
+    let early = Observer::reader(&broker).await;
     for protocol in protocols() {
         let mut device = Device::new(latrod::report::mqtt::MqttSettings {
             protocol,
             ..settings(&broker, broker.tls_port)
         });
-        device.run_until_connected(true).await;
-        device.run_for_ms(100).await;
+        device.run_until_heard(&early).await;
 
         // The observer comes later: what it sees first is what the broker has kept.
         let observer = Observer::reader(&broker).await;
