@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds the last commit twice, from clean clones in different folders with different target folders, and fails if
-# the two programs differ by a byte. Takes the arguments of cross/build.sh; uncommitted changes are not built.
+# the two programs differ by a byte. Takes the arguments of cross/build.sh, and leaves what it built where that does;
+# uncommitted changes are not built.
 #
 #   cross/reproduce.sh TARGET [--set device|full] [--features LIST] [--glibc VERSION]
 set -euo pipefail
@@ -27,3 +28,5 @@ for file in */*; do
     fi
     printf 'the same  %s  %s\n' "$(sha256sum "$file" | cut -d ' ' -f 1)" "$file"
 done
+mkdir -p "$source/dist"
+cp -r . "$source/dist/"

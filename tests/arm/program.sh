@@ -5,8 +5,7 @@
 #
 #   tests/arm/program.sh ARM_PROGRAM HOST_PROGRAM [PROCESSOR]
 #
-# Needs qemu's user emulation, mosquitto with its clients, Python and, for the worker, a C cross-compiler. Registers
-# nothing with the kernel.
+# Needs qemu's user emulation, mosquitto with its clients, and Python. Registers nothing with the kernel.
 set -euo pipefail
 
 fail() {
@@ -16,20 +15,17 @@ fail() {
 
 # What the daemon and the broker said, before they are swept away.
 fail_with_logs() {
-    tail -n 30 "$work"/*.log >&2
+    tail -n 12 "$work"/*.log | cut -c 1-300 >&2
     fail "$1"
 }
 
 [ "$#" -ge 2 ] || fail 'give the program for ARM and the one for this machine'
-EMULATED=$(realpath "$1") host=$(realpath "$2")
+emulated=$(realpath "$1") host=$(realpath "$2")
 cd "$(dirname "$0")/../.."
-EMULATOR=$(command -v qemu-aarch64-static)
-fixtures=$PWD/tests/fixtures linker=cc
-if [ "$(uname -m)" != aarch64 ]; then
-    linker=aarch64-linux-gnu-gcc
-    export QEMU_LD_PREFIX=/usr/aarch64-linux-gnu
-fi
-export EMULATED EMULATOR QEMU_CPU=${3:-cortex-a76}
+emulator=$(command -v qemu-aarch64-static)
+readonly fixtures=$PWD/tests/fixtures
+[ "$(uname -m)" = aarch64 ] || export QEMU_LD_PREFIX=/usr/aarch64-linux-gnu
+export QEMU_CPU=${3:-cortex-a76}
 PATH=$PATH:/usr/sbin
 
 work=$(mktemp -d)
@@ -42,7 +38,7 @@ end() {
 trap end EXIT
 
 arm() {
-    "$EMULATOR" "$EMULATED" "$@"
+    "$emulator" "$emulated" "$@"
 }
 
 passed() {
@@ -94,12 +90,17 @@ PYTHON
 
 # The tests that compare scores and gradients with PyTorch's, on this program.
 agrees_with_pytorch() {
-    printf '#!/bin/sh\nexec "%s" "%s" "$@"\n' "$EMULATOR" "$EMULATED" > "$work/latrod"
-    chmod +x "$work/latrod"
     LATROD_BIN=$work/latrod cargo test --locked --quiet --test learner parity:: > "$work/parity.log" 2>&1 ||
         fail_with_logs 'its scores or gradients are not those of PyTorch'
     grep -q '^test result: ok. [1-9]' "$work/parity.log" || fail_with_logs 'no test compared it with PyTorch'
     passed 'scores and gradients agree with those of PyTorch'
+}
+
+# A worker computes only when nobody else does, and the emulator makes it slow enough: on a busy machine it would take
+# hours. Where the tests may, they take that back.
+hurry() {
+    local worker
+    for worker in $(pgrep -P "$daemon"); do chrt --all-tasks --other --pid 0 "$worker" 2> /dev/null || true; done
 }
 
 # says KIND TEXT SECONDS: waits until the device has said something with this text.
@@ -107,6 +108,8 @@ says() {
     local end=$((SECONDS + $3))
     until grep -q "^latro/v1/arm/emulated/$1 .*$2" "$work/heard.log"; do
         kill -0 "$daemon" 2> /dev/null || fail_with_logs 'the daemon has ended'
+        ! grep -q '"event":"worker_died"' "$work/heard.log" || fail_with_logs 'the worker has died'
+        hurry
         [ "$SECONDS" -lt "$end" ] || fail_with_logs "the daemon has not said $1 with $2 in $3 s"
         sleep 0.2
     done
@@ -127,13 +130,15 @@ serves() {
     processes+=($!)
 
     mkdir "$work/device" "$work/device/spool"
-    "$linker" -o "$work/device/worker" tests/arm/worker.c
     configuration "$port" > "$work/device/latrod.toml"
-    (cd "$work/device" && exec "$EMULATOR" "$EMULATED" run --config latrod.toml) > "$work/daemon.log" 2>&1 &
+    cp "$emulated" "$work/device/latrod"
+    "$emulator" "$work/device/latrod" run --config "$work/device/latrod.toml" > "$work/daemon.log" 2>&1 &
     daemon=$!
     processes+=("$daemon")
     says birth '"version"' 120
     says status online 10
+    # The daemon starts its worker as its own file, which the kernel cannot run: by then it is a script that can.
+    mv "$work/latrod" "$work/device/latrod"
     arm status --socket "$work/device/socket" > /dev/null || fail_with_logs 'the daemon does not answer latrod status'
     arm command --broker "mqtt://127.0.0.1:$port" --fleet arm --device emulated --unsigned --wait 60 pause > "$work/command.log" 2>&1 ||
         fail_with_logs 'the daemon does not take a command'
@@ -203,6 +208,8 @@ socket = "$work/device/socket"
 TOML
 }
 
+printf '#!/bin/sh\nexec "%s" "%s" "$@"\n' "$emulator" "$emulated" > "$work/latrod"
+chmod +x "$work/latrod"
 inspects
 trains
 agrees_with_pytorch
