@@ -48,6 +48,12 @@ format() {
     cargo fmt --check --manifest-path tests/arm/Cargo.toml
 }
 
+# All of it, and without the features that a device does not need.
+lints() {
+    cargo clippy --locked --all-targets -- -D warnings
+    cargo clippy --locked --all-targets --no-default-features -- -D warnings
+}
+
 documentation() {
     RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --quiet
 }
@@ -92,11 +98,12 @@ step setup scripts/setup.sh
 step components components
 step format format
 step samples samples
-step lints cargo clippy --locked --all-targets -- -D warnings
+step lints lints
 step documentation documentation
 if $deny; then step dependencies dependencies; fi
 step tests tests
 step 'systemd units' tests/systemd.sh
+step 'cross builds' tests/cross.sh
 if $arm; then step 'tests on ARM' arm_tests; fi
 if $model; then step 'tests on the real model' model_tests; fi
 printf 'all checks: %s s\n' "$SECONDS"
