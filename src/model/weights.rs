@@ -133,13 +133,13 @@ fn matrix(file: &GgufFile, name: &str) -> Result<Arc<PackedMatrix>, ModelError> 
 }
 
 /// An f32 tensor of one dimension; `ModelSpec` has checked type and length.
-fn vector(file: &GgufFile, name: &str) -> Result<Vec<f32>, ModelError> {
+pub(crate) fn vector(file: &GgufFile, name: &str) -> Result<Vec<f32>, ModelError> {
     let info = find(file, name)?;
     let bytes = file.read_tensor(info)?;
     Ok(bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
 }
 
-fn find<'a>(file: &'a GgufFile, name: &str) -> Result<&'a TensorInfo, ModelError> {
+pub(crate) fn find<'a>(file: &'a GgufFile, name: &str) -> Result<&'a TensorInfo, ModelError> {
     file.tensor(name)
         .ok_or_else(|| ModelError::Missing { path: file.path().to_owned(), name: name.to_owned() })
 }
