@@ -59,12 +59,6 @@ impl Matrix {
         Arc::ptr_eq(&self.tensor, &other.tensor)
     }
 
-    /// Rows of the matrix: values of a result.
-    #[must_use]
-    pub const fn rows(&self) -> usize {
-        self.rows
-    }
-
     /// Bytes that it takes on the device.
     #[must_use]
     pub fn bytes(&self) -> usize {

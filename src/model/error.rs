@@ -30,6 +30,8 @@ pub enum ModelError {
         "the device cannot compute: {0}; if it has run out of memory, take a smaller --batch or k"
     )]
     Device(String),
+    #[error("{0}")]
+    NoDevice(String),
     #[error("interrupted")]
     Interrupted,
 }

@@ -95,6 +95,7 @@ impl From<ModelError> for Failure {
             | ModelError::Weights { .. }
             | ModelError::NonFinite { .. } => FailureKind::Model,
             ModelError::Context { .. } | ModelError::Token { .. } => FailureKind::Tasks,
+            ModelError::NoDevice(_) => FailureKind::Settings,
             ModelError::Device(_) | ModelError::Interrupted => FailureKind::Other,
         };
         Self::new(kind, error)
