@@ -74,7 +74,7 @@ pub fn attend(q: &Tensor, kv: &KeyValues, shape: HeadShape, plan: &Plan) -> Resu
         let sums: Vec<Tensor> = task
             .views(&kv.values)
             .zip(&weights)
-            .map(|(values, weights)| task.product(weights, &values?))
+            .map(|(values, weights)| batched(weights, &values?))
             .collect::<Result<_>>()?;
         results.push(task.give(&reduce(&sums, |a, b| a + b)?)?);
     }
@@ -105,7 +105,7 @@ pub fn attend_backward(
         let weights = task.weights(&q, &kv.keys)?;
         let d_weights: Vec<Tensor> = task
             .views(&kv.values)
-            .map(|values| task.product(&g, &values?.transpose(1, 2)?))
+            .map(|values| batched(&g, &values?.transpose(1, 2)?))
             .collect::<Result<_>>()?;
         let means: Vec<Tensor> = weights
             .iter()
@@ -117,7 +117,7 @@ pub fn attend_backward(
         let both = task.views(&kv.keys).zip(task.slots()).zip(weights.iter().zip(&d_weights));
         for ((keys, slots), (p, dp)) in both {
             let ds = (p * dp.broadcast_sub(&mean)?)?;
-            dq.push(task.product(&ds, &keys?)?);
+            dq.push(batched(&ds, &keys?)?);
             let add = |to: &Tensor, p: &Tensor, a: &Tensor| {
                 let part = task.transposed_product(p, a, slots.elem_count())?;
                 to.index_add(slots, &part, 1)
@@ -205,14 +205,6 @@ impl Task<'_> {
         self.block.seen.iter().map(|(_, slots)| slots).chain([&self.block.own_slots])
     }
 
-    /// `a·b` for `a: [kv_heads, n, _]` and `b` with a batch of `kv_heads`, or of `kv_heads · parts`:
-    /// `[kv_heads, n, _]`.
-    fn product(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
-        let (heads, n, width) = a.dims3()?;
-        let a = a.reshape((b.dim(0)?, (), width))?;
-        product(&a, b)?.reshape((heads, n, ()))
-    }
-
     /// `pᵀ·a` for `p: [kv_heads, n, keys]` and `a: [kv_heads, n, head_dim]`, part by part if `slots`
     /// are those of all parts: `[kv_heads, slots, head_dim]`.
     fn transposed_product(&self, p: &Tensor, a: &Tensor, slots: usize) -> Result<Tensor> {
@@ -228,7 +220,7 @@ impl Task<'_> {
         let (block, shape) = (self.block, self.shape);
         let mut scores: Vec<Tensor> = self
             .views(keys)
-            .map(|keys| self.product(q, &keys?.transpose(1, 2)?))
+            .map(|keys| batched(q, &keys?.transpose(1, 2)?))
             .collect::<Result<_>>()?;
         let own = scores.pop().expect("a block has own keys");
         let (dims, by_row) = (
@@ -238,6 +230,14 @@ impl Task<'_> {
         scores.push(own.reshape(by_row)?.broadcast_add(&block.mask)?.reshape(dims)?);
         softmax(&scores)
     }
+}
+
+/// `a·b` for `a: [kv_heads, n, _]` and `b` with a batch of `kv_heads`, or of `kv_heads · parts`:
+/// `[kv_heads, n, _]`.
+fn batched(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let (heads, n, width) = a.dims3()?;
+    let a = a.reshape((b.dim(0)?, (), width))?;
+    product(&a, b)?.reshape((heads, n, ()))
 }
 
 #[cfg(test)]

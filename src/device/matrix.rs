@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Result, Tensor};
 
 use super::tensor::product;
 use crate::kernels::Compute;
@@ -142,8 +142,10 @@ fn candle_type(kind: GgmlType) -> Result<GgmlDType> {
 
 #[cfg(test)]
 pub mod tests {
+    use candle_core::Device;
+
     use super::*;
-    use crate::device::tensor::check;
+    use crate::device::tensor::{check, values};
     use crate::kernels::PackedMatrix;
 
     /// Bytes of random values in a type of candle's, and both matrices made of them.
@@ -177,8 +179,7 @@ pub mod tests {
 
                 check::same(&matrix.forward(&x, Compute::Exact).unwrap(), &y);
                 check::same(&matrix.backward(&g).unwrap(), &dx);
-                let fast =
-                    super::super::tensor::values(&matrix.forward(&x, Compute::Fast).unwrap());
+                let fast = values(&matrix.forward(&x, Compute::Fast).unwrap());
                 check::close(&fast.unwrap(), &y, 2e-2);
             }
         }

@@ -91,6 +91,9 @@ impl Model {
     ///
     /// # Errors
     /// If the device has no memory for them.
+    ///
+    /// # Panics
+    /// Never: there is an entry for each target.
     pub fn adapter(&self, tensors: &LoraTensors, scale: f32) -> Result<Adapter> {
         let factors = |layer, target| -> Result<Option<Factors>> {
             let get = |factor| tensors.get(&LoraKey { layer, target, factor });

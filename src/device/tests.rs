@@ -56,7 +56,7 @@ fn logits_agree_in_exact_mode_and_are_near_in_fast_mode() {
             let positions: Vec<u32> = (0..70).collect();
             let adapter = engine.adapter(&factors(&engine), 2.0).unwrap();
             let input = Input::causal(&tokens, &positions);
-            let hidden = engine.hidden(&input, None, Some(&adapter), &Interrupt::new()).unwrap();
+            let hidden = engine.hidden(input, None, Some(&adapter), &Interrupt::new()).unwrap();
             let mut logits = Floats::default();
             engine.logits(&hidden, &[0, 3, 69], &mut logits).unwrap();
             logits
@@ -136,7 +136,7 @@ fn it_stops_when_asked_and_refuses_foreign_tokens() {
 
     let stopped = score(&engine, None, &tree(), &stop).unwrap_err();
     let foreign = Input::causal(&[u32::MAX], &[0]);
-    let foreign = engine.hidden(&foreign, None, None, &Interrupt::new()).unwrap_err();
+    let foreign = engine.hidden(foreign, None, None, &Interrupt::new()).unwrap_err();
 
     assert!(matches!(stopped, ModelError::Interrupted), "{stopped}");
     assert!(matches!(foreign, ModelError::Token { .. }), "{foreign}");

@@ -260,7 +260,7 @@ impl<'a, S: Stop> Batch<'a, S> {
         }
         let input = Input { tokens: &tokens, positions: &positions, plan };
         let cache = Some(&mut self.cache);
-        let hidden = model.hidden(&input, cache, policy.lora, policy.interrupt)?;
+        let hidden = model.hidden(input, cache, policy.lora, policy.interrupt)?;
         let logits = &mut self.logits;
         model.logits(&hidden, &ends, logits)?;
         let behind = logits[self.live.len() * self.vocabulary..].chunks_exact(self.vocabulary);

@@ -18,7 +18,7 @@ pub fn score(
     tree: &Tree,
     interrupt: &Interrupt,
 ) -> Result<TokenScores, ModelError> {
-    let hidden = model.hidden(&checked(model, tree)?, None, lora, interrupt)?;
+    let hidden = model.hidden(checked(model, tree)?, None, lora, interrupt)?;
     head_scores(model, tree, &hidden, false)
 }
 
@@ -40,7 +40,7 @@ impl Forward {
         tree: &Tree,
         interrupt: &Interrupt,
     ) -> Result<Self, ModelError> {
-        let trace = model.trace(&checked(model, tree)?, adapter, interrupt)?;
+        let trace = model.trace(checked(model, tree)?, adapter, interrupt)?;
         let hidden = model.traced(&trace)?;
         let scores = head_scores(model, tree, &hidden, true)?;
         Ok(Self { trace, scores })

@@ -205,7 +205,7 @@ impl Engine {
     /// If the cache or the adapter was made by another engine.
     pub fn hidden(
         &self,
-        input: &Input<'_>,
+        input: Input<'_>,
         cache: Option<&mut Cache>,
         lora: Option<&Adapter>,
         interrupt: &Interrupt,
@@ -213,7 +213,7 @@ impl Engine {
         self.check_tokens(input.tokens)?;
         match &self.model {
             Model::Cpu(model) => {
-                let rows = model.rows(input.positions, input.plan.clone());
+                let rows = model.rows(input.positions, input.plan);
                 let mut alone = Scratch::default();
                 let (keys, scratch) = match cache {
                     None => (Keys::Pass, &mut alone),
@@ -232,7 +232,7 @@ impl Engine {
                     Cache::Cpu(..) => panic!("made by an engine on the CPU"),
                 });
                 let lora = lora.map(Adapter::device);
-                Ok(Hidden::Device(model.hidden(input, cache, lora, interrupt)?))
+                Ok(Hidden::Device(model.hidden(&input, cache, lora, interrupt)?))
             }
         }
     }
@@ -300,7 +300,7 @@ impl Engine {
     /// If the adapter was made by another engine.
     pub fn trace(
         &self,
-        input: &Input<'_>,
+        input: Input<'_>,
         adapter: &Adapter,
         interrupt: &Interrupt,
     ) -> Result<Trace, ModelError> {
@@ -309,7 +309,7 @@ impl Engine {
             Model::Cpu(model) => Trace::Cpu(model.trace(input, adapter.cpu(), interrupt)?),
             #[cfg(any(test, feature = "candle"))]
             Model::Device(model) => {
-                Trace::Device(model.trace(input, adapter.device(), interrupt)?)
+                Trace::Device(model.trace(&input, adapter.device(), interrupt)?)
             }
         })
     }

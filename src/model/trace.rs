@@ -28,11 +28,11 @@ impl Transformer {
     /// [`ModelError::Interrupted`] between blocks; [`ModelError::Token`] on foreign tokens.
     pub fn trace(
         &self,
-        input: &Input<'_>,
+        input: Input<'_>,
         adapter: &PackedAdapter,
         interrupt: &Interrupt,
     ) -> Result<Trace, ModelError> {
-        let rows = self.rows(input.positions, input.plan.clone());
+        let rows = self.rows(input.positions, input.plan);
         let mut scratch = Scratch::default();
         let mut x = Floats::default();
         self.embed(input.tokens, &mut x)?;

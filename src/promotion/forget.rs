@@ -147,7 +147,7 @@ pub fn text_kl(
     let ids = &text.ids;
     let positions: Vec<u32> = (0..ids.len() as u32).collect();
     let input = Input::causal(ids, &positions);
-    let hidden = |lora| model.hidden(&input, None, lora, interrupt);
+    let hidden = |lora| model.hidden(input.clone(), None, lora, interrupt);
     let (base, adapted) = (hidden(None)?, hidden(Some(lora))?);
 
     let vocabulary = model.spec.vocab;
@@ -242,7 +242,7 @@ mod tests {
     /// Logits of every row, `[tokens][vocabulary]`, by one product over all rows.
     fn all_logits(model: &Engine, lora: Option<&Adapter>, ids: &[u32]) -> Vec<Vec<f32>> {
         let positions: Vec<u32> = (0..ids.len() as u32).collect();
-        let hidden = model.hidden(&Input::causal(ids, &positions), None, lora, &Interrupt::new());
+        let hidden = model.hidden(Input::causal(ids, &positions), None, lora, &Interrupt::new());
         let rows: Vec<usize> = (0..ids.len()).collect();
         let mut logits = Floats::default();
         model.logits(&hidden.unwrap(), &rows, &mut logits).unwrap();

@@ -98,7 +98,7 @@ fn write_logits(
 ) -> io::Result<Result<(), ModelError>> {
     let positions: Vec<u32> = (0..ids.len() as u32).collect();
     let input = Input::causal(ids, &positions);
-    let hidden = match model.hidden(&input, None, lora, &Interrupt::new()) {
+    let hidden = match model.hidden(input, None, lora, &Interrupt::new()) {
         Ok(hidden) => hidden,
         Err(error) => return Ok(Err(error)),
     };
