@@ -16,9 +16,10 @@ use half::f16;
 use latrod::kernels::{Compute, PackedMatrix, isa_name};
 use latrod::latro::generate::{Limits, Policy, Stop, generate};
 use latrod::latro::sampler::{Pick, stream};
+use latrod::model::device::DeviceKind;
+use latrod::model::engine::Engine;
 use latrod::model::gguf::{GgmlType, GgufFile};
 use latrod::model::interrupt::Interrupt;
-use latrod::model::transformer::Transformer;
 use latrod::ops::attention::{HeadShape, attend};
 use latrod::ops::attention_backward::{BackwardKeyValues, attend_backward};
 use latrod::ops::attention_plan::{AttentionPlan, Segment};
@@ -141,7 +142,7 @@ impl Stop for Never {
 fn decoding() -> Work {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny.gguf");
     let file = GgufFile::open(&path).expect("the fixture is there");
-    let model = Transformer::load(&file, Compute::Fast).expect("the fixture is sound");
+    let model = Engine::load(&file, Compute::Fast, DeviceKind::Cpu).expect("the fixture is sound");
     let limits = Limits {
         branches: 8,
         max_new_tokens: 16,

@@ -19,11 +19,12 @@ use latrod::latro::prompt::Prompter;
 use latrod::latro::rollout::Rollout;
 use latrod::latro::sampler::{Pick, stream};
 use latrod::latro::settings::TrainSettings;
+use latrod::model::device::DeviceKind;
+use latrod::model::engine::Engine;
 use latrod::model::gguf::GgufFile;
 use latrod::model::interrupt::Interrupt;
 use latrod::model::scratch::Pieces;
 use latrod::model::spec::ModelSpec;
-use latrod::model::transformer::Transformer;
 use latrod::model::weights::WeightBytes;
 use latrod::report::memory::peak_memory_mib;
 
@@ -196,8 +197,8 @@ fn run(args: &Args) -> Outcome<()> {
     latrod::kernels::threads::start(args.threads);
     let file = GgufFile::open(&args.model)?;
     phase("header", None);
-    let mut model = Transformer::load(&file, s.compute)?;
-    model.pieces = Pieces { rows: s.rows, head_rows: s.head_rows };
+    let mut model = Engine::load(&file, s.compute, DeviceKind::Cpu)?;
+    model.cut(Pieces { rows: s.rows, head_rows: s.head_rows });
     phase("loading", Some(plan.program + plan.weights + plan.loading));
     let prompter = Prompter::new(&file)?;
     phase("tokenizer", Some(plan.program + plan.weights));
@@ -226,7 +227,7 @@ fn run(args: &Args) -> Outcome<()> {
 
 fn sample(learner: &Learner<'_>, s: &Setting, step: u64) -> Outcome<Sampled> {
     let prompt: Vec<u32> = (0..s.prompt as u32).map(|i| 5 + i % 100).collect();
-    let adapter = learner.adapter();
+    let adapter = learner.adapter()?;
     let policy =
         Policy { model: learner.model, lora: Some(&adapter), interrupt: learner.interrupt };
     let limits = Limits {

@@ -19,9 +19,10 @@ use latrod::latro::prompt::Prompter;
 use latrod::latro::rollout::Rollout;
 use latrod::latro::sampler::{Pick, stream};
 use latrod::latro::settings::TrainSettings;
+use latrod::model::device::DeviceKind;
+use latrod::model::engine::Engine;
 use latrod::model::gguf::GgufFile;
 use latrod::model::interrupt::Interrupt;
-use latrod::model::transformer::Transformer;
 use latrod::report::memory::peak_memory_mib;
 use serde_json::json;
 
@@ -45,6 +46,9 @@ struct Args {
     /// exact or fast
     #[arg(long, value_enum, default_value_t = Compute::Fast)]
     compute: Compute,
+    /// Where to compute
+    #[arg(long, value_enum, default_value_t = DeviceKind::Cpu)]
+    device: DeviceKind,
     /// Threads
     #[arg(long, default_value_t = 2)]
     threads: usize,
@@ -70,7 +74,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     latrod::kernels::threads::start(args.threads);
     let start = Instant::now();
     let file = GgufFile::open(&args.model)?;
-    let model = Transformer::load(&file, args.compute)?;
+    let model = Engine::load(&file, args.compute, args.device)?;
     let load_s = start.elapsed().as_secs_f64();
     let prompter = Prompter::new(&file)?;
     let settings = TrainSettings { k: args.k, skip_flat: false, ..TrainSettings::edge() };
@@ -89,7 +93,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         if args.rollout_only {
             let line = json!({
                 "iter": iter, "k": args.k, "prompt_tokens": args.prompt, "new_tokens": args.new,
-                "threads": args.threads, "compute": args.compute, "load_s": round(load_s),
+                "threads": args.threads, "compute": args.compute, "device": args.device,
+                "load_s": round(load_s),
                 "rollout_s": round(sampled.seconds),
                 "rollout_tok_s": round(sampled.tokens as f64 / sampled.seconds),
                 "rss_mb": peak_memory_mib().round(),
@@ -101,6 +106,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let line = json!({
             "iter": iter, "k": args.k, "prompts": 1, "prompt_tokens": args.prompt,
             "new_tokens": args.new, "threads": args.threads, "compute": args.compute,
+            "device": args.device,
             "load_s": round(load_s),
             "rollout_s": round(m.rollout_s), "score_s": round(m.reference_s + m.forward_s),
             "update_s": round(m.backward_s + m.update_s), "total_s": round(m.total_s),
@@ -119,7 +125,7 @@ fn sample(
     step: u64,
 ) -> Result<Sampled, Box<dyn std::error::Error>> {
     let start = Instant::now();
-    let adapter = learner.adapter();
+    let adapter = learner.adapter()?;
     let policy =
         Policy { model: learner.model, lora: Some(&adapter), interrupt: learner.interrupt };
     let limits = Limits {

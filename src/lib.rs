@@ -9,6 +9,8 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod data;
+#[cfg(any(test, feature = "candle"))] // tests have candle anyway
+pub mod device;
 #[expect(
     unsafe_code,
     reason = "vector instructions and unchecked loads; each block says why it is sound"

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use assert_cmd::Command;
 use common::gguf::small_llama;
+use latrod::model::device::DeviceKind;
 use latrod::model::gguf::{GgufFile, TensorInfo};
 use latrod::model::lora::{Factor, LoraKey, LoraTensors, Matrix, Target};
 use latrod::model::spec::ModelSpec;
@@ -294,6 +295,21 @@ fn eval_refuses_what_it_cannot_use() {
     place.eval(&["--votes", "4", "--no-rationale"]).misused("cannot be used with");
     place.eval(&["--batch", "0"]).misused("0 is not in");
     place.eval(&["--no-baseline"]).misused("--adapter");
+}
+
+#[test]
+fn a_device_that_the_build_lacks_is_refused() {
+    let place = Place::new();
+    place.tasks(&[("ABBA", "A")]);
+    if DeviceKind::Cuda.is_built_in() {
+        return;
+    }
+
+    let parts = ["no cuda", "--features cuda"];
+    place.eval(&["--device", "cuda"]).refused(64, &parts);
+    place.ask(&["ABBA", "--device", "cuda"]).refused(64, &parts);
+    let train = ["train", "--model", "model.gguf", "--tasks", "tasks.jsonl", "--adapter", "new"];
+    place.run(&[&train[..], &["--device", "cuda"]].concat()).refused(64, &parts);
 }
 
 #[test]

@@ -48,10 +48,12 @@ format() {
     cargo fmt --check --manifest-path tests/arm/Cargo.toml
 }
 
-# All of it, and without the features that a device does not need.
+# All of it; without the features that a device does not need; and the program with other devices, whose module
+# the tests have anyway.
 lints() {
     cargo clippy --locked --all-targets -- -D warnings
     cargo clippy --locked --all-targets --no-default-features -- -D warnings
+    cargo clippy --locked --features candle -- -D warnings
 }
 
 documentation() {

@@ -19,6 +19,7 @@ use crate::latro::generate::{Limits, Policy, Stop, generate};
 use crate::latro::prompt::{Finish, Prompter};
 use crate::latro::sampler::{Pick, stream};
 use crate::model::ModelError;
+use crate::model::device::DeviceKind;
 use crate::model::interrupt::Interrupt;
 
 /// Tokens for the answer. Evaluation allows fewer; a person may want a sentence.
@@ -62,6 +63,9 @@ pub struct Args {
     /// exact: f32; fast: activations rounded to 8 bits
     #[arg(long, value_enum, default_value_t = Compute::Fast)]
     compute: Compute,
+    /// Where to compute; all but cpu only if the program was built with it (cross/CUDA.md)
+    #[arg(long, value_enum, default_value_t = DeviceKind::Cpu)]
+    device: DeviceKind,
     /// Threads to compute with; all cores if not given
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -81,7 +85,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
         return Err(usage("the question is empty; give it as one argument, in quotes"));
     }
     set_threads(args.threads)?;
-    let (file, model) = load_model(&args.model, args.compute)?;
+    let (file, model) = load_model(&args.model, args.compute, args.device)?;
     let adapter = args.adapter.as_ref().map(|dir| load_adapter(dir, &file, &model)).transpose()?;
     let prompter = Prompter::new(&file).map_err(usage)?;
     let prompt = prompter.prompt(question, !args.no_rationale).map_err(usage)?;
@@ -135,7 +139,7 @@ impl<'p> Talk<'p> {
             let what = format!("a prompt of {} tokens with rationale and answer", prompt.len());
             return Err(ModelError::Context { what, tokens, context: spec.context_length }.into());
         }
-        check_sampling_memory(spec, 1, 1, prompt.len(), new, self.policy.model.compute)
+        check_sampling_memory(self.policy.model, 1, 1, prompt.len(), new)
     }
 
     fn answer(&self, prompt: Vec<u32>) -> Result<(), TalkError> {

@@ -11,12 +11,12 @@ use crate::latro::learner::LearnError;
 use crate::latro::memory::MemoryPlan;
 use crate::latro::sampler::Pick;
 use crate::model::ModelError;
-use crate::model::adapter::Adapter;
+use crate::model::device::DeviceKind;
+use crate::model::engine::{Adapter, Engine};
 use crate::model::gguf::GgufFile;
 use crate::model::kv_cache::KvCache;
 use crate::model::lora::LoraTensors;
 use crate::model::spec::ModelSpec;
-use crate::model::transformer::Transformer;
 use crate::ops::attention::HeadShape;
 use crate::report::memory::available_memory;
 use crate::session::QuestionsError;
@@ -95,15 +95,18 @@ impl From<QuestionsError> for CliError {
 }
 
 /// Refuses to sample more at once than the machine has memory for: `prompts` of `prompt_tokens`
-/// with `branches` continuations of `new_tokens` each.
+/// with `branches` continuations of `new_tokens` each. Devices that are not planned for take all.
 pub fn check_sampling_memory(
-    spec: &ModelSpec,
+    model: &Engine,
     prompts: usize,
     branches: usize,
     prompt_tokens: usize,
     new_tokens: usize,
-    compute: Compute,
 ) -> Result<(), CliError> {
+    if !model.device.is_planned() {
+        return Ok(());
+    }
+    let (spec, compute) = (&model.spec, model.compute);
     // Nobody has room for more, and sums stay small.
     let most = 1 << 24;
     let limits = Limits {
@@ -159,10 +162,20 @@ pub fn too_little(least: &MemoryPlan, limit: u64) -> CliError {
     ))
 }
 
+/// Refuses a device that this program was not built for.
+pub fn check_device(device: DeviceKind) -> Result<(), CliError> {
+    device.why_not().map_or(Ok(()), |sentence| Err(usage(sentence)))
+}
+
 /// Opens and loads a model.
-pub fn load_model(path: &Path, compute: Compute) -> Result<(GgufFile, Transformer), CliError> {
+pub fn load_model(
+    path: &Path,
+    compute: Compute,
+    device: DeviceKind,
+) -> Result<(GgufFile, Engine), CliError> {
+    check_device(device)?;
     let file = GgufFile::open(path).map_err(usage)?;
-    let model = Transformer::load(&file, compute).map_err(usage)?;
+    let model = Engine::load(&file, compute, device).map_err(usage)?;
     Ok((file, model))
 }
 
@@ -170,7 +183,7 @@ pub fn load_model(path: &Path, compute: Compute) -> Result<(GgufFile, Transforme
 pub fn read_adapter(
     dir: &Path,
     file: &GgufFile,
-    model: &Transformer,
+    model: &Engine,
 ) -> Result<(AdapterConfig, LoraTensors), CliError> {
     read_adapter_for(dir, file, &model.spec)
 }
@@ -188,9 +201,9 @@ pub fn read_adapter_for(
 }
 
 /// Reads a PEFT folder for computing with it.
-pub fn load_adapter(dir: &Path, file: &GgufFile, model: &Transformer) -> Result<Adapter, CliError> {
+pub fn load_adapter(dir: &Path, file: &GgufFile, model: &Engine) -> Result<Adapter, CliError> {
     let (config, tensors) = read_adapter(dir, file, model)?;
-    Ok(Adapter::new(&tensors, model.depth(), config.scale() as f32))
+    Ok(model.adapter(&tensors, config.scale() as f32)?)
 }
 
 /// Makes the pool of threads that everything computes with; all cores if not given.

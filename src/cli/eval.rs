@@ -18,9 +18,9 @@ use crate::data::{Task, TaskLimits, read_tasks};
 use crate::kernels::Compute;
 use crate::latro::generate::Policy;
 use crate::latro::prompt::Prompter;
-use crate::model::adapter::Adapter;
+use crate::model::device::DeviceKind;
+use crate::model::engine::{Adapter, Engine};
 use crate::model::interrupt::Interrupt;
-use crate::model::transformer::Transformer;
 use crate::promotion::evaluate::{
     ANSWER_TOKENS, EvalSettings, QuestionResult, evaluate, summarise,
 };
@@ -88,6 +88,9 @@ pub struct Args {
     /// exact: f32; fast: activations rounded to 8 bits
     #[arg(long, value_enum, default_value_t = Compute::Fast)]
     compute: Compute,
+    /// Where to compute; all but cpu only if the program was built with it (cross/CUDA.md)
+    #[arg(long, value_enum, default_value_t = DeviceKind::Cpu)]
+    device: DeviceKind,
     /// Threads to compute with; all cores if not given
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -107,7 +110,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
     set_threads(args.threads)?;
     args.details.as_deref().map_or(Ok(()), check_folder_of)?;
     let (tasks, bad_lines) = read(&args)?;
-    let (file, model) = load_model(&args.model, args.compute)?;
+    let (file, model) = load_model(&args.model, args.compute, args.device)?;
     let adapter = args.adapter.as_ref().map(|dir| load_adapter(dir, &file, &model)).transpose()?;
     let prompter = Prompter::new(&file).map_err(usage)?;
     let (context, never) = (model.spec.context_length, Interrupt::new());
@@ -138,6 +141,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
         model: args.model.display().to_string(),
         tasks: args.tasks.display().to_string(),
         compute: args.compute,
+        device: args.device,
         bad_lines,
         left_out: questions.left_out(),
         base: base.as_ref().map(|a| a.metrics.clone()),
@@ -170,20 +174,13 @@ fn longest(args: &Args) -> Option<usize> {
     (!args.no_rationale || args.baseline_rationale).then_some(args.max_new_tokens)
 }
 
-fn check_memory(args: &Args, model: &Transformer, questions: &Questions) -> Result<(), CliError> {
+fn check_memory(args: &Args, model: &Engine, questions: &Questions) -> Result<(), CliError> {
     let new = longest(args).unwrap_or(ANSWER_TOKENS);
     let at_once = args.batch.min(questions.tasks.len());
     let longest = questions.longest_prompt;
-    check_sampling_memory(&model.spec, at_once, 1, longest, new, model.compute)?;
+    check_sampling_memory(model, at_once, 1, longest, new)?;
     let votes = args.votes.unwrap_or(1);
-    check_sampling_memory(
-        &model.spec,
-        (args.batch / votes).max(1),
-        votes,
-        longest,
-        new,
-        model.compute,
-    )
+    check_sampling_memory(model, (args.batch / votes).max(1), votes, longest, new)
 }
 
 /// A path can be written to only in a folder that exists: better said before the work than after.
@@ -204,7 +201,7 @@ struct Answers {
 
 struct Asker<'a> {
     args: &'a Args,
-    model: &'a Transformer,
+    model: &'a Engine,
     prompter: &'a Prompter,
     tasks: &'a [Task],
 }

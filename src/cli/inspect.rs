@@ -13,6 +13,7 @@ use crate::latro::memory::{MemoryPlan, MemorySettings};
 use crate::latro::memory_fit::{Fitting, fit};
 use crate::latro::prompt::Prompter;
 use crate::latro::settings::TrainSettings;
+use crate::model::device::DeviceKind;
 use crate::model::gguf::{Array, GgmlType, GgufError, GgufFile, TensorInfo, Value, printable};
 use crate::model::lora::Target;
 use crate::model::scratch::Pieces;
@@ -107,6 +108,8 @@ struct Report {
     tokenizer: TokenizerSummary,
     chat_template: bool,
     trainable: bool,
+    /// The devices that this program was built for.
+    devices: Vec<DeviceKind>,
     /// Why it cannot be trained, one sentence each.
     problems: Vec<String>,
     memory: Option<Memory>,
@@ -193,6 +196,7 @@ impl Report {
             quantisation,
             tokenizer: tokenizer(file)?,
             chat_template: m.opt_str("tokenizer.chat_template")?.is_some(),
+            devices: DeviceKind::built_in().collect(),
             trainable: problems.is_empty(),
             problems,
             memory: None,
@@ -230,6 +234,8 @@ impl Report {
         for problem in &self.problems {
             t.row("because", problem);
         }
+        let devices: Vec<&str> = self.devices.iter().map(|device| device.name()).collect();
+        t.row("devices", devices.join(", "));
         if let Some(Memory { plan, batch, pieces }) = &self.memory {
             t.heading("predicted memory");
             for (name, bytes) in [

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::CliError;
-use super::common::{failed, set_threads, size_argument, usage, warn};
+use super::common::{check_device, failed, set_threads, size_argument, usage, warn};
 use super::progress::Progress;
 use super::train_memory::{sentence, within_memory};
 use super::train_settings::SettingArgs;
@@ -20,10 +20,12 @@ use crate::latro::metrics::{EvalMetrics, MetricLine, StepMetrics};
 use crate::latro::prompt::Prompter;
 use crate::latro::settings::{Method, TrainSettings};
 use crate::model::ModelError;
+use crate::model::device::DeviceKind;
+use crate::model::engine::Engine;
 use crate::model::gguf::GgufFile;
 use crate::model::interrupt::Interrupt;
+use crate::model::scratch::Pieces;
 use crate::model::spec::ModelSpec;
-use crate::model::transformer::Transformer;
 use crate::promotion::evaluate::{ANSWER_TOKENS, EvalSettings, evaluate, summarise};
 use crate::session::{Identity, Outcome, Phase, Questions, QuestionsError, Session, SessionError};
 
@@ -72,6 +74,9 @@ pub struct Args {
     /// exact: f32; fast: activations rounded to 8 bits
     #[arg(long, value_enum, default_value_t = Compute::Fast)]
     compute: Compute,
+    /// Where to compute; all but cpu only if the program was built with it (cross/CUDA.md)
+    #[arg(long, value_enum, default_value_t = DeviceKind::Cpu)]
+    device: DeviceKind,
     /// Rationales that are sampled together, at most
     #[arg(long, default_value_t = 64)]
     batch: usize,
@@ -100,6 +105,7 @@ pub fn run(mut args: Args) -> Result<(), CliError> {
     if args.max_minutes.is_some_and(|m| m.is_nan() || m < 0.0) {
         return Err(usage("--max-minutes must be at least 0"));
     }
+    check_device(args.device)?;
     set_threads(args.threads)?;
     let (tasks, held_out) = tasks(&args)?;
     let file = GgufFile::open(&args.model).map_err(usage)?;
@@ -126,18 +132,28 @@ pub fn run(mut args: Args) -> Result<(), CliError> {
         MemorySettings::of_run(&settings, args.batch, (prompt, answer), (threads, args.compute));
     let plan_questions = args.batch.min(held_out.len());
     let plan = MemorySettings { questions: plan_questions, ..plan };
-    let Fitting { settings: fitted, plan } = within_memory(args.memory_limit, &file, &spec, &plan)?;
-    // Without sampling the batch is that of evaluations.
-    match fitted.batch {
-        0 if fitted.questions < plan_questions => args.batch = fitted.questions,
-        0 => {}
-        batch => args.batch = batch,
-    }
-    if !args.json {
-        say(&sentence(args.batch, fitted.pieces, &plan));
-    }
-    let mut model = Transformer::load(&file, args.compute).map_err(usage)?;
-    model.pieces = fitted.pieces;
+    let pieces = match args.device.is_planned() {
+        true => {
+            let fitting = within_memory(args.memory_limit, &file, &spec, &plan)?;
+            let Fitting { settings: fitted, plan } = fitting;
+            // Without sampling the batch is that of evaluations.
+            match fitted.batch {
+                0 if fitted.questions < plan_questions => args.batch = fitted.questions,
+                0 => {}
+                batch => args.batch = batch,
+            }
+            if !args.json {
+                say(&sentence(args.batch, fitted.pieces, &plan));
+            }
+            fitted.pieces
+        }
+        false if args.memory_limit.is_some() => {
+            return Err(usage("--memory-limit is for --device cpu; a GPU's memory is not planned"));
+        }
+        false => Pieces::default(),
+    };
+    let mut model = Engine::load(&file, args.compute, args.device).map_err(usage)?;
+    model.cut(pieces);
     let learner = Learner {
         state: LearnerState::fresh(&model.spec, &settings),
         model: &model,
@@ -148,6 +164,7 @@ pub fn run(mut args: Args) -> Result<(), CliError> {
     };
     let sha256 = file.sha256().map_err(failed)?;
     let identity = Identity::new(&settings, args.compute, args.batch, &args.model, sha256, &tasks);
+    let identity = Identity { device: args.device, ..identity };
     let session = Session::open(&args.adapter, identity, learner, &tasks).map_err(session_error)?;
     let mut run = Run { args: &args, settings: &settings, held_out: &held_out, session };
     let result = run.learn();
@@ -315,7 +332,7 @@ impl Run<'_> {
         }
         let start = Instant::now();
         let learner = self.session.learner();
-        let adapter = learner.adapter();
+        let adapter = learner.adapter().map_err(LearnError::from)?;
         let policy = Policy {
             model: learner.model,
             lora: (step > 0).then_some(&adapter),

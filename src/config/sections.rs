@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::kernels::Compute;
+use crate::model::device::DeviceKind;
 use crate::worker::WorkerSettings;
 
 /// `[device]`: who this device is to the fleet.
@@ -140,6 +141,10 @@ pub struct ComputeSettings {
     /// `fast` rounds activations to 8 bits where a kernel gains from it, `exact` computes in f32.
     /// Default `fast`, as in `latrod train`: an error below llama.cpp's own, several times as fast.
     pub mode: Compute,
+    /// Where the worker computes: `cpu`, `cuda` (the first NVIDIA GPU) or `metal`. Default `cpu`; the
+    /// others only if the program was built with them. A GPU's memory is not planned, and
+    /// `memory_limit_mib` does not apply to it.
+    pub device: DeviceKind,
     /// Threads of the worker. Default 0: one fewer than the cores, at least one. The worker runs only
     /// when nothing else wants to, but caches and memory bandwidth know no priorities: a core left
     /// free answers at once, and the device stays cooler. Results don't depend on it.
@@ -162,6 +167,7 @@ impl Default for ComputeSettings {
     fn default() -> Self {
         Self {
             mode: Compute::Fast,
+            device: DeviceKind::Cpu,
             threads: 0,
             batch: 64,
             memory_limit_mib: 0,
@@ -187,6 +193,7 @@ impl ComputeSettings {
         WorkerSettings {
             threads: self.resolved_threads(cores),
             compute: self.mode,
+            device: self.device,
             batch: self.batch,
             memory_limit_mib: self.memory_limit_mib,
             stall_s: self.stall_s,
@@ -198,6 +205,9 @@ impl ComputeSettings {
     #[must_use]
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut wrong = Vec::new();
+        if let Some(sentence) = self.device.why_not() {
+            wrong.push(("device", format!("is {}: {sentence}", self.device.name())));
+        }
         between(&mut wrong, "threads", self.threads as u64, 0, 1024);
         between(&mut wrong, "batch", self.batch as u64, 1, 4096);
         if self.memory_limit_mib != 0 && self.memory_limit_mib < Self::MIN_MEMORY_MIB {

@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use super::*;
+use crate::model::device::DeviceKind;
 
 const GOOD: &str = "model = '/m.gguf'\n";
 
@@ -110,6 +111,17 @@ kk = 4
             "7: learn.kk: there is no such key",
         ],
     );
+}
+
+#[test]
+fn a_device_that_the_build_lacks_is_an_error() {
+    let text = |device| format!("{GOOD}[compute]\ndevice = \"{device}\"\n");
+
+    assert!(parse(&text("cpu")).is_ok());
+    assert_errors(&text("gpu"), &["3: compute.device: use one of"]);
+    if !DeviceKind::Cuda.is_built_in() {
+        assert_errors(&text("cuda"), &["3: compute.device: is cuda: this build has no cuda"]);
+    }
 }
 
 #[test]

@@ -13,11 +13,8 @@ use super::sampler::{Pick, pick};
 use crate::kernels::Floats;
 use crate::kernels::threads::for_each;
 use crate::model::ModelError;
-use crate::model::adapter::Adapter;
+use crate::model::engine::{Adapter, Cache, Engine, Input};
 use crate::model::interrupt::Interrupt;
-use crate::model::kv_cache::KvCache;
-use crate::model::scratch::Scratch;
-use crate::model::transformer::{Keys, Transformer};
 use crate::ops::attention_plan::{AttentionPlan, Segment};
 use crate::ops::head::logits_macs;
 use crate::ops::key_values::aligned;
@@ -91,7 +88,7 @@ impl Places {
 /// The policy: a model, perhaps with an adapter.
 #[derive(Clone, Copy)]
 pub struct Policy<'a> {
-    pub model: &'a Transformer,
+    pub model: &'a Engine,
     pub lora: Option<&'a Adapter>,
     pub interrupt: &'a Interrupt,
 }
@@ -104,7 +101,8 @@ pub struct Policy<'a> {
 ///
 /// # Errors
 /// [`ModelError::Context`] if a prompt and its new tokens don't fit the model's context;
-/// [`ModelError::NonFinite`] if the model computes no numbers; [`ModelError::Interrupted`].
+/// [`ModelError::NonFinite`] if the model computes no numbers; [`ModelError::Interrupted`]; a failing
+/// device.
 pub fn generate<S: Stop>(
     policy: Policy<'_>,
     prompts: &[Vec<u32>],
@@ -114,7 +112,7 @@ pub fn generate<S: Stop>(
     mut progress: impl FnMut(usize),
 ) -> Result<Vec<Vec<Vec<u32>>>, ModelError> {
     check_context(policy.model, prompts, limits.max_new_tokens)?;
-    let mut batch = Batch::new(policy.model, prompts, limits);
+    let mut batch = Batch::new(policy.model, prompts, limits)?;
     let mut results = vec![vec![Vec::new(); limits.branches]; prompts.len()];
     loop {
         policy.interrupt.check()?;
@@ -132,7 +130,7 @@ pub fn generate<S: Stop>(
 }
 
 fn check_context(
-    model: &Transformer,
+    model: &Engine,
     prompts: &[Vec<u32>],
     max_new_tokens: usize,
 ) -> Result<(), ModelError> {
@@ -182,35 +180,33 @@ struct Batch<'a, S> {
     open: Vec<OpenPrompt>,
     /// In the order of prompts, so that those that see the same stand together.
     live: Vec<Branch<S>>,
-    cache: KvCache,
+    cache: Cache,
     /// First slots of places that nobody uses.
     free_prompts: Vec<usize>,
     free_branches: Vec<usize>,
     /// `[live, vocabulary]`
     logits: Floats,
-    scratch: Scratch,
 }
 
 impl<'a, S: Stop> Batch<'a, S> {
-    fn new(model: &Transformer, prompts: &'a [Vec<u32>], limits: Limits) -> Self {
+    fn new(model: &Engine, prompts: &'a [Vec<u32>], limits: Limits) -> Result<Self, ModelError> {
         let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
         let places = Places::new(prompts.len(), longest, &limits);
         let home = |i: usize| i * places.prompt_slots;
         let own = |i: usize| home(places.prompts) + i * places.branch_slots;
-        Self {
+        Ok(Self {
             prompts,
             limits,
             vocabulary: model.spec.vocab,
             admitted: 0,
             open: Vec::with_capacity(places.prompts),
             live: Vec::with_capacity(places.branches),
-            cache: KvCache::new(model.depth(), model.head_shape(), places.slots(), model.compute),
+            cache: model.cache(places.slots())?,
             free_prompts: (0..places.prompts).rev().map(home).collect(),
             free_branches: (0..places.branches).rev().map(own).collect(),
             // All rows at once: growing would copy them.
             logits: Floats::zeroed(places.branches * model.spec.vocab),
-            scratch: Scratch::default(),
-        }
+        })
     }
 
     /// Opens prompts whose branches have places; their numbers in `open`.
@@ -262,21 +258,11 @@ impl<'a, S: Stop> Batch<'a, S> {
             let own = open.slots.start;
             plan.segments.push(Segment { rows: prompt.len(), seen: vec![], own, past: 0 });
         }
-        let rows = model.rows(&positions, plan);
-        let keys = Keys::Cache(&mut self.cache);
-        let scratch = &mut self.scratch;
-        let hidden = model.hidden(&tokens, &rows, keys, policy.lora, scratch, policy.interrupt)?;
-        let (logits, width) = (&mut self.logits, model.spec.hidden);
-        logits.resize(ends.len() * self.vocabulary);
-        let head = |rows: &[f32], logits: &mut [f32]| {
-            model.head().matmul(model.compute, rows, rows.len() / width, logits);
-        };
-        if ends.len() == tokens.len() {
-            head(&hidden, logits);
-        } else {
-            let rows = ends.iter().flat_map(|r| &hidden[r * width..(r + 1) * width]);
-            head(&rows.copied().collect::<Vec<f32>>(), logits);
-        }
+        let input = Input { tokens: &tokens, positions: &positions, plan };
+        let cache = Some(&mut self.cache);
+        let hidden = model.hidden(input, cache, policy.lora, policy.interrupt)?;
+        let logits = &mut self.logits;
+        model.logits(&hidden, &ends, logits)?;
         let behind = logits[self.live.len() * self.vocabulary..].chunks_exact(self.vocabulary);
         for (open, logits) in self.open[admitted.clone()].iter_mut().zip(behind) {
             open.logits.extend_from_slice(logits);
@@ -350,6 +336,7 @@ mod tests {
     use super::*;
     use crate::kernels::Compute;
     use crate::latro::sampler::stream;
+    use crate::model::device::DeviceKind;
     use crate::model::gguf::GgufFile;
 
     /// Ends a branch after so many tokens.
@@ -363,9 +350,10 @@ mod tests {
     }
 
     /// Prompts of different lengths, whose branches end after 3, 4 and 5 tokens.
-    fn sampled(batch: usize) -> Vec<Vec<Vec<u32>>> {
+    fn sampled(batch: usize, device: DeviceKind) -> Vec<Vec<Vec<u32>>> {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny.gguf");
-        let model = Transformer::load(&GgufFile::open(&path).unwrap(), Compute::Exact).unwrap();
+        let file = GgufFile::open(&path).unwrap();
+        let model = Engine::load(&file, Compute::Exact, device).unwrap();
         let interrupt = Interrupt::new();
         let policy = Policy { model: &model, lora: None, interrupt: &interrupt };
         let prompts = [vec![5, 6, 7], (9..50).collect(), vec![8]];
@@ -382,12 +370,20 @@ mod tests {
     /// Also where all branches that have a place end together while others wait.
     #[test]
     fn what_is_sampled_does_not_depend_on_what_is_sampled_with_it() {
-        let all = sampled(64);
+        let all = sampled(64, DeviceKind::Cpu);
         for (prompt, branches) in all.iter().enumerate() {
             assert!(branches.iter().all(|b| b.len() == 3 + prompt), "{prompt}: {branches:?}");
         }
         for batch in [1, 2, 3, 5, 7] {
-            assert_eq!(sampled(batch), all, "batch {batch}");
+            assert_eq!(sampled(batch, DeviceKind::Cpu), all, "batch {batch}");
+        }
+    }
+
+    #[test]
+    fn what_is_sampled_does_not_depend_on_the_device() {
+        let all = sampled(64, DeviceKind::Cpu);
+        for batch in [2, 64] {
+            assert_eq!(sampled(batch, DeviceKind::Candle), all, "batch {batch}");
         }
     }
 }

@@ -26,11 +26,11 @@ use super::settings::{Method, TrainSettings};
 use super::tally::Tally;
 use crate::data::Task;
 use crate::model::ModelError;
-use crate::model::adapter::{Adapter, zeros_like};
+use crate::model::adapter::zeros_like;
+use crate::model::engine::{Adapter, Engine};
 use crate::model::interrupt::Interrupt;
 use crate::model::lora::{Factor, LoraKey, LoraTensors, Matrix};
 use crate::model::spec::ModelSpec;
-use crate::model::transformer::Transformer;
 
 /// Why a step could not be done. The learner's state is then as it was before the step.
 #[derive(Debug, thiserror::Error)]
@@ -130,7 +130,7 @@ pub struct Sampled {
 
 /// The learner with what it works on.
 pub struct Learner<'a> {
-    pub model: &'a Transformer,
+    pub model: &'a Engine,
     pub prompter: &'a Prompter,
     pub settings: &'a TrainSettings,
     /// Branches that are sampled together.
@@ -147,10 +147,12 @@ impl Stop for StopWatch<'_> {
 
 impl Learner<'_> {
     /// What has been learned so far, ready to compute with.
-    #[must_use]
-    pub fn adapter(&self) -> Adapter {
+    ///
+    /// # Errors
+    /// If the device has no memory for it.
+    pub fn adapter(&self) -> Result<Adapter, ModelError> {
         let scale = self.settings.alpha / self.settings.rank as f32;
-        Adapter::new(&self.state.params, self.model.depth(), scale)
+        self.model.adapter(&self.state.params, scale)
     }
 
     /// The weight of the KL term, as sentinels have left it.
@@ -211,7 +213,7 @@ impl Learner<'_> {
         trips: u64,
         progress: impl FnMut(usize),
     ) -> Result<Vec<Vec<Vec<u32>>>, LearnError> {
-        let adapter = self.adapter();
+        let adapter = self.adapter()?;
         let policy = Policy { model: self.model, lora: Some(&adapter), interrupt: self.interrupt };
         let limits = Limits {
             branches: self.settings.k,
@@ -235,7 +237,7 @@ impl Learner<'_> {
     /// [`LearnError`]; the state is then unchanged.
     pub fn update(&mut self, sampled: &Sampled) -> Result<StepMetrics, LearnError> {
         let start = Instant::now();
-        let adapter = self.adapter();
+        let adapter = self.adapter()?;
         let mut progress = self.state.progress.clone();
         let mut sums = zeros_like(&self.state.params);
         let mut tally = Tally::default();

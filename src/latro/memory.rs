@@ -10,7 +10,7 @@ use super::generate::{Limits, Places};
 use super::sampler::Pick;
 use super::settings::{Method, TrainSettings};
 use crate::kernels::{Compute, float_bytes};
-use crate::model::adapter::Adapter;
+use crate::model::adapter::PackedAdapter;
 use crate::model::kv_cache::KvCache;
 use crate::model::lora::Target;
 use crate::model::scratch::{PassSize, Pieces};
@@ -48,7 +48,7 @@ pub struct MemorySettings {
 }
 
 /// The predicted memory, in bytes by use.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct MemoryPlan {
     /// The program itself, its threads, tokenizer and tasks.
     pub program: u64,
@@ -100,7 +100,7 @@ impl MemoryPlan {
             program: sum([PROGRAM, TOKEN * spec.vocab as u64, THREAD * s.threads as u64]),
             weights: weights.resident,
             loading: weights.loading.saturating_sub(weights.resident),
-            adapter: sum([factors, Adapter::bytes(spec, s.rank, &s.targets)]),
+            adapter: sum([factors, PackedAdapter::bytes(spec, s.rank, &s.targets)]),
             optimizer: sum([factors, factors]),
             kv_cache,
             sampling_pass,

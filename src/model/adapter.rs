@@ -24,11 +24,11 @@ pub struct BlockLora {
 
 /// An adapter's factors, block by block.
 #[derive(Debug, Clone)]
-pub struct Adapter {
+pub struct PackedAdapter {
     blocks: Vec<BlockLora>,
 }
 
-impl Adapter {
+impl PackedAdapter {
     /// Packs `tensors` for a model of `layers` blocks; `scale` is alpha / rank. A layer is adapted
     /// if both of its factors are there.
     #[must_use]

@@ -26,6 +26,20 @@ pub enum ModelError {
     Token { id: u32, vocabulary: usize },
     #[error("the model computes {what} that are not numbers; its weights or adapter are damaged")]
     NonFinite { what: &'static str },
+    #[error(
+        "the device cannot compute: {0}; if it has run out of memory, take a smaller --batch or k"
+    )]
+    Device(String),
+    #[error("{0}")]
+    NoDevice(String),
     #[error("interrupted")]
     Interrupted,
+}
+
+#[cfg(any(test, feature = "candle"))]
+impl From<candle_core::Error> for ModelError {
+    /// The first line: candle may add the places in its own code.
+    fn from(error: candle_core::Error) -> Self {
+        Self::Device(error.to_string().lines().next().unwrap_or_default().to_owned())
+    }
 }

@@ -4,6 +4,8 @@ pub mod adapter;
 mod backward;
 pub mod chat;
 pub mod cost;
+pub mod device;
+pub mod engine;
 mod error;
 pub mod gguf;
 pub mod interrupt;
@@ -12,6 +14,7 @@ pub mod lora;
 pub mod scratch;
 pub mod spec;
 pub mod tokenizer;
+mod trace;
 pub mod transformer;
 pub mod weights;
 

@@ -27,7 +27,7 @@ impl Default for Pieces {
 
 impl Pieces {
     /// `0..rows` in equal pieces.
-    pub(super) fn of(self, rows: usize) -> impl Iterator<Item = Range<usize>> {
+    pub(crate) fn of(self, rows: usize) -> impl Iterator<Item = Range<usize>> {
         let count = rows.div_ceil(self.rows.max(1));
         (0..count).map(move |i| i * rows / count..(i + 1) * rows / count)
     }

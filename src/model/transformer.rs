@@ -3,7 +3,7 @@
 //! It computes hidden states block by block and leaves the order of blocks to its callers, because
 //! training runs them backwards (`backward`). It knows nothing of prompts, rationales or rewards.
 
-use super::adapter::{Adapter, BlockLora};
+use super::adapter::{BlockLora, PackedAdapter};
 use super::interrupt::Interrupt;
 use super::kv_cache::KvCache;
 use super::lora::Target;
@@ -295,7 +295,7 @@ impl Transformer {
         tokens: &[u32],
         rows: &Rows,
         mut keys: Keys<'_>,
-        lora: Option<&Adapter>,
+        lora: Option<&PackedAdapter>,
         scratch: &mut Scratch,
         interrupt: &Interrupt,
     ) -> Result<Floats, ModelError> {

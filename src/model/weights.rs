@@ -94,11 +94,7 @@ impl Weights {
         };
         let blocks = (0..spec.layers).map(|i| block(file, i)).collect::<Result<_, _>>()?;
         let output_norm = vector(file, "output_norm.weight")?.into();
-        let rope_factors = match file.tensor("rope_freqs.weight") {
-            Some(_) => Some(vector(file, "rope_freqs.weight")?),
-            None => None,
-        };
-        Ok(Self { embedding, blocks, output_norm, head, rope_factors })
+        Ok(Self { embedding, blocks, output_norm, head, rope_factors: rope_factors(file)? })
     }
 
     /// Bytes that the weights occupy in memory.
@@ -132,14 +128,20 @@ fn matrix(file: &GgufFile, name: &str) -> Result<Arc<PackedMatrix>, ModelError> 
         .map_err(|source| ModelError::Weights { name: name.to_owned(), source })
 }
 
+/// Divisors of the rotary frequencies, if the file has them.
+pub(crate) fn rope_factors(file: &GgufFile) -> Result<Option<Vec<f32>>, ModelError> {
+    let name = "rope_freqs.weight";
+    file.tensor(name).map(|_| vector(file, name)).transpose()
+}
+
 /// An f32 tensor of one dimension; `ModelSpec` has checked type and length.
-fn vector(file: &GgufFile, name: &str) -> Result<Vec<f32>, ModelError> {
+pub(crate) fn vector(file: &GgufFile, name: &str) -> Result<Vec<f32>, ModelError> {
     let info = find(file, name)?;
     let bytes = file.read_tensor(info)?;
     Ok(bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
 }
 
-fn find<'a>(file: &'a GgufFile, name: &str) -> Result<&'a TensorInfo, ModelError> {
+pub(crate) fn find<'a>(file: &'a GgufFile, name: &str) -> Result<&'a TensorInfo, ModelError> {
     file.tensor(name)
         .ok_or_else(|| ModelError::Missing { path: file.path().to_owned(), name: name.to_owned() })
 }

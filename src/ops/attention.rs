@@ -32,7 +32,7 @@ pub struct HeadShape {
 
 impl HeadShape {
     /// Query heads per key/value head.
-    pub(super) fn group(self) -> usize {
+    pub(crate) fn group(self) -> usize {
         self.heads / self.kv_heads
     }
 
@@ -48,7 +48,7 @@ impl HeadShape {
         self.kv_heads * self.head_dim
     }
 
-    pub(super) fn scale(self) -> f32 {
+    pub(crate) fn scale(self) -> f32 {
         (self.head_dim as f32).sqrt().recip()
     }
 }

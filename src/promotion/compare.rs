@@ -17,14 +17,13 @@ use crate::latro::generate::Policy;
 use crate::latro::learner::LearnError;
 use crate::latro::prompt::Prompter;
 use crate::model::ModelError;
-use crate::model::adapter::Adapter;
+use crate::model::engine::{Adapter, Engine};
 use crate::model::interrupt::Interrupt;
-use crate::model::transformer::Transformer;
 
 /// Everything that a comparison is made of.
 #[derive(Clone, Copy)]
 pub struct Comparison<'a> {
-    pub model: &'a Transformer,
+    pub model: &'a Engine,
     pub prompter: &'a Prompter,
     /// The active adapter; `None` for the base model.
     pub baseline: Option<&'a Adapter>,

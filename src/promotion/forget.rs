@@ -11,14 +11,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::kernels::Floats;
 use crate::kernels::threads::for_each;
 use crate::latro::prompt::{PromptError, Prompter};
 use crate::model::ModelError;
-use crate::model::adapter::Adapter;
+use crate::model::engine::{Adapter, Engine, Input};
 use crate::model::interrupt::Interrupt;
-use crate::model::scratch::Scratch;
-use crate::model::transformer::{Keys, Transformer};
-use crate::ops::attention_plan::AttentionPlan;
 use crate::ops::head::logits_macs;
 
 /// Rows whose logits exist at a time, for both models: 32 MiB with a vocabulary of 262144.
@@ -139,36 +137,28 @@ impl GeneralTokens {
 ///
 /// # Errors
 /// [`ModelError::NonFinite`] if a model computes no numbers, [`ModelError::Interrupted`] between
-/// blocks, [`ModelError::Token`].
+/// blocks, [`ModelError::Token`], a failing device.
 pub fn text_kl(
-    model: &Transformer,
+    model: &Engine,
     lora: &Adapter,
     text: &GeneralTokens,
     interrupt: &Interrupt,
 ) -> Result<f64, ModelError> {
     let ids = &text.ids;
     let positions: Vec<u32> = (0..ids.len() as u32).collect();
-    let rows = model.rows(&positions, AttentionPlan::causal(ids.len()));
-    let hidden = |lora| -> Result<Vec<f32>, ModelError> {
-        let mut scratch = Scratch::default();
-        let hidden = model.hidden(ids, &rows, Keys::Pass, lora, &mut scratch, interrupt)?;
-        // The row before a token predicts it.
-        let wanted = (text.given - 1) * model.spec.hidden..(ids.len() - 1) * model.spec.hidden;
-        Ok(hidden[wanted].to_vec())
-    };
+    let input = Input::causal(ids, &positions);
+    let hidden = |lora| model.hidden(input.clone(), None, lora, interrupt);
     let (base, adapted) = (hidden(None)?, hidden(Some(lora))?);
 
-    let (width, vocabulary) = (model.spec.hidden, model.spec.vocab);
+    let vocabulary = model.spec.vocab;
+    // The row before a token predicts it.
+    let rows: Vec<usize> = (text.given - 1..ids.len() - 1).collect();
+    let (mut p, mut q) = (Floats::default(), Floats::default());
     let mut sum = 0.0;
-    for (base, adapted) in base.chunks(CHUNK_ROWS * width).zip(adapted.chunks(CHUNK_ROWS * width)) {
+    for rows in rows.chunks(CHUNK_ROWS) {
         interrupt.check()?;
-        let logits = |hidden: &[f32]| {
-            let rows = hidden.len() / width;
-            let mut logits = vec![0.0; rows * vocabulary];
-            model.head().matmul(model.compute, hidden, rows, &mut logits);
-            logits
-        };
-        let (p, q) = (logits(base), logits(adapted));
+        model.logits(&base, rows, &mut p)?;
+        model.logits(&adapted, rows, &mut q)?;
         let rows = p.chunks_exact(vocabulary).zip(q.chunks_exact(vocabulary));
         let mut rows: Vec<_> = rows.map(|(p, q)| (p, q, 0.0)).collect();
         for_each(
@@ -226,18 +216,19 @@ mod tests {
     use crate::latro::learner::LearnerState;
     use crate::latro::sampler::{stream, uniform};
     use crate::latro::settings::TrainSettings;
-    use crate::model::adapter::Adapter;
+    use crate::model::device::DeviceKind;
     use crate::model::gguf::GgufFile;
     use crate::ops::check;
 
-    fn tiny() -> (Transformer, Prompter) {
+    fn tiny() -> (Engine, Prompter) {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny.gguf");
         let file = GgufFile::open(&path).unwrap();
-        (Transformer::load(&file, Compute::Exact).unwrap(), Prompter::new(&file).unwrap())
+        let model = Engine::load(&file, Compute::Exact, DeviceKind::Cpu).unwrap();
+        (model, Prompter::new(&file).unwrap())
     }
 
     /// A fresh adapter whose B is not zero any more.
-    fn moved(model: &Transformer, by: f32) -> Adapter {
+    fn moved(model: &Engine, by: f32) -> Adapter {
         let settings = TrainSettings { rank: 4, ..TrainSettings::default() };
         let mut tensors = LearnerState::fresh(&model.spec, &settings).params;
         let mut rng = stream(7, 0, 0, 0);
@@ -245,17 +236,16 @@ mod tests {
             let noise = |x: &mut f32| *x += by * (uniform(&mut rng) as f32 - 0.5);
             matrix.data.iter_mut().for_each(noise);
         }
-        Adapter::new(&tensors, model.depth(), 2.0)
+        model.adapter(&tensors, 2.0).unwrap()
     }
 
     /// Logits of every row, `[tokens][vocabulary]`, by one product over all rows.
-    fn all_logits(model: &Transformer, lora: Option<&Adapter>, ids: &[u32]) -> Vec<Vec<f32>> {
+    fn all_logits(model: &Engine, lora: Option<&Adapter>, ids: &[u32]) -> Vec<Vec<f32>> {
         let positions: Vec<u32> = (0..ids.len() as u32).collect();
-        let rows = model.rows(&positions, AttentionPlan::causal(ids.len()));
-        let mut scratch = Scratch::default();
-        let pass = model.hidden(ids, &rows, Keys::Pass, lora, &mut scratch, &Interrupt::new());
-        let mut logits = vec![0.0; ids.len() * model.spec.vocab];
-        model.head().matmul(model.compute, &pass.unwrap(), ids.len(), &mut logits);
+        let hidden = model.hidden(Input::causal(ids, &positions), None, lora, &Interrupt::new());
+        let rows: Vec<usize> = (0..ids.len()).collect();
+        let mut logits = Floats::default();
+        model.logits(&hidden.unwrap(), &rows, &mut logits).unwrap();
         logits.chunks(model.spec.vocab).map(<[f32]>::to_vec).collect()
     }
 

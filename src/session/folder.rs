@@ -22,6 +22,7 @@ use crate::latro::metrics::MetricLine;
 use crate::latro::optimizer::AdamW;
 use crate::latro::sentinel::Sentinel;
 use crate::latro::settings::TrainSettings;
+use crate::model::device::DeviceKind;
 use crate::store::adapter::WEIGHTS_FILE;
 use crate::store::{
     AdapterConfig, AdapterManifest, AdapterShape, Checkpoint, DirLock, JsonLines, StoreError, Sync,
@@ -37,6 +38,8 @@ const GOOD_KEPT: usize = 2;
 pub struct Identity {
     pub settings: TrainSettings,
     pub compute: Compute,
+    #[serde(default)]
+    pub device: DeviceKind,
     /// Branches sampled together.
     pub batch: usize,
     /// SHA-256 of the model's file.
@@ -52,7 +55,7 @@ pub struct Identity {
 
 impl Identity {
     /// The identity of a run that learns from `tasks` on the model in `file`, whose SHA-256 is
-    /// `base_sha256`, and begins with a fresh adapter.
+    /// `base_sha256`, on the CPU, and begins with a fresh adapter.
     #[must_use]
     pub fn new(
         settings: &TrainSettings,
@@ -67,6 +70,7 @@ impl Identity {
         Self {
             settings: settings.clone(),
             compute,
+            device: DeviceKind::Cpu,
             batch,
             base_sha256,
             base_name: file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
@@ -98,6 +102,10 @@ impl Identity {
                 differs(self.start_sha256 == other.start_sha256, what.into())
             })
             .or_else(|| differs(self.compute == other.compute, "another --compute".into()))
+            .or_else(|| {
+                let device = format!("--device {}", self.device.name());
+                differs(self.device == other.device, device)
+            })
             .or_else(|| differs(self.batch == other.batch, format!("--batch {}", self.batch)))
     }
 }

@@ -95,7 +95,8 @@ impl From<ModelError> for Failure {
             | ModelError::Weights { .. }
             | ModelError::NonFinite { .. } => FailureKind::Model,
             ModelError::Context { .. } | ModelError::Token { .. } => FailureKind::Tasks,
-            ModelError::Interrupted => FailureKind::Other,
+            ModelError::NoDevice(_) => FailureKind::Settings,
+            ModelError::Device(_) | ModelError::Interrupted => FailureKind::Other,
         };
         Self::new(kind, error)
     }

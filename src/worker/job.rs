@@ -11,7 +11,7 @@ use super::protocol::{Began, CompareJob, Failure, FailureKind, FromWorker, Train
 use crate::data::{Task, TaskLimits, read_tasks};
 use crate::latro::learner::{Learner, LearnerState};
 use crate::latro::settings::{Method, TrainSettings};
-use crate::model::adapter::Adapter;
+use crate::model::engine::Adapter;
 use crate::model::interrupt::Interrupt;
 use crate::promotion::compare::Comparison;
 use crate::promotion::evaluate::EvalSettings;
@@ -37,11 +37,12 @@ pub fn train(
     model.check_unchanged()?;
     let questions = questions(model, job, &settings, interrupt)?;
     let needs = Needs {
-        spec: &model.transformer.spec,
+        device: model.engine.device,
+        spec: &model.engine.spec,
         weights: model.weights,
         threads: model.threads,
-        compute: model.transformer.compute,
-        pieces: model.transformer.pieces,
+        compute: model.engine.compute,
+        pieces: model.pieces,
         settings: &settings,
         prompt_tokens: questions.longest_prompt,
         answer_tokens: questions.longest_answer,
@@ -51,7 +52,7 @@ pub fn train(
         Some(batch) => (batch, needs.fit_exactly(batch, model.limit)?),
         None => needs.fit(model.batch, model.limit)?,
     };
-    let spec = &model.transformer.spec;
+    let spec = &model.engine.spec;
     let (state, start_sha256) = match &job.start {
         None => (LearnerState::fresh(spec, &settings), None),
         Some(dir) => {
@@ -62,9 +63,9 @@ pub fn train(
     let tasks = &questions.tasks;
     let identity =
         Identity::new(&settings, model.compute, batch, model.path(), model.sha256.clone(), tasks);
-    let identity = Identity { start_sha256, ..identity };
+    let identity = Identity { start_sha256, device: model.engine.device, ..identity };
     let learner = Learner {
-        model: &model.transformer,
+        model: &model.engine,
         prompter: &model.prompter,
         settings: &settings,
         batch,
@@ -129,7 +130,7 @@ fn fitting(
     rationale: Option<usize>,
     interrupt: &Interrupt,
 ) -> Result<Questions, Halt> {
-    let context = model.transformer.spec.context_length;
+    let context = model.engine.spec.context_length;
     let questions = Questions::choose(&model.prompter, tasks, rationale, context, interrupt)?;
     if let Some(sentence) = questions.left_out_sentence() {
         warn!("{sentence}");
@@ -158,7 +159,7 @@ pub fn compare(
     let rationale = think.then_some(settings.max_new_tokens);
     let questions = fitting(model, tasks, rationale, interrupt)?;
     let general = job.general_prompts.as_deref().unwrap_or(Path::new(""));
-    let context = model.transformer.spec.context_length;
+    let context = model.engine.spec.context_length;
     let mut texts = Vec::new();
     for text in &general_texts(general)? {
         let tokens = GeneralTokens::of(text, &model.prompter, context);
@@ -168,18 +169,19 @@ pub fn compare(
         job.baseline.as_deref().map(|d| adapter(model, d)).transpose()?.unzip();
     let (candidate, candidate_sha256) = adapter(model, &job.candidate)?;
     let needs = Needs {
-        spec: &model.transformer.spec,
+        device: model.engine.device,
+        spec: &model.engine.spec,
         weights: model.weights,
         threads: model.threads,
-        compute: model.transformer.compute,
-        pieces: model.transformer.pieces,
+        compute: model.engine.compute,
+        pieces: model.pieces,
         settings: &settings,
         prompt_tokens: questions.longest_prompt,
         answer_tokens: questions.longest_answer,
     };
     let (batch, plan) = needs.fit_questions(model.batch.min(questions.tasks.len()), model.limit)?;
     let comparison = Comparison {
-        model: &model.transformer,
+        model: &model.engine,
         prompter: &model.prompter,
         baseline: baseline.as_ref(),
         candidate: &candidate,
@@ -212,7 +214,7 @@ pub fn compare(
         say(FromWorker::Progress { done, of });
     })?;
     if let Some(out) = &job.gguf {
-        let base = BaseModel::from(&model.transformer.spec);
+        let base = BaseModel::from(&model.engine.spec);
         write_gguf(&base, &job.candidate, out).map_err(Failure::from)?;
     }
     comparison::write(&job.out, &paired).map_err(Failure::from)?;
@@ -222,9 +224,9 @@ pub fn compare(
 /// An adapter for this model, and the SHA-256 of its weights.
 fn adapter(model: &Model, dir: &Path) -> Result<(Adapter, String), Failure> {
     AdapterManifest::check(dir, &model.sha256)?;
-    let spec = &model.transformer.spec;
+    let spec = &model.engine.spec;
     let (config, tensors) = read_peft(dir, &AdapterShape::from(spec))?;
     let scale = config.scale() as f32;
-    let adapter = Adapter::new(&tensors, model.transformer.depth(), scale);
+    let adapter = model.engine.adapter(&tensors, scale)?;
     Ok((adapter, file_sha256(&dir.join(WEIGHTS_FILE))?))
 }

@@ -11,10 +11,10 @@ use super::protocol::{Failure, FailureKind, Loaded, PlanMib, Setup};
 use crate::kernels::Compute;
 use crate::kernels::threads;
 use crate::latro::prompt::Prompter;
+use crate::model::engine::Engine;
 use crate::model::gguf::{GgmlType, GgufFile, printable};
 use crate::model::scratch::Pieces;
 use crate::model::spec::ModelSpec;
-use crate::model::transformer::Transformer;
 use crate::model::weights::WeightBytes;
 
 /// Tokens of an answer with its phrase, for the plan before the tasks are known.
@@ -24,13 +24,15 @@ const ANSWER_TOKENS: usize = 32;
 pub struct Model {
     path: PathBuf,
     stamp: Stamp,
-    pub transformer: Transformer,
+    pub engine: Engine,
     pub prompter: Prompter,
     pub sha256: String,
     pub weights: WeightBytes,
     /// Threads that compute.
     pub threads: usize,
     pub compute: Compute,
+    /// How rows are cut, as planned.
+    pub pieces: Pieces,
     /// Rationales sampled together, at most.
     pub batch: usize,
     pub limit: Limit,
@@ -51,6 +53,7 @@ pub fn load(setup: &Setup) -> Result<(Model, Loaded), Failure> {
     let weights = WeightBytes::of(&file);
     let threads = threads::start(setup.threads);
     let mut needs = Needs {
+        device: setup.device,
         spec: &spec,
         weights,
         threads,
@@ -75,8 +78,9 @@ pub fn load(setup: &Setup) -> Result<(Model, Loaded), Failure> {
             ),
         ));
     }
-    let mut transformer = Transformer::load(&file, setup.compute)?;
-    transformer.pieces = needs.pieces;
+    let mut engine = Engine::load(&file, setup.compute, setup.device)?;
+    let pieces = needs.pieces;
+    engine.cut(pieces);
     let prompter = Prompter::new(&file)?;
     let loaded = Loaded {
         file: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
@@ -92,6 +96,7 @@ pub fn load(setup: &Setup) -> Result<(Model, Loaded), Failure> {
         vocab: spec.vocab,
         context_length: spec.context_length,
         compute: setup.compute,
+        device: setup.device,
         threads,
         batch,
         plan: PlanMib::from(&plan),
@@ -101,12 +106,13 @@ pub fn load(setup: &Setup) -> Result<(Model, Loaded), Failure> {
     let model = Model {
         path: path.clone(),
         stamp,
-        transformer,
+        engine,
         prompter,
         sha256,
         weights,
         threads,
         compute: setup.compute,
+        pieces,
         batch,
         limit,
     };

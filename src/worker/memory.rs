@@ -10,6 +10,7 @@ use crate::kernels::Compute;
 use crate::latro::memory::{MemoryPlan, MemorySettings};
 use crate::latro::memory_fit::{Fitting, fit, fit_batch};
 use crate::latro::settings::TrainSettings;
+use crate::model::device::DeviceKind;
 use crate::model::scratch::Pieces;
 use crate::model::spec::ModelSpec;
 use crate::model::weights::WeightBytes;
@@ -48,6 +49,8 @@ impl Limit {
 /// A model and what is to be done with it, as far as memory goes.
 #[derive(Debug, Clone, Copy)]
 pub struct Needs<'a> {
+    /// Where it is done. On a device whose memory is not planned everything fits, and plans are 0.
+    pub device: DeviceKind,
     pub spec: &'a ModelSpec,
     pub weights: WeightBytes,
     /// Threads that compute.
@@ -82,6 +85,9 @@ impl Needs<'_> {
     /// # Errors
     /// [`FailureKind::Memory`] with both numbers if none does.
     pub fn fit(&self, batch: usize, limit: Limit) -> Result<(usize, MemoryPlan), Failure> {
+        if !self.device.is_planned() {
+            return Ok((batch, MemoryPlan::default()));
+        }
         let settings = self.settings(batch);
         match fit_batch(self.spec, &self.weights, &settings, limit.bytes) {
             // Without sampling the batch stays: it is part of what a run is known by.
@@ -100,6 +106,9 @@ impl Needs<'_> {
         batch: usize,
         limit: Limit,
     ) -> Result<(usize, MemoryPlan), Failure> {
+        if !self.device.is_planned() {
+            return self.fit(batch, limit);
+        }
         match fit(self.spec, &self.weights, &self.settings(batch), limit.bytes) {
             Ok(Fitting { settings, .. }) => self.pieces = settings.pieces,
             Err(least) => return Err(self.too_little(least.total, limit)),
@@ -112,6 +121,9 @@ impl Needs<'_> {
     /// # Errors
     /// [`FailureKind::Memory`] with both numbers.
     pub fn fit_exactly(&self, batch: usize, limit: Limit) -> Result<MemoryPlan, Failure> {
+        if !self.device.is_planned() {
+            return Ok(MemoryPlan::default());
+        }
         let plan = self.plan(batch);
         if plan.total <= limit.bytes { Ok(plan) } else { Err(self.too_little(plan.total, limit)) }
     }
@@ -132,6 +144,9 @@ impl Needs<'_> {
         batch: usize,
         limit: Limit,
     ) -> Result<(usize, MemoryPlan), Failure> {
+        if !self.device.is_planned() {
+            return self.fit(batch.max(1), limit);
+        }
         fit_batch(self.spec, &self.weights, &self.question_settings(batch), limit.bytes)
             .map(|Fitting { settings, plan }| (settings.questions, plan))
             .map_err(|least| self.too_little(least.total, limit))
@@ -191,6 +206,7 @@ mod tests {
     fn where_memory_is_short_fewer_rationales_are_sampled_together() {
         let ((spec, weights), settings) = (spec(), wide());
         let needs = Needs {
+            device: DeviceKind::Cpu,
             spec: &spec,
             weights,
             threads: 2,
@@ -218,6 +234,7 @@ mod tests {
     fn where_memory_is_short_fewer_questions_are_asked_together() {
         let ((spec, weights), settings) = (spec(), wide());
         let needs = Needs {
+            device: DeviceKind::Cpu,
             spec: &spec,
             weights,
             threads: 2,

@@ -25,6 +25,7 @@ use crate::kernels::Compute;
 use crate::latro::metrics::StepMetrics;
 use crate::latro::sentinel::Trip;
 use crate::latro::settings::TrainSettings;
+use crate::model::device::DeviceKind;
 
 /// The longest line that either side reads or writes, in bytes. The longest message there is, a
 /// `Train` with its settings and three paths, stays under 16 KiB.
@@ -58,6 +59,8 @@ pub struct Setup {
     pub hash_cache: Option<PathBuf>,
     /// How products with the frozen weights are computed.
     pub compute: Compute,
+    /// Where it computes.
+    pub device: DeviceKind,
     /// Threads to compute with; 0 for as many as the process may use.
     pub threads: usize,
     /// Rationales sampled together, at most. Fewer where memory is short.
@@ -162,10 +165,11 @@ pub struct Loaded {
     /// Tokens.
     pub context_length: usize,
     pub compute: Compute,
+    pub device: DeviceKind,
     pub threads: usize,
     /// Rationales sampled together, after memory was looked at.
     pub batch: usize,
-    /// The memory that training is predicted to take.
+    /// The memory that training is predicted to take; 0 on a device whose memory is not planned.
     pub plan: PlanMib,
     /// The memory that it may take, in MiB.
     pub limit_mib: u64,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::protocol::Setup;
 use crate::kernels::Compute;
 use crate::latro::settings::TrainSettings;
+use crate::model::device::DeviceKind;
 
 /// The most threads that may be asked for: starting many more takes minutes.
 const MAX_THREADS: usize = 1024;
@@ -25,6 +26,8 @@ pub struct WorkerSettings {
     /// How products with the frozen weights are computed: `fast` rounds activations to 8 bits,
     /// `exact` doesn't. Default: `fast`, which learns as well in half the time.
     pub compute: Compute,
+    /// Where products are computed. Default: `cpu`.
+    pub device: DeviceKind,
     /// Rationales sampled together, at most; all of one question always are. Default 64: more
     /// hardly makes a processor faster. Fewer are taken where memory is short.
     pub batch: usize,
@@ -50,6 +53,7 @@ impl Default for WorkerSettings {
         Self {
             threads: 0,
             compute: Compute::Fast,
+            device: DeviceKind::Cpu,
             batch: 64,
             memory_limit_mib: 0,
             prompt_tokens: 256,
@@ -94,6 +98,7 @@ impl WorkerSettings {
             expected_sha256,
             hash_cache,
             compute: self.compute,
+            device: self.device,
             threads: self.threads,
             batch: self.batch,
             memory_limit_mib: self.memory_limit_mib,

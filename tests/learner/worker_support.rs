@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use latrod::kernels::Compute;
 use latrod::latro::settings::TrainSettings;
+use latrod::model::device::DeviceKind;
 use latrod::worker::WorkerSettings;
 use latrod::worker::child::{End, Worker, WorkerEvent};
 use latrod::worker::protocol::{
@@ -62,6 +63,7 @@ pub fn setup() -> Setup {
         expected_sha256: None,
         hash_cache: None,
         compute: Compute::Fast,
+        device: DeviceKind::Cpu,
         threads: 1,
         batch: 64,
         memory_limit_mib: 0,

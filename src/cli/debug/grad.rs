@@ -12,7 +12,8 @@ use crate::latro::log_prob::{Forward, score};
 use crate::latro::objective::judge;
 use crate::latro::optimizer::global_norm;
 use crate::latro::settings::TrainSettings;
-use crate::model::adapter::{Adapter, zeros_like};
+use crate::model::adapter::zeros_like;
+use crate::model::device::DeviceKind;
 use crate::model::interrupt::Interrupt;
 use crate::store::{AdapterShape, peft_tensors, write_safetensors};
 
@@ -40,6 +41,9 @@ pub struct Args {
     /// exact: f32; fast: activations rounded to 8 bits
     #[arg(long, value_enum, default_value_t = Compute::Exact)]
     compute: Compute,
+    /// Where to compute; all but cpu only if the program was built with it (cross/CUDA.md)
+    #[arg(long, value_enum, default_value_t = DeviceKind::Cpu)]
+    device: DeviceKind,
     /// The safetensors file to write
     #[arg(long)]
     out: PathBuf,
@@ -51,9 +55,9 @@ pub struct Args {
 /// Unusable files (exit code 64), a failing computation or an unwritable file (1).
 pub fn run(args: Args) -> Result<(), CliError> {
     let rollouts = read_rollouts(&args.rollouts)?;
-    let (file, model) = load_model(&args.model, args.compute)?;
+    let (file, model) = load_model(&args.model, args.compute, args.device)?;
     let (config, tensors) = read_adapter(&args.adapter, &file, &model)?;
-    let adapter = Adapter::new(&tensors, model.depth(), config.scale() as f32);
+    let adapter = model.adapter(&tensors, config.scale() as f32)?;
     let (interrupt, settings) = (Interrupt::new(), TrainSettings::paper());
     let mut sums = zeros_like(&tensors);
     let mut loss = 0.0;

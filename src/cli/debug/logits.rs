@@ -5,13 +5,11 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::CliError;
 use crate::cli::common::{load_adapter, load_model, usage};
-use crate::kernels::Compute;
+use crate::kernels::{Compute, Floats};
 use crate::model::ModelError;
-use crate::model::adapter::Adapter;
+use crate::model::device::DeviceKind;
+use crate::model::engine::{Adapter, Engine, Input};
 use crate::model::interrupt::Interrupt;
-use crate::model::scratch::Scratch;
-use crate::model::transformer::{Keys, Transformer};
-use crate::ops::attention_plan::AttentionPlan;
 use crate::store::write_atomic;
 
 /// The largest file of ids that is read.
@@ -41,6 +39,9 @@ pub struct Args {
     /// exact: f32; fast: activations rounded to 8 bits
     #[arg(long, value_enum, default_value_t = Compute::Exact)]
     compute: Compute,
+    /// Where to compute; all but cpu only if the program was built with it (cross/CUDA.md)
+    #[arg(long, value_enum, default_value_t = DeviceKind::Cpu)]
+    device: DeviceKind,
     /// The .npy file to write
     #[arg(long)]
     out: PathBuf,
@@ -52,7 +53,7 @@ pub struct Args {
 /// Unusable files (exit code 64), a failing computation or an unwritable file (1).
 pub fn run(args: Args) -> Result<(), CliError> {
     let lists = read_lists(&args.ids)?;
-    let (file, model) = load_model(&args.model, args.compute)?;
+    let (file, model) = load_model(&args.model, args.compute, args.device)?;
     let context = model.spec.context_length;
     if let Some(long) = lists.iter().find(|ids| ids.len() > context) {
         let (shown, n) = (args.ids.display(), long.len());
@@ -90,23 +91,23 @@ fn read_lists(path: &Path) -> Result<Vec<Vec<u32>>, CliError> {
 
 /// Computes one list and writes its logits. The outer error is the file's, the inner the model's.
 fn write_logits(
-    model: &Transformer,
+    model: &Engine,
     lora: Option<&Adapter>,
     ids: &[u32],
     out: &mut dyn Write,
 ) -> io::Result<Result<(), ModelError>> {
     let positions: Vec<u32> = (0..ids.len() as u32).collect();
-    let rows = model.rows(&positions, AttentionPlan::causal(ids.len()));
-    let mut scratch = Scratch::default();
-    let pass = model.hidden(ids, &rows, Keys::Pass, lora, &mut scratch, &Interrupt::new());
-    let hidden = match pass {
+    let input = Input::causal(ids, &positions);
+    let hidden = match model.hidden(input, None, lora, &Interrupt::new()) {
         Ok(hidden) => hidden,
         Err(error) => return Ok(Err(error)),
     };
-    for hidden in hidden.chunks(CHUNK_ROWS * model.spec.hidden) {
-        let rows = hidden.len() / model.spec.hidden;
-        let mut logits = vec![0.0; rows * model.spec.vocab];
-        model.head().matmul(model.compute, hidden, rows, &mut logits);
+    let rows: Vec<usize> = (0..ids.len()).collect();
+    let mut logits = Floats::default();
+    for rows in rows.chunks(CHUNK_ROWS) {
+        if let Err(error) = model.logits(&hidden, rows, &mut logits) {
+            return Ok(Err(error));
+        }
         let bytes: Vec<u8> = logits.iter().flat_map(|x: &f32| x.to_le_bytes()).collect();
         out.write_all(&bytes)?;
     }

@@ -11,6 +11,7 @@ use crate::kernels::Compute;
 use crate::latro::log_prob::score;
 use crate::latro::objective::judge;
 use crate::latro::settings::TrainSettings;
+use crate::model::device::DeviceKind;
 use crate::model::interrupt::Interrupt;
 
 /// Score given rationales: log-probabilities, rewards and advantages, one JSON line a task
@@ -37,6 +38,9 @@ pub struct Args {
     /// exact: f32; fast: activations rounded to 8 bits
     #[arg(long, value_enum, default_value_t = Compute::Exact)]
     compute: Compute,
+    /// Where to compute; all but cpu only if the program was built with it (cross/CUDA.md)
+    #[arg(long, value_enum, default_value_t = DeviceKind::Cpu)]
+    device: DeviceKind,
     /// Print JSON (the only format; accepted for uniformity)
     #[arg(long)]
     json: bool,
@@ -51,7 +55,7 @@ pub struct Args {
 /// Unusable files (exit code 64) or a failing computation (1).
 pub fn run(args: Args) -> Result<(), CliError> {
     let rollouts = read_rollouts(&args.rollouts)?;
-    let (file, model) = load_model(&args.model, args.compute)?;
+    let (file, model) = load_model(&args.model, args.compute, args.device)?;
     let adapter = args.adapter.as_ref().map(|dir| load_adapter(dir, &file, &model)).transpose()?;
     let interrupt = Interrupt::new();
     let settings = TrainSettings::paper();

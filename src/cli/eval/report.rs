@@ -9,6 +9,7 @@ use crate::cli::CliError;
 use crate::cli::common::failed;
 use crate::kernels::Compute;
 use crate::latro::metrics::EvalMetrics;
+use crate::model::device::DeviceKind;
 use crate::promotion::evaluate::QuestionResult;
 use crate::promotion::statistics::{McNemar, PairedT, mcnemar, paired_t};
 
@@ -18,6 +19,7 @@ pub struct Report {
     pub model: String,
     pub tasks: String,
     pub compute: Compute,
+    pub device: DeviceKind,
     /// Lines of the task files that are no tasks.
     pub bad_lines: usize,
     /// Tasks that cannot be asked.

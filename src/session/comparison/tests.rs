@@ -10,10 +10,10 @@ use crate::latro::learner::LearnerState;
 use crate::latro::prompt::Prompter;
 use crate::latro::sampler::{stream, uniform};
 use crate::latro::settings::TrainSettings;
-use crate::model::adapter::Adapter;
+use crate::model::device::DeviceKind;
+use crate::model::engine::{Adapter, Engine};
 use crate::model::gguf::GgufFile;
 use crate::model::interrupt::Interrupt;
-use crate::model::transformer::Transformer;
 use crate::promotion::evaluate::evaluate;
 use crate::promotion::forget::GeneralTokens;
 use crate::promotion::gate::{Decision, GateSettings, Verdict, decide};
@@ -24,7 +24,7 @@ fn fixture(name: &str) -> PathBuf {
 
 /// The tiny model, a few of its held-out questions and adapters.
 struct Bench {
-    model: Transformer,
+    model: Engine,
     prompter: Prompter,
     questions: Vec<Task>,
     texts: Vec<GeneralTokens>,
@@ -38,7 +38,7 @@ const BATCH: usize = 2;
 impl Bench {
     fn new() -> Self {
         let file = GgufFile::open(&fixture("tiny.gguf")).unwrap();
-        let model = Transformer::load(&file, Compute::Exact).unwrap();
+        let model = Engine::load(&file, Compute::Exact, DeviceKind::Cpu).unwrap();
         let prompter = Prompter::new(&file).unwrap();
         let tasks = read_tasks(&fixture("tiny-dev.jsonl"), &TaskLimits::default()).unwrap().tasks;
         let texts = forget::built_in()
@@ -94,14 +94,14 @@ fn hashes(candidate: &str) -> Hashes {
     Hashes { base: "ba5e".into(), baseline: None, candidate: candidate.into() }
 }
 
-fn adapter(model: &Transformer, by: f32) -> Adapter {
+fn adapter(model: &Engine, by: f32) -> Adapter {
     let settings = TrainSettings { rank: 4, ..TrainSettings::default() };
     let mut tensors = LearnerState::fresh(&model.spec, &settings).params;
     let mut rng = stream(7, 0, 0, 0);
     for matrix in tensors.values_mut() {
         matrix.data.iter_mut().for_each(|x| *x += by * (uniform(&mut rng) as f32 - 0.5));
     }
-    Adapter::new(&tensors, model.depth(), 2.0)
+    model.adapter(&tensors, 2.0).unwrap()
 }
 
 const ALL: u64 = 2 * QUESTIONS as u64 + 3;

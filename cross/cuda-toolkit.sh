@@ -1,0 +1,128 @@
+#!/usr/bin/env bash
+# Assembles a CUDA toolkit from PyPI's packages, enough to build latrod with --features cuda on a machine
+# without a GPU, a driver or NVIDIA's installer. Takes some 1.5 GB.
+#
+#   cross/cuda-toolkit.sh DIR [--target TRIPLE]
+#
+#   DIR        where the toolkit goes; what is there already is kept
+#   --target   x86_64-unknown-linux-gnu (default) or aarch64-unknown-linux-gnu; the compiler always runs on x86-64
+#
+# Prints a file to source before the build. See cross/CUDA.md.
+set -euo pipefail
+
+# The release, by the version of PyPI's package cuda-toolkit, which says what belongs to it.
+readonly release=13.2.1
+readonly version=13020 # as cudarc writes 13.2
+
+fail() {
+    printf 'cuda-toolkit.sh: %s\n' "$*" >&2
+    exit 1
+}
+
+need() {
+    command -v "$1" > /dev/null || fail "$1 is missing; install $2"
+}
+
+# Installs packages into a folder: fetch FOLDER PIP-OPTIONS…
+fetch() {
+    local folder=$1
+    shift
+    python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore --no-compile \
+        --target "$folder" "$@" || fail "pip could not install the CUDA packages; its reason is above"
+}
+
+# The compiler with its headers, and the libraries of x86-64.
+host_packages() {
+    if [[ ! -x $host/nvidia/cu13/bin/nvcc ]]; then
+        fetch "$host" "cuda-toolkit[nvcc,cccl,cublas,curand,nvrtc]==$release"
+    fi
+}
+
+# The same libraries for another processor, at the versions that the host's have.
+target_packages() {
+    local requirements=$work/requirements
+    mkdir -p "$work"
+    python3 -m pip list --path "$host" --format freeze --disable-pip-version-check |
+        grep -E '^nvidia[-_](cublas|curand|cuda[-_]nvrtc|cuda[-_]runtime)==' > "$requirements"
+    fetch "$work/wheels" --no-deps --only-binary :all: --platform manylinux_2_27_aarch64 \
+        --platform manylinux_2_17_aarch64 --platform manylinux2014_aarch64 --platform any \
+        --requirement "$requirements"
+}
+
+# A folder as NVIDIA's installer would leave it, made of links.
+root() {
+    local library name
+    rm -rf "$root"
+    mkdir -p "$root/lib64"
+    ln -s "$host/nvidia/cu13/bin" "$host/nvidia/cu13/nvvm" "$host/nvidia/cu13/include" "$root/"
+    for library in "$libraries"/*; do
+        name=${library##*/}
+        ln -s "$library" "$root/lib64/$name"
+        # The linker looks for libX.so.
+        if [[ $name == *.so.* ]]; then ln -s "$library" "$root/lib64/${name%%.so.*}.so"; fi
+    done
+    ln -s lib64 "$root/lib"
+}
+
+# Stands for the driver's library while linking: a function of every name in its header, and nothing in them.
+# It is not for running programs with.
+driver_stub() {
+    mkdir -p "$root/stubs"
+    {
+        grep -ohE '\bcu[A-Z][A-Za-z0-9_]*' "$root/include/cuda.h" | sort -u | sed 's/.*/void &(void) {}/'
+    } > "$root/stubs/cuda.c"
+    "$cc" -shared -fPIC -w -Wl,-soname,libcuda.so.1 -o "$root/stubs/libcuda.so" "$root/stubs/cuda.c"
+}
+
+environment() {
+    local compiler=''
+    if [[ $target == aarch64-* ]]; then compiler="export NVCC_CCBIN=aarch64-linux-gnu-g++"; fi
+    cat > "$root/env" << END
+export CUDA_PATH='$root' CUDA_HOME='$root' CUDA_ROOT='$root' CUDARC_CUDA_VERSION=$version
+export PATH='$root/bin':"\$PATH"
+export RUSTFLAGS="-L native=$root/lib64 -L native=$root/stubs\${RUSTFLAGS:+ \$RUSTFLAGS}"
+$compiler
+END
+    printf '%s\n' "$root/env"
+}
+
+dir='' target=x86_64-unknown-linux-gnu
+while (($#)); do
+    case $1 in
+        --target)
+            target=${2:?--target needs a value}
+            shift
+            ;;
+        -*) fail "there is no option $1; see the top of this script" ;;
+        *) dir=$1 ;;
+    esac
+    shift
+done
+[[ -n $dir ]] || fail 'name a folder for the toolkit: cross/cuda-toolkit.sh DIR'
+[[ $(uname -m) == x86_64 ]] || fail "the compiler's packages are for x86-64, and this machine is $(uname -m)"
+mkdir -p "$dir"
+dir=$(cd "$dir" && pwd)
+host=$dir/wheels work=$dir/$target root=$dir/$target/cuda
+
+need python3 python3
+python3 -m pip --version > /dev/null 2>&1 || fail 'pip is missing; install python3-pip'
+case $target in
+    x86_64-unknown-linux-gnu)
+        cc=gcc
+        need gcc gcc
+        need g++ g++
+        libraries=$host/nvidia/cu13/lib
+        ;;
+    aarch64-unknown-linux-gnu)
+        cc=aarch64-linux-gnu-gcc
+        need aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu
+        need aarch64-linux-gnu-g++ g++-aarch64-linux-gnu
+        libraries=$work/wheels/nvidia/cu13/lib
+        ;;
+    *) fail "there is no toolkit for $target; use x86_64-unknown-linux-gnu or aarch64-unknown-linux-gnu" ;;
+esac
+host_packages
+if [[ $target == aarch64-* && ! -d $libraries ]]; then target_packages; fi
+root
+driver_stub
+environment
