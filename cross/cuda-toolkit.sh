@@ -10,9 +10,10 @@
 # Prints a file to source before the build. See cross/CUDA.md.
 set -euo pipefail
 
-# The release, by the version of PyPI's package cuda-toolkit, which says what belongs to it.
-readonly release=13.2.1
-readonly version=13020 # as cudarc writes 13.2
+# The release, by the version of PyPI's package cuda-toolkit, which says what belongs to it. The first of CUDA 13:
+# a driver translates kernels of its own release and older ones, and has no functions of newer ones.
+readonly release=13.0.2
+readonly version=13000 # as cudarc writes 13.0
 
 fail() {
     printf 'cuda-toolkit.sh: %s\n' "$*" >&2
@@ -44,7 +45,7 @@ target_packages() {
     mkdir -p "$work"
     python3 -m pip list --path "$host" --format freeze --disable-pip-version-check |
         grep -E '^nvidia[-_](cublas|curand|cuda[-_]nvrtc|cuda[-_]runtime)==' > "$requirements"
-    fetch "$work/wheels" --no-deps --only-binary :all: --platform manylinux_2_27_aarch64 \
+    fetch "$work/$release" --no-deps --only-binary :all: --platform manylinux_2_27_aarch64 \
         --platform manylinux_2_17_aarch64 --platform manylinux2014_aarch64 --platform any \
         --requirement "$requirements"
 }
@@ -102,7 +103,7 @@ done
 [[ $(uname -m) == x86_64 ]] || fail "the compiler's packages are for x86-64, and this machine is $(uname -m)"
 mkdir -p "$dir"
 dir=$(cd "$dir" && pwd)
-host=$dir/wheels work=$dir/$target root=$dir/$target/cuda
+host=$dir/$release work=$dir/$target root=$dir/$target/cuda
 
 need python3 python3
 python3 -m pip --version > /dev/null 2>&1 || fail 'pip is missing; install python3-pip'
@@ -117,7 +118,7 @@ case $target in
         cc=aarch64-linux-gnu-gcc
         need aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu
         need aarch64-linux-gnu-g++ g++-aarch64-linux-gnu
-        libraries=$work/wheels/nvidia/cu13/lib
+        libraries=$work/$release/nvidia/cu13/lib
         ;;
     *) fail "there is no toolkit for $target; use x86_64-unknown-linux-gnu or aarch64-unknown-linux-gnu" ;;
 esac
