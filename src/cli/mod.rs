@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 pub mod ask;
 pub mod command;
@@ -50,6 +50,12 @@ enum Command {
     Worker(worker::Args),
     #[command(subcommand)]
     Debug(debug::Command),
+}
+
+/// The whole command line as clap sees it: what manual pages and completions are made of.
+#[must_use]
+pub fn command_line() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the program and returns its exit code: 0 done, 1 failed, 64 usage or input, 75 try later.
