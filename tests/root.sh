@@ -52,6 +52,8 @@ make_root() {
             skip "mmdebstrap cannot make a root of $release here: $(tail -n 1 "$1/mmdebstrap")"
         mv "$base.part" "$base"
     fi
+    # Where no systemd runs, /run may be on a disk, and systemd-nspawn wants its own part of it in memory.
+    [ -d /run/systemd/system ] || { mkdir -p /run/systemd && mount -t tmpfs -o mode=755 tmpfs /run/systemd; }
     mkdir "$1/layer" "$1/root"
     mount -t tmpfs -o mode=755 tmpfs "$1/layer"
     mkdir "$1/layer/upper" "$1/layer/work"
@@ -61,10 +63,10 @@ make_root() {
 
 # nspawn ROOT OPTION…: systemd-nspawn, also where no systemd runs that could register the container.
 nspawn() {
-    local root=$1 options=(--quiet --private-network --link-journal=no --resolv-conf=off --timezone=off)
+    local directory=$1 options=(--quiet --private-network --link-journal=no --resolv-conf=off --timezone=off)
     shift
     [ -d /run/systemd/system ] || options+=(--register=no --keep-unit)
-    systemd-nspawn --directory="$root" "${options[@]}" "$@"
+    systemd-nspawn --directory="$directory" "${options[@]}" "$@"
 }
 
 # Where no systemd runs, nobody else removes the control groups that containers leave behind.
