@@ -19,7 +19,7 @@ make_root "$work"
 readonly root=$work/root config=/etc/latrod/latrod.toml
 
 inside() {
-    nspawn "$root" --pipe "$@"
+    "${spawn[@]}" --pipe "$@"
 }
 
 # dpkg WORDS…: dpkg in the root; what it says goes to `said`.

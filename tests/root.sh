@@ -5,7 +5,7 @@
 
 readonly roots=${XDG_CACHE_HOME:-${HOME:?}/.cache}/latrod/roots
 # What the tests need beside the base system; a change makes a new root.
-readonly packages=systemd,systemd-sysv,dbus,man-db,zsh,fish
+readonly packages=systemd,systemd-sysv,dbus,man-db,procps,zsh,fish
 
 fail() {
     printf '%s: %s\n' "$program" "$1" >&2
@@ -37,7 +37,7 @@ install_tools() {
         skip "these tests need ${missing[*]}, which apt-get cannot install here"
 }
 
-# make_root DIR: mounts a fresh Debian at DIR/root.
+# make_root DIR: mounts a fresh Debian at DIR/root, and sets `spawn` for it.
 make_root() {
     local release base
     # shellcheck source=/dev/null
@@ -59,14 +59,14 @@ make_root() {
     mkdir "$1/layer/upper" "$1/layer/work"
     mount -t overlay -o "lowerdir=$base,upperdir=$1/layer/upper,workdir=$1/layer/work" overlay "$1/root" ||
         skip 'this system has no overlay file system, without which the root would be changed'
+    find_nspawn "$1/root"
 }
 
-# nspawn ROOT OPTION…: systemd-nspawn, also where no systemd runs that could register the container.
-nspawn() {
-    local directory=$1 options=(--quiet --private-network --link-journal=no --resolv-conf=off --timezone=off)
-    shift
-    [ -d /run/systemd/system ] || options+=(--register=no --keep-unit)
-    systemd-nspawn --directory="$directory" "${options[@]}" "$@"
+# find_nspawn ROOT: sets `spawn`, the command that starts a container, also where no systemd runs that could
+# register it.
+find_nspawn() {
+    spawn=(systemd-nspawn --directory="$1" --quiet --private-network --link-journal=no --resolv-conf=off --timezone=off)
+    [ -d /run/systemd/system ] || spawn+=(--register=no --keep-unit)
 }
 
 # Where no systemd runs, nobody else removes the control groups that containers leave behind.
