@@ -115,10 +115,15 @@ name = "boot"
 settle_s = 0
 held_out_share = 0.25
 [cycle]
-min_new_tasks = 100
+min_new_tasks = 30
+max_held_out_questions = 10
+min_held_out = 10
+[promotion]
+min_questions = 10
+max_kl_nats_per_token = 0.0
 [learn]
-steps = 3
-k = 4
+steps = 2
+k = 2
 prompts_per_step = 2
 max_new_tokens = 16
 rank = 4
@@ -173,17 +178,18 @@ confined() {
 
 # A cycle of learning in the worker, from the spool folder to a verdict in the journal.
 learned() {
-    inside sh -c 'umask 027; cat > /var/spool/latrod/sums.tmp; chgrp latrod /var/spool/latrod/sums.tmp; mv /var/spool/latrod/sums.tmp /var/spool/latrod/sums.jsonl' < tests/fixtures/tiny-train.jsonl
+    inside sh -c 'umask 027; cat > /var/spool/latrod/sums.tmp; chgrp latrod /var/spool/latrod/sums.tmp; mv /var/spool/latrod/sums.tmp /var/spool/latrod/sums.jsonl' < <(head -n 80 tests/fixtures/tiny-train.jsonl)
     until_so 60 'no worker appears' inside pgrep -f '^latrod worker'
     local worker
     worker=$(inside pgrep -f '^latrod worker') || true
     [ -z "$worker" ] || inside chrt -p "$worker" | grep -q SCHED_IDLE || wrong 'the worker is not SCHED_IDLE'
-    until_so 180 'no cycle of learning ends' decided
-    until_so 5 'the journal has no event with fields of its own' event cycle_started CYCLE
+    until_so 240 'no cycle of learning ends' decided
+    event step STEP REWARD || wrong 'the journal has no step with fields of its own'
+    event state STATE REASON || wrong 'the journal has no state with fields of its own'
 }
 
 decided() {
-    event rejected REASON || event promoted ADAPTER
+    event rejected REASON || event promoted VERSION
 }
 
 reloaded() {
