@@ -14,13 +14,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-readonly deb_version=3.8.0
-readonly tools=${XDG_CACHE_HOME:-${HOME:?}/.cache}/latrod/tools
-
-fail() {
-    printf 'deb: %s\n' "$1" >&2
-    exit 1
-}
+readonly program=deb
+# shellcheck source=cross/toolchain.sh
+. cross/toolchain.sh
 
 usage() {
     printf 'deb: %s\n\n' "$1" >&2
@@ -28,22 +24,12 @@ usage() {
     exit 64
 }
 
-# cargo-deb, in the version that is known to work.
-cargo_deb() {
-    if ! "$tools/bin/cargo-deb" --version 2> /dev/null | grep -qF "$deb_version"; then
-        printf 'deb: building cargo-deb %s\n' "$deb_version" >&2
-        CARGO_TARGET_DIR="$stage/tool" cargo install --locked --quiet --root "$tools" --version "$deb_version" --force cargo-deb ||
-            fail "cargo could not install cargo-deb $deb_version; check the network and that Rust is recent enough"
-        rm -rf "$stage/tool"
-    fi
-}
-
 # The program's libraries are looked up in Debian's own packages, also those of another processor.
 check_libraries() {
     command -v dpkg-shlibdeps > /dev/null || fail 'dpkg-shlibdeps is missing: sudo apt-get install dpkg-dev'
-    [ "$(dpkg --print-architecture)" = "$arch" ] && return
-    dpkg-query --show "libgcc-s1:$arch" > /dev/null 2>&1 ||
-        fail "the libraries of $arch are missing: sudo dpkg --add-architecture $arch, sudo apt-get update, sudo apt-get install libc6:$arch libgcc-s1:$arch"
+    is_native "$target" && return
+    dpkg-query --show "libgcc-s1:$debian_arch" > /dev/null 2>&1 ||
+        fail "the libraries of $debian_arch are missing: sudo dpkg --add-architecture $debian_arch && sudo apt-get update && sudo apt-get install libc6:$debian_arch libgcc-s1:$debian_arch"
 }
 
 [ "$#" -gt 0 ] || usage 'name a target'
@@ -59,16 +45,14 @@ while [ "$#" -gt 0 ]; do
     esac
     shift 2
 done
-case $target in
-    aarch64-unknown-linux-gnu) arch=arm64 machine=AArch64 ;;
-    x86_64-unknown-linux-gnu) arch=amd64 machine=X86-64 ;;
-    *) usage "there are no packages for $target" ;;
-esac
+debian_names "$target"
+machine=AArch64
+[ "$debian_arch" = arm64 ] || machine=X86-64
 
 stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
 check_libraries
-cargo_deb
+cross/tools.sh deb
 if [ -z "$binary" ]; then
     cross/build.sh "$target" "${options[@]}" | tee "$stage/built" >&2
     binary=$(awk '$1 == "program" { print $2 }' "$stage/built")

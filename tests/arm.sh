@@ -4,17 +4,16 @@
 # Cortex-A72 (Raspberry Pi 4). It also lints the code that no other processor compiles. Emulation says nothing
 # about speed.
 #
+#   --program    also build the whole program for ARM and run it there (tests/arm/program.sh)
+#
 # Needs qemu's user emulation, a cross-linker, and the standard library for the target from rustup or, where that
 # has none, from Debian. As root it installs what is missing.
 set -euo pipefail
 cd "$(dirname "$0")/arm"
 
-readonly target=aarch64-unknown-linux-gnu
-
-fail() {
-    printf 'arm: %s\n' "$1" >&2
-    exit 1
-}
+readonly program=arm target=aarch64-unknown-linux-gnu
+# shellcheck source=cross/toolchain.sh
+. ../../cross/toolchain.sh
 
 # What is no fault of the kernels and cannot be put right here must not fail the checks.
 skip() {
@@ -31,27 +30,36 @@ install() {
         || skip "the ARM tests need $*, which apt-get cannot install here"
 }
 
-# Whether this compiler has the target's standard library.
-has_target() {
-    compgen -G "$("$1" --print target-libdir --target "$target")/libcore-*" > /dev/null
+# The whole program, in the profile of the other tests, beside the one for this machine.
+test_program() {
+    cd ../..
+    cross/build.sh "$target" --profile dev
+    export RUSTC=$own_rustc
+    messages=$(cargo build --locked --message-format json-render-diagnostics)
+    tests/arm/program.sh "dist/$target-full-dev/latrod" "$(sed -n 's/.*"executable":"\([^"]*\/latrod\)".*/\1/p' <<< "$messages")"
 }
+
+whole=false
+for option in "$@"; do
+    [ "$option" = --program ] || fail "there is no option $option; there is --program"
+    whole=true
+done
 
 command -v qemu-aarch64-static > /dev/null || install qemu-user-static
 # On ARM itself the compiler links with what it has, and the emulator finds the C library in its place.
-root=/ linker=cc
-if [ "$(uname -m)" != aarch64 ]; then
-    root=/usr/aarch64-linux-gnu linker=aarch64-linux-gnu-gcc
-    command -v "$linker" > /dev/null || install gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+debian_names "$target"
+root=/
+is_native "$target" || root=/usr/$triplet
+if ! find_linker "$target"; then
+    read -ra packages <<< "$linker_packages"
+    install "${packages[@]}"
 fi
-
-rustc=${RUSTC:-rustc}
-if ! has_target "$rustc" && ! rustup target add "$target" > /dev/null 2>&1; then
-    rustc=/usr/bin/rustc
-    if ! [ -x "$rustc" ] || ! has_target "$rustc"; then
-        [ "$(id -u)" -ne 0 ] || dpkg --add-architecture arm64 2> /dev/null || true
-        install rustc-web libstd-rust-web-dev:arm64
-    fi
+if ! find_rustc "$target" && ! { rustup target add "$target" > /dev/null 2>&1 && find_rustc "$target"; }; then
+    [ "$(id -u)" -ne 0 ] || dpkg --add-architecture arm64 2> /dev/null || true
+    install rustc-web libstd-rust-web-dev:arm64
+    find_rustc "$target" || fail "Debian's compiler has no standard library for $target either; install Rust as https://rustup.rs says"
 fi
+own_rustc=${RUSTC:-rustc}
 export RUSTC=$rustc CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=$linker
 
 # Debian's compiler has no clippy; the lints are those of the whole crate.
@@ -67,3 +75,4 @@ for processor in max cortex-a76 cortex-a72; do
     printf '== %s\n' "$processor"
     qemu-aarch64-static -L "$root" -cpu "$processor" "$tests" --quiet
 done
+if $whole; then test_program; fi

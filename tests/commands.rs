@@ -170,6 +170,7 @@ fn eval_reports_the_untouched_model() {
     }
 }
 
+#[cfg(feature = "debug")]
 #[test]
 fn eval_without_a_rationale_gives_the_log_probabilities_of_debug_score() {
     let place = Place::new();
@@ -476,4 +477,25 @@ fn a_real_model_shows_its_work() {
     assert!(last.starts_with("The answer is ") && last.ends_with('.'), "{text}");
     let phrases = text.to_lowercase().matches("the answer is").count();
     assert_eq!(phrases, 1, "the rationale ends before the phrase: {text}");
+}
+
+#[test]
+fn commands_left_out_of_a_build_name_their_feature() {
+    let place = Place::new();
+    let left_out = [
+        ("plot", "charts", cfg!(feature = "charts")),
+        ("debug", "debug", cfg!(feature = "debug")),
+        ("command", "operator", cfg!(feature = "operator")),
+    ];
+    for (command, feature, here) in left_out {
+        let help = place.run(&[command, "--help"]);
+        if here {
+            assert!(help.succeeded().stdout.contains(&format!("Usage: latrod {command}")));
+            continue;
+        }
+        let parts = [&format!("no `{command}`"), &format!("without the feature {feature}")[..]];
+        help.refused(64, &parts);
+        place.run(&[command, "--json", "a", "-x"]).refused(64, &parts);
+        assert!(!place.run(&["--help"]).succeeded().stdout.contains(&format!("  {command} ")));
+    }
 }

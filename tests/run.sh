@@ -2,7 +2,7 @@
 # Checks everything: format, lints, documentation, sample data, tests. Needs the network only to fetch crates.
 #
 #   --model   also run the tests on the real model, which is fetched (98 MB)
-#   --arm     also run the kernels' tests on emulated ARM processors (tests/arm.sh)
+#   --arm     also build for ARM, and run the kernels' tests and the program on emulated processors (tests/arm.sh)
 #   --deny    also check licences and sources of all dependencies; builds cargo-deny once
 #
 # All of it uses the dev profile, whose dependencies are compiled once for the tests and checked once for the
@@ -48,6 +48,12 @@ format() {
     cargo fmt --check --manifest-path tests/arm/Cargo.toml
 }
 
+# All of it, and without the features that a device does not need.
+lints() {
+    cargo clippy --locked --all-targets -- -D warnings
+    cargo clippy --locked --all-targets --no-default-features -- -D warnings
+}
+
 documentation() {
     RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --quiet
 }
@@ -71,7 +77,7 @@ tests() {
 }
 
 arm_tests() {
-    tests/arm.sh 2>&1 | tee "$work/arm-tests"
+    tests/arm.sh --program 2>&1 | tee "$work/arm-tests"
 }
 
 model_tests() {
@@ -92,11 +98,12 @@ step setup scripts/setup.sh
 step components components
 step format format
 step samples samples
-step lints cargo clippy --locked --all-targets -- -D warnings
+step lints lints
 step documentation documentation
 if $deny; then step dependencies dependencies; fi
 step tests tests
 step 'systemd units' tests/systemd.sh
+step 'cross builds' tests/cross.sh
 if $arm; then step 'tests on ARM' arm_tests; fi
 if $model; then step 'tests on the real model' model_tests; fi
 printf 'all checks: %s s\n' "$SECONDS"

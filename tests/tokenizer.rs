@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+#[cfg(feature = "debug")]
 use assert_cmd::Command;
 use latrod::latro::prompt::{Finish, Prompter};
 use latrod::model::gguf::GgufFile;
@@ -41,6 +42,7 @@ fn ids_equal_those_of_llama_cpp() {
     }
 }
 
+#[cfg(feature = "debug")]
 #[test]
 fn the_command_prints_what_the_library_says_and_takes_it_back() {
     let (text, [ids, _]) = llama_cpp_lines().swap_remove(0);
@@ -58,6 +60,7 @@ fn the_command_prints_what_the_library_says_and_takes_it_back() {
     assert_eq!(back["text"], Value::from(text));
 }
 
+#[cfg(feature = "debug")]
 #[test]
 fn the_command_refuses_bad_input_with_exit_code_64() {
     for (command, input) in [

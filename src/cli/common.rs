@@ -1,4 +1,4 @@
-//! What several commands share: opening models, adapters and rollouts, and how errors become exits.
+//! What several commands share: opening models and adapters, and how errors become exits.
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
@@ -9,7 +9,6 @@ use crate::kernels::{Compute, float_bytes};
 use crate::latro::generate::{Limits, Places};
 use crate::latro::learner::LearnError;
 use crate::latro::memory::MemoryPlan;
-use crate::latro::rollout::Rollout;
 use crate::latro::sampler::Pick;
 use crate::model::ModelError;
 use crate::model::adapter::Adapter;
@@ -23,8 +22,6 @@ use crate::report::memory::available_memory;
 use crate::session::QuestionsError;
 use crate::store::{AdapterConfig, AdapterManifest, AdapterShape, StoreError, read_peft};
 
-/// The largest rollout file that is read.
-const MAX_ROLLOUT_BYTES: u64 = 1 << 30;
 /// The most threads that may be asked for: starting many more takes minutes.
 const MAX_THREADS: usize = 1024;
 
@@ -194,27 +191,6 @@ pub fn read_adapter_for(
 pub fn load_adapter(dir: &Path, file: &GgufFile, model: &Transformer) -> Result<Adapter, CliError> {
     let (config, tensors) = read_adapter(dir, file, model)?;
     Ok(Adapter::new(&tensors, model.depth(), config.scale() as f32))
-}
-
-/// Reads rollouts, one JSON object a line.
-pub fn read_rollouts(path: &Path) -> Result<Vec<Rollout>, CliError> {
-    let shown = path.display();
-    let size = std::fs::metadata(path).map_err(|e| usage(format!("{shown}: {e}")))?.len();
-    if size > MAX_ROLLOUT_BYTES {
-        return Err(usage(format!("{shown} is larger than {MAX_ROLLOUT_BYTES} bytes")));
-    }
-    let text = std::fs::read_to_string(path).map_err(|e| usage(format!("{shown}: {e}")))?;
-    let mut rollouts = Vec::new();
-    for (i, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let line_number = i + 1;
-        let rollout: Rollout = serde_json::from_str(line)
-            .map_err(|e| usage(format!("{shown}, line {line_number}: {e}")))?;
-        rollouts.push(rollout);
-    }
-    if rollouts.is_empty() {
-        return Err(usage(format!("{shown} holds no rollouts")));
-    }
-    Ok(rollouts)
 }
 
 /// Makes the pool of threads that everything computes with; all cores if not given.

@@ -5,14 +5,19 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+#[cfg(not(all(feature = "charts", feature = "debug", feature = "operator")))]
+mod absent;
 pub mod ask;
+#[cfg(feature = "operator")]
 pub mod command;
 mod common;
+#[cfg(feature = "debug")]
 pub mod debug;
 pub mod error;
 pub mod eval;
 pub mod export;
 pub mod inspect;
+#[cfg(feature = "charts")]
 pub mod plot;
 pub mod progress;
 pub mod run;
@@ -38,18 +43,30 @@ enum Command {
     Train(Box<train::Args>),
     Eval(eval::Args),
     Ask(ask::Args),
+    #[cfg(feature = "operator")]
     #[command(name = "command")]
     Give(Box<command::Args>),
+    #[cfg(not(feature = "operator"))]
+    #[command(name = "command", hide = true, disable_help_flag = true)]
+    Give(absent::Args),
     Inspect(inspect::Args),
     Export(export::Args),
+    #[cfg(feature = "charts")]
     Plot(plot::Args),
+    #[cfg(not(feature = "charts"))]
+    #[command(hide = true, disable_help_flag = true)]
+    Plot(absent::Args),
     Run(run::Args),
     Status(status::Args),
     Validate(validate::Args),
     #[command(hide = true)]
     Worker(worker::Args),
+    #[cfg(feature = "debug")]
     #[command(subcommand)]
     Debug(debug::Command),
+    #[cfg(not(feature = "debug"))]
+    #[command(hide = true, disable_help_flag = true)]
+    Debug(absent::Args),
 }
 
 /// The whole command line as clap sees it: what manual pages and completions are made of.
@@ -77,15 +94,24 @@ pub fn main() -> ExitCode {
         Command::Train(a) => train::run(*a),
         Command::Eval(a) => eval::run(a),
         Command::Ask(a) => ask::run(a),
+        #[cfg(feature = "operator")]
         Command::Give(a) => command::run(*a),
+        #[cfg(not(feature = "operator"))]
+        Command::Give(_) => absent::run("command", "operator"),
         Command::Inspect(a) => inspect::run(a),
         Command::Export(a) => export::run(a),
+        #[cfg(feature = "charts")]
         Command::Plot(a) => plot::run(a),
+        #[cfg(not(feature = "charts"))]
+        Command::Plot(_) => absent::run("plot", "charts"),
         Command::Run(a) => run::run(a),
         Command::Status(a) => status::run(&a),
         Command::Validate(a) => validate::run(a),
         Command::Worker(a) => return worker::run(&a),
+        #[cfg(feature = "debug")]
         Command::Debug(c) => debug::run(c),
+        #[cfg(not(feature = "debug"))]
+        Command::Debug(_) => absent::run("debug", "debug"),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,5 +1,6 @@
 //! What others get to see of the learner.
 
+#[cfg(feature = "charts")]
 pub mod curve;
 pub mod error;
 pub mod event;

@@ -3,7 +3,7 @@
 //! - [`MqttSettings`]: what the configuration says.
 //! - [`Link`]: the daemon's side of the contract: keeps connecting, tells who we are and what we do,
 //!   sends what waits in the outbox, hands out commands.
-//! - [`operator`]: the other side of a command.
+//! - `operator`: the other side of a command (feature `operator`).
 //! - [`connection`]: one connection.
 //!
 //! How the daemon's loop uses it:
@@ -39,6 +39,7 @@
 mod backoff;
 pub mod connection;
 mod link;
+#[cfg(feature = "operator")]
 pub mod operator;
 mod retained;
 mod settings;

@@ -4,8 +4,11 @@
 
 mod disk;
 mod interruption;
+#[cfg(feature = "debug")]
 mod mutants;
+#[cfg(feature = "debug")]
 mod parity;
+#[cfg(feature = "debug")]
 mod refusals;
 mod support;
 mod tasks;

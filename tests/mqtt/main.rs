@@ -6,6 +6,7 @@
 
 mod access;
 mod broker;
+#[cfg(feature = "operator")]
 mod cli;
 mod commands;
 mod device;

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use crate::cli::CliError;
-use crate::cli::common::{failed, load_model, read_adapter, read_rollouts, say, usage};
+use crate::cli::common::{failed, load_model, read_adapter, say, usage};
+use crate::cli::debug::rollouts::read_rollouts;
 use crate::kernels::Compute;
 use crate::latro::log_prob::{Forward, score};
 use crate::latro::objective::judge;

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use crate::cli::CliError;
-use crate::cli::common::{load_adapter, load_model, read_rollouts, say, usage};
+use crate::cli::common::{load_adapter, load_model, say, usage};
+use crate::cli::debug::rollouts::read_rollouts;
 use crate::kernels::Compute;
 use crate::latro::log_prob::score;
 use crate::latro::objective::judge;

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Prints the notes of a release: its part of CHANGELOG.md, without the heading.
+#
+#   cross/release-notes.sh VERSION    such as 0.2.0, v0.2.0, or Unreleased
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+fail() {
+    printf 'release-notes: %s\n' "$1" >&2
+    exit 64
+}
+
+[ "$#" -eq 1 ] || fail 'give one version, such as 0.2.0'
+readonly version=${1#v}
+notes=$(awk -v heading="## [$version]" '
+    /^## / { on = index($0, heading) == 1; next }
+    on && (/[^ ]/ || text) { text = text $0 "\n" }
+    END { sub(/\n+$/, "", text); print text }
+' CHANGELOG.md)
+[ -n "$notes" ] || fail "CHANGELOG.md has no part for $version; rename its part Unreleased first"
+printf '%s\n' "$notes"
