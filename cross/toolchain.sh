@@ -3,7 +3,7 @@
 # which linker make programs for it, and the fixed versions of tools. To be sourced by a script that has set
 # `program`, its name in messages.
 
-readonly zigbuild_version=0.24.1 zig_version=0.15.2 auditable_version=0.7.7 cyclonedx_version=0.5.9
+readonly zigbuild_version=0.24.1 zig_version=0.15.2 auditable_version=0.7.7 cyclonedx_version=0.5.9 deb_version=3.8.0
 readonly tools=${LATROD_TOOLS:-${XDG_CACHE_HOME:-${HOME:?}/.cache}/latrod/tools}
 
 fail() {

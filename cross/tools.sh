@@ -5,6 +5,7 @@
 #   cross/tools.sh zig      cargo-zigbuild and zig, for a C library older than this system's (build.sh --glibc)
 #   cross/tools.sh audit    cargo-auditable: the list of all dependencies inside the program
 #   cross/tools.sh sbom     cargo-cyclonedx: the same list beside it, as CycloneDX JSON
+#   cross/tools.sh deb      cargo-deb: Debian packages (deb.sh)
 #   cross/tools.sh all      all of them
 #
 # Needs cargo, and for zig also Python with pip.
@@ -40,13 +41,15 @@ case ${1:-} in
     zig) zig ;;
     audit) crate cargo-auditable "$auditable_version" ;;
     sbom) crate cargo-cyclonedx "$cyclonedx_version" ;;
+    deb) crate cargo-deb "$deb_version" ;;
     all)
         zig
         crate cargo-auditable "$auditable_version"
         crate cargo-cyclonedx "$cyclonedx_version"
+        crate cargo-deb "$deb_version"
         ;;
     *)
-        sed -n '2,10s/^# \{0,1\}//p' "$0" >&2
+        sed -n '2,11s/^# \{0,1\}//p' "$0" >&2
         exit 64
         ;;
 esac

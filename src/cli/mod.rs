@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 #[cfg(not(all(feature = "charts", feature = "debug", feature = "operator")))]
 mod absent;
@@ -67,6 +67,12 @@ enum Command {
     #[cfg(not(feature = "debug"))]
     #[command(hide = true, disable_help_flag = true)]
     Debug(absent::Args),
+}
+
+/// The whole command line as clap sees it: what manual pages and completions are made of.
+#[must_use]
+pub fn command_line() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the program and returns its exit code: 0 done, 1 failed, 64 usage or input, 75 try later.

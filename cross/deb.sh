@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# Makes a Debian package of latrod and prints its path:
+#
+#   cross/deb.sh TARGET [--version VERSION] [--out DIR] [--binary FILE] [OPTION…]
+#
+#   TARGET     aarch64-unknown-linux-gnu (arm64) or x86_64-unknown-linux-gnu (amd64)
+#   --version  the package's version, if not that of Cargo.toml
+#   --out      the folder for the package, `dist` if not given
+#   --binary   the program to pack; otherwise cross/build.sh builds it, and gets the other options
+#
+# LATROD_MAINTAINER, "Name <address>", is who answers for the package. Needs dpkg-dev, and for another processor
+# that processor's C library, which says what the package depends on. Builds cargo-deb once, into latrod's own
+# folder of tools.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+readonly program=deb
+# shellcheck source=cross/toolchain.sh
+. cross/toolchain.sh
+
+usage() {
+    printf 'deb: %s\n\n' "$1" >&2
+    sed -n '4,9s/^# \{0,1\}//p' cross/deb.sh >&2
+    exit 64
+}
+
+# The program's libraries are looked up in Debian's own packages, also those of another processor.
+check_libraries() {
+    command -v dpkg-shlibdeps > /dev/null || fail 'dpkg-shlibdeps is missing: sudo apt-get install dpkg-dev'
+    is_native "$target" && return
+    dpkg-query --show "libgcc-s1:$debian_arch" > /dev/null 2>&1 ||
+        fail "the libraries of $debian_arch are missing: sudo dpkg --add-architecture $debian_arch && sudo apt-get update && sudo apt-get install libc6:$debian_arch libgcc-s1:$debian_arch"
+}
+
+[ "$#" -gt 0 ] || usage 'name a target'
+target=$1 version='' out=dist binary='' options=()
+shift
+while [ "$#" -gt 0 ]; do
+    [ "$#" -gt 1 ] || usage "$1 needs a value"
+    case $1 in
+        --version) version=$2 ;;
+        --out) out=$2 ;;
+        --binary) binary=$2 ;;
+        *) options+=("$1" "$2") ;;
+    esac
+    shift 2
+done
+debian_names "$target"
+machine=AArch64
+[ "$debian_arch" = arm64 ] || machine=X86-64
+
+stage=$(mktemp -d)
+trap 'rm -rf "$stage"' EXIT
+check_libraries
+cross/tools.sh deb
+if [ -z "$binary" ]; then
+    cross/build.sh "$target" "${options[@]}" | tee "$stage/built" >&2
+    binary=$(awk '$1 == "program" { print $2 }' "$stage/built")
+elif [ "${#options[@]}" -gt 0 ]; then
+    usage "there is no option ${options[0]} besides --binary"
+fi
+[ -f "$binary" ] || fail "there is no program $binary"
+readelf -h "$binary" | grep -q "Machine:.*$machine" || fail "$binary is no program for $target"
+
+# All files get the date of the last change.
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2> /dev/null || printf 0)}
+export SOURCE_DATE_EPOCH
+version=${version:-$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)}
+maintainer=${LATROD_MAINTAINER:-$(sed -n 's/^maintainer = "\(.*\)"/\1/p' Cargo.toml)}
+
+# cargo-deb looks for the program where cargo would have put it; what else is made lies beside it.
+built=$stage/$target/release
+install -D -m 755 "$binary" "$built/latrod"
+cross/notices.py "$target" | gzip -9n > "$built/NOTICES.gz"
+gzip -9n > "$built/changelog.gz" << END
+latrod ($version) stable; urgency=medium
+
+  * What has changed is in CHANGELOG.md beside this file.
+
+ -- $maintainer  $(LC_ALL=C date -u -R -d "@$SOURCE_DATE_EPOCH")
+END
+mkdir -p "$out"
+CARGO_TARGET_DIR=$stage "$tools/bin/cargo-deb" --locked --no-build --quiet --target "$target" --output "$(realpath "$out")" \
+    --deb-version "$version" --maintainer "$maintainer" > "$stage/made"
+printf '%s\n' "$out/$(basename "$(cat "$stage/made")")"

@@ -1,0 +1,206 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_latrod_global_optspecs
+    string join \n h/help V/version
+end
+
+function __fish_latrod_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_latrod_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_latrod_using_subcommand
+    set -l cmd (__fish_latrod_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c latrod -n "__fish_latrod_needs_command" -s h -l help -d 'Print help'
+complete -c latrod -n "__fish_latrod_needs_command" -s V -l version -d 'Print version'
+complete -c latrod -n "__fish_latrod_needs_command" -f -a "train" -d 'Learn a LoRA adapter from questions and answers'
+complete -c latrod -n "__fish_latrod_needs_command" -f -a "eval" -d 'Measure accuracy and answer likelihood on held-out questions, with and without an adapter'
+complete -c latrod -n "__fish_latrod_needs_command" -f -a "ask" -d 'Ask a model one question: streams its rationale, then "The answer is …"'
+complete -c latrod -n "__fish_latrod_needs_command" -f -a "command" -d 'Give a device a signed command over MQTT'
+complete -c latrod -n "__fish_latrod_needs_command" -f -a "inspect" -d 'Show what is in a GGUF model, whether it can be trained, and the memory that would take'
+complete -c latrod -n "__fish_latrod_needs_command" -f -a "export" -d 'Write an adapter for PEFT or for llama.cpp'
+complete -c latrod -n "__fish_latrod_needs_command" -f -a "plot" -d 'Draw the learning curves of training runs: held-out accuracy, log p(answer) and reward over training time'
+complete -c latrod -n "__fish_latrod_needs_command" -f -a "run" -d 'Learn while the device is idle, and tell the fleet'
+complete -c latrod -n "__fish_latrod_needs_command" -f -a "status" -d 'Show what the running daemon is doing, and why'
+complete -c latrod -n "__fish_latrod_needs_command" -f -a "validate" -d 'Check a configuration file and say what it means'
+complete -c latrod -n "__fish_latrod_needs_command" -f -a "debug" -d 'Raw numbers, in the file formats of the PyTorch and llama.cpp references'
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l model -d 'The GGUF model' -r -F
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l tasks -d 'Tasks to learn from: a JSON lines file or a folder of them' -r -F
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l adapter -d 'The folder of the adapter; goes on with the run that it holds' -r -F
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l eval-tasks -d 'Tasks to measure progress on, instead of a tenth of --tasks' -r -F
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l held-out -d 'Share of the tasks that is held out if --eval-tasks is not given' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l eval-every -d 'Steps between evaluations; 0 evaluates at the start and at the end only' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l eval-questions -d 'Held-out questions to ask in an evaluation, at most; 0 leaves evaluation out' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l max-minutes -d 'Minutes of training, over all restarts, after which to stop even if steps are left' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l preset -d 'Where the other settings start from' -r -f -a "edge\t'Half the paper\'s samples, and guards that an unattended device needs'
+paper\t'The algorithm of the paper: K 16, 500 tokens, no clipping, nothing skipped'"
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l method -d 'latro: learn to reason; sft: learn the answers alone, without rationales' -r -f -a "latro\t'Sampled rationales, rewarded by the likelihood of the right answer'
+sft\t'The right answer alone, without a rationale: the baseline to compare with'"
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l steps -d 'Training steps of the whole run' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -s k -l k -d 'Rationales for each question' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l prompts -d 'Questions in a step' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l max-new-tokens -d 'Longest rationale, in tokens' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l temperature -d 'Temperature of sampling' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l beta -d 'Weight of the KL term in the reward' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l likelihood-weight -d 'Weight of the gradient of the answer\'s own likelihood' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l reward -d 'How the answer\'s likelihood becomes a reward' -r -f -a "log_prob\t'The sum of the tokens\' log-probabilities (LaTRO, eq. 4)'
+mean_log_prob\t'Their mean, so that long answers don\'t outweigh short ones'
+mean_prob\t'The mean of the tokens\' probabilities (RLPR, arXiv 2506.18254): between 0 and 1, so that one very unlikely token doesn\'t drown the others'"
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l reward-span -d 'Which tokens the reward looks at: the whole answer sentence or the answer\'s own' -r -f -a "full\t'The answer phrase, the answer and the end of the turn'
+answer\t'The answer\'s own tokens'"
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l truncation -d 'How rationales that ran out of tokens are judged' -r -f -a "keep\t'As any other (the paper)'
+never_pays\t'Its advantage is at most 0, so that being cut off is never encouraged'"
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l min-rationale-tokens -d 'Judge shorter rationales, in tokens, as those that ran out of tokens' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l stop-counts -d 'Count the token that ended a rationale as part of it' -r -f -a "true\t''
+false\t''"
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l collapse-tokens -d 'Mean rationale length, in tokens, that counts as a collapse; 0: never' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l skip-flat -d 'Skip questions whose rewards hardly differ' -r -f -a "true\t''
+false\t''"
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l normalise-advantage -d 'Divide advantages by their standard deviation' -r -f -a "true\t''
+false\t''"
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l rank -d 'Rank of the LoRA update' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l alpha -d 'Alpha: the update is scaled by alpha / rank' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l target-modules -d 'Layers to adapt, for example `q_proj,v_proj`' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l learning-rate -d 'Peak learning rate' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l warmup-steps -d 'Steps over which the learning rate rises' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l decay -d 'What the learning rate does after that' -r -f -a "linear\t'Falls on a straight line to 0 at the end of the run'
+cosine\t'Falls on half a cosine to 0 at the end of the run'
+constant\t'Stays'"
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l weight-decay -d 'Weight decay' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l clip-norm -d 'Largest norm of the gradient; 0 for no limit' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l seed -d 'Seed of everything random' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l compute -d 'exact: f32; fast: activations rounded to 8 bits' -r -f -a "exact\t'Weights decoded to f32, f32 products'
+fast\t'Activations rounded to 8 bits per block of 32 where a kernel gains from it'"
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l batch -d 'Rationales that are sampled together, at most' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l memory-limit -d 'The most memory to take, for example 600M or 2G: samples fewer rationales together and cuts rows into smaller pieces to keep to it' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l threads -d 'Threads to compute with; all cores if not given' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l json -d 'Print the lines of metrics.jsonl instead of text'
+complete -c latrod -n "__fish_latrod_using_subcommand train" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c latrod -n "__fish_latrod_using_subcommand eval" -l model -d 'The GGUF model' -r -F
+complete -c latrod -n "__fish_latrod_using_subcommand eval" -l tasks -d 'Questions and answers: a JSON lines file or a folder of them' -r -F
+complete -c latrod -n "__fish_latrod_using_subcommand eval" -l adapter -d 'A PEFT adapter folder, compared with the untouched model' -r -F
+complete -c latrod -n "__fish_latrod_using_subcommand eval" -l max-new-tokens -d 'Longest rationale, in tokens' -r
+complete -c latrod -n "__fish_latrod_using_subcommand eval" -l limit -d 'Ask the first N questions only' -r
+complete -c latrod -n "__fish_latrod_using_subcommand eval" -l votes -d 'Also sample K rationales for each question and let their answers vote (maj@k)' -r
+complete -c latrod -n "__fish_latrod_using_subcommand eval" -l batch -d 'Rationales that are sampled together, at most: more is faster and takes more memory. The K votes on one question are always sampled together' -r
+complete -c latrod -n "__fish_latrod_using_subcommand eval" -l seed -d 'Seed of the votes' -r
+complete -c latrod -n "__fish_latrod_using_subcommand eval" -l compute -d 'exact: f32; fast: activations rounded to 8 bits' -r -f -a "exact\t'Weights decoded to f32, f32 products'
+fast\t'Activations rounded to 8 bits per block of 32 where a kernel gains from it'"
+complete -c latrod -n "__fish_latrod_using_subcommand eval" -l threads -d 'Threads to compute with; all cores if not given' -r
+complete -c latrod -n "__fish_latrod_using_subcommand eval" -l details -d 'Write every question with the answers it got, one JSON line each' -r -F
+complete -c latrod -n "__fish_latrod_using_subcommand eval" -l no-baseline -d 'With --adapter: leave the untouched model out, in half the time'
+complete -c latrod -n "__fish_latrod_using_subcommand eval" -l no-rationale -d 'Ask for the answer at once, without a rationale'
+complete -c latrod -n "__fish_latrod_using_subcommand eval" -l baseline-rationale -d 'With --no-rationale: let the untouched model think all the same'
+complete -c latrod -n "__fish_latrod_using_subcommand eval" -l json -d 'Print one JSON object instead of a table'
+complete -c latrod -n "__fish_latrod_using_subcommand eval" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c latrod -n "__fish_latrod_using_subcommand ask" -l model -d 'The GGUF model' -r -F
+complete -c latrod -n "__fish_latrod_using_subcommand ask" -l adapter -d 'A PEFT adapter folder' -r -F
+complete -c latrod -n "__fish_latrod_using_subcommand ask" -l max-new-tokens -d 'Longest rationale, in tokens' -r
+complete -c latrod -n "__fish_latrod_using_subcommand ask" -l temperature -d '0: always the likeliest token; 1: tokens as likely as the model finds them; up to 100' -r
+complete -c latrod -n "__fish_latrod_using_subcommand ask" -l seed -d 'Seed of the sampling, where the temperature is above 0' -r
+complete -c latrod -n "__fish_latrod_using_subcommand ask" -l compute -d 'exact: f32; fast: activations rounded to 8 bits' -r -f -a "exact\t'Weights decoded to f32, f32 products'
+fast\t'Activations rounded to 8 bits per block of 32 where a kernel gains from it'"
+complete -c latrod -n "__fish_latrod_using_subcommand ask" -l threads -d 'Threads to compute with; all cores if not given' -r
+complete -c latrod -n "__fish_latrod_using_subcommand ask" -l no-rationale -d 'Ask for the answer at once, without a rationale'
+complete -c latrod -n "__fish_latrod_using_subcommand ask" -l json -d 'Print one JSON object at the end instead of the text as it comes'
+complete -c latrod -n "__fish_latrod_using_subcommand ask" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c latrod -n "__fish_latrod_using_subcommand command" -l broker -d 'The broker: mqtt://host:port or mqtts://host:port' -r
+complete -c latrod -n "__fish_latrod_using_subcommand command" -l fleet -d 'The device\'s fleet' -r
+complete -c latrod -n "__fish_latrod_using_subcommand command" -l device -d 'The device' -r
+complete -c latrod -n "__fish_latrod_using_subcommand command" -l key -d 'The operator\'s private key (Ed25519, PKCS #8 PEM), whose public key the device knows' -r -F
+complete -c latrod -n "__fish_latrod_using_subcommand command" -l wait -d 'How long to wait for the device\'s answer; 0 waits for the broker only' -r
+complete -c latrod -n "__fish_latrod_using_subcommand command" -l valid -d 'How long the command stays valid' -r
+complete -c latrod -n "__fish_latrod_using_subcommand command" -l username -d 'User name at the broker' -r
+complete -c latrod -n "__fish_latrod_using_subcommand command" -l password-file -d 'File with the password' -r -F
+complete -c latrod -n "__fish_latrod_using_subcommand command" -l ca-file -d 'PEM file with the certificates to trust, instead of the system\'s' -r -F
+complete -c latrod -n "__fish_latrod_using_subcommand command" -l cert-file -d 'PEM file with a certificate to show to the broker' -r -F
+complete -c latrod -n "__fish_latrod_using_subcommand command" -l key-file -d 'PEM file with the certificate\'s private key' -r -F
+complete -c latrod -n "__fish_latrod_using_subcommand command" -l new-key -d 'Make a new key pair instead: FILE (private) and FILE.pub (for the devices\' configuration)' -r -F
+complete -c latrod -n "__fish_latrod_using_subcommand command" -l unsigned -d 'Send the command without a signature, for devices that allow it'
+complete -c latrod -n "__fish_latrod_using_subcommand command" -l mqtt5 -d 'Speak MQTT 5 instead of 3.1.1'
+complete -c latrod -n "__fish_latrod_using_subcommand command" -l json -d 'Print the device\'s answers as JSON, one per line'
+complete -c latrod -n "__fish_latrod_using_subcommand command" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c latrod -n "__fish_latrod_using_subcommand inspect" -l k -d 'Memory plan: rationales per prompt' -r
+complete -c latrod -n "__fish_latrod_using_subcommand inspect" -l prompts -d 'Memory plan: prompts in a step' -r
+complete -c latrod -n "__fish_latrod_using_subcommand inspect" -l batch -d 'Memory plan: rationales that are sampled together, at most' -r
+complete -c latrod -n "__fish_latrod_using_subcommand inspect" -l prompt-tokens -d 'Memory plan: length of a prompt in tokens' -r
+complete -c latrod -n "__fish_latrod_using_subcommand inspect" -l new-tokens -d 'Memory plan: longest rationale in tokens' -r
+complete -c latrod -n "__fish_latrod_using_subcommand inspect" -l answer-tokens -d 'Memory plan: length of an answer in tokens' -r
+complete -c latrod -n "__fish_latrod_using_subcommand inspect" -l rank -d 'Memory plan: rank of the adapter, on all linear layers' -r
+complete -c latrod -n "__fish_latrod_using_subcommand inspect" -l compute -d 'Memory plan: exact or fast' -r -f -a "exact\t'Weights decoded to f32, f32 products'
+fast\t'Activations rounded to 8 bits per block of 32 where a kernel gains from it'"
+complete -c latrod -n "__fish_latrod_using_subcommand inspect" -l threads -d 'Memory plan: threads that compute' -r
+complete -c latrod -n "__fish_latrod_using_subcommand inspect" -l memory-limit -d 'Memory plan: the most that training may take, for example 600M or 2G; as `latrod train` does, samples fewer rationales together and cuts rows into smaller pieces to keep to it' -r
+complete -c latrod -n "__fish_latrod_using_subcommand inspect" -l json -d 'Print one JSON object instead of a table'
+complete -c latrod -n "__fish_latrod_using_subcommand inspect" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c latrod -n "__fish_latrod_using_subcommand export" -l adapter -d 'The adapter\'s folder' -r -F
+complete -c latrod -n "__fish_latrod_using_subcommand export" -l format -d 'Who the adapter is for' -r -f -a "peft\t'A folder for PEFT and what builds on it: `adapter_config.json`, `adapter_model.safetensors`'
+gguf\t'A GGUF file for llama.cpp\'s --lora'"
+complete -c latrod -n "__fish_latrod_using_subcommand export" -l out -d 'What to write: a new folder for peft, a new file for gguf' -r -F
+complete -c latrod -n "__fish_latrod_using_subcommand export" -l model -d 'The GGUF model that the adapter was made for' -r -F
+complete -c latrod -n "__fish_latrod_using_subcommand export" -l force -d 'Replace what is already at --out'
+complete -c latrod -n "__fish_latrod_using_subcommand export" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c latrod -n "__fish_latrod_using_subcommand plot" -l out -d 'Where to write the picture, an SVG file' -r -F
+complete -c latrod -n "__fish_latrod_using_subcommand plot" -l label -d 'Name of a run in the legend; once for each file, in their order [default: the file\'s name]' -r
+complete -c latrod -n "__fish_latrod_using_subcommand plot" -l title -d 'Title of the picture' -r
+complete -c latrod -n "__fish_latrod_using_subcommand plot" -s h -l help -d 'Print help'
+complete -c latrod -n "__fish_latrod_using_subcommand run" -l config -d 'The configuration, a TOML file' -r -F
+complete -c latrod -n "__fish_latrod_using_subcommand run" -l root -d 'Where /proc, /sys and /run of the device lie' -r -F
+complete -c latrod -n "__fish_latrod_using_subcommand run" -s h -l help -d 'Print help'
+complete -c latrod -n "__fish_latrod_using_subcommand status" -l config -d 'The daemon\'s configuration, which names its socket' -r -F
+complete -c latrod -n "__fish_latrod_using_subcommand status" -l socket -d 'The daemon\'s socket, if it is not at the usual place' -r -F
+complete -c latrod -n "__fish_latrod_using_subcommand status" -l json -d 'Print everything as JSON'
+complete -c latrod -n "__fish_latrod_using_subcommand status" -s h -l help -d 'Print help'
+complete -c latrod -n "__fish_latrod_using_subcommand validate" -l config -d 'The configuration file' -r -F
+complete -c latrod -n "__fish_latrod_using_subcommand validate" -l json -d 'Print one JSON object instead of text'
+complete -c latrod -n "__fish_latrod_using_subcommand validate" -s h -l help -d 'Print help'
+complete -c latrod -n "__fish_latrod_using_subcommand debug; and not __fish_seen_subcommand_from tokenize detokenize logits score grad" -s h -l help -d 'Print help'
+complete -c latrod -n "__fish_latrod_using_subcommand debug; and not __fish_seen_subcommand_from tokenize detokenize logits score grad" -f -a "tokenize" -d 'Print the token ids of each line of standard input'
+complete -c latrod -n "__fish_latrod_using_subcommand debug; and not __fish_seen_subcommand_from tokenize detokenize logits score grad" -f -a "detokenize" -d 'Print the text of each line of token ids on standard input'
+complete -c latrod -n "__fish_latrod_using_subcommand debug; and not __fish_seen_subcommand_from tokenize detokenize logits score grad" -f -a "logits" -d 'Write the logits at every position of given token sequences as a NumPy file'
+complete -c latrod -n "__fish_latrod_using_subcommand debug; and not __fish_seen_subcommand_from tokenize detokenize logits score grad" -f -a "score" -d 'Score given rationales: log-probabilities, rewards and advantages, one JSON line a task'
+complete -c latrod -n "__fish_latrod_using_subcommand debug; and not __fish_seen_subcommand_from tokenize detokenize logits score grad" -f -a "grad" -d 'Write the gradient of the loss for every LoRA tensor, under PEFT\'s names and in its row order'
+complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from tokenize" -l model -d 'The model, a GGUF file' -r -F
+complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from tokenize" -l special -d 'Read control tokens such as `<|im_end|>` in the text as themselves, not as plain text'
+complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from tokenize" -l json -d 'Each input line is a JSON string, so that a text may contain newlines'
+complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from tokenize" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from detokenize" -l model -d 'The model, a GGUF file' -r -F
+complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from detokenize" -l special -d 'Print control tokens such as `<|im_end|>`'
+complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from detokenize" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from logits" -l model -d 'The GGUF model' -r -F
+complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from logits" -l ids -d 'A JSON list of lists of token ids' -r -F
+complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from logits" -l adapter -d 'A PEFT adapter folder' -r -F
+complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from logits" -l compute -d 'exact: f32; fast: activations rounded to 8 bits' -r -f -a "exact\t'Weights decoded to f32, f32 products'
+fast\t'Activations rounded to 8 bits per block of 32 where a kernel gains from it'"
+complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from logits" -l out -d 'The .npy file to write' -r -F
+complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from logits" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from score" -l model -d 'The GGUF model' -r -F
+complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from score" -l rollouts -d 'The rationales to score' -r -F
+complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from score" -l adapter -d 'A PEFT adapter folder: the policy. Without it policy and reference are the same' -r -F
+complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from score" -l beta -d 'Weight of the KL term' -r
+complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from score" -l compute -d 'exact: f32; fast: activations rounded to 8 bits' -r -f -a "exact\t'Weights decoded to f32, f32 products'
+fast\t'Activations rounded to 8 bits per block of 32 where a kernel gains from it'"
+complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from score" -l json -d 'Print JSON (the only format; accepted for uniformity)'
+complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from score" -l tokens -d 'Also print every token\'s log-probability and entropy under the policy'
+complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from score" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from grad" -l model -d 'The GGUF model' -r -F
+complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from grad" -l rollouts -d 'The rationales, as in `latrod debug score`' -r -F
+complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from grad" -l adapter -d 'The PEFT adapter folder whose gradient is asked for' -r -F
+complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from grad" -l beta -d 'Weight of the KL term' -r
+complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from grad" -l compute -d 'exact: f32; fast: activations rounded to 8 bits' -r -f -a "exact\t'Weights decoded to f32, f32 products'
+fast\t'Activations rounded to 8 bits per block of 32 where a kernel gains from it'"
+complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from grad" -l out -d 'The safetensors file to write' -r -F
+complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from grad" -s h -l help -d 'Print help (see more with \'--help\')'

@@ -1,0 +1,110 @@
+# shellcheck shell=bash
+# A throw-away Debian for the tests of the installed package: a root of this system's own release, made once with
+# mmdebstrap and kept in ~/.cache/latrod/roots, under a layer in memory that goes with the script. To be sourced by
+# a script that has set `program`, its name in messages. As root it installs what is missing.
+
+readonly roots=${XDG_CACHE_HOME:-${HOME:?}/.cache}/latrod/roots
+# What the tests need beside the base system; a change makes a new root.
+readonly packages=systemd,systemd-sysv,dbus,man-db,procps,zsh,fish
+
+fail() {
+    printf '%s: %s\n' "$program" "$1" >&2
+    exit 1
+}
+
+# What is no fault of the package and cannot be put right here must not fail the checks.
+skip() {
+    printf 'skipped: %s\n' "$1"
+    exit 0
+}
+
+# Starts the calling script once more with mounts of its own, which end with it: own_mounts "$@"
+own_mounts() {
+    [ "$(id -u)" -eq 0 ] || skip 'the tests of the installed package need root, to make a system to install it in'
+    [ -z "${LATROD_OWN_MOUNTS:-}" ] || return 0
+    unshare --mount true 2> /dev/null || skip 'this system does not allow mounts of its own, without which no other system can be tried'
+    LATROD_OWN_MOUNTS=1 exec unshare --mount --propagation private "$0" "$@"
+}
+
+install_tools() {
+    local missing=()
+    command -v mmdebstrap > /dev/null || missing+=(mmdebstrap)
+    command -v systemd-nspawn > /dev/null || missing+=(systemd-container)
+    [ "${#missing[@]}" -gt 0 ] || return 0
+    command -v apt-get > /dev/null || skip "these tests need ${missing[*]} (names of Debian's packages), and this system has no apt-get"
+    printf '%s: installing %s\n' "$program" "${missing[*]}" >&2
+    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"; } > /dev/null 2>&1 ||
+        skip "these tests need ${missing[*]}, which apt-get cannot install here"
+}
+
+# make_root DIR: mounts a fresh Debian at DIR/root, and sets `spawn` for it.
+make_root() {
+    local release base
+    # shellcheck source=/dev/null
+    release=$(. /etc/os-release && printf '%s' "${VERSION_CODENAME:-}")
+    [ -n "$release" ] || skip 'these tests need Debian or Ubuntu, whose archive has the system to install the package in'
+    base=$roots/$release-$(printf '%s' "$packages" | sha256sum | cut -c 1-8)
+    if [ ! -d "$base" ]; then
+        printf '%s: making a root of %s\n' "$program" "$release" >&2
+        mkdir -p "$roots"
+        rm -rf "$base.part"
+        mmdebstrap --quiet --variant=minbase --include="$packages" --aptopt='Acquire::Retries "3"' "$release" "$base.part" > "$1/mmdebstrap" 2>&1 ||
+            skip "mmdebstrap cannot make a root of $release here: $(tail -n 1 "$1/mmdebstrap")"
+        mv "$base.part" "$base"
+    fi
+    # Where no systemd runs, /run may be on a disk, and systemd-nspawn wants its own part of it in memory.
+    [ -d /run/systemd/system ] || { mkdir -p /run/systemd && mount -t tmpfs -o mode=755 tmpfs /run/systemd; }
+    mkdir "$1/layer" "$1/root"
+    mount -t tmpfs -o mode=755 tmpfs "$1/layer"
+    mkdir "$1/layer/upper" "$1/layer/work"
+    mount -t overlay -o "lowerdir=$base,upperdir=$1/layer/upper,workdir=$1/layer/work" overlay "$1/root" ||
+        skip 'this system has no overlay file system, without which the root would be changed'
+    find_nspawn "$1/root"
+}
+
+# find_nspawn ROOT: sets `spawn`, the command that starts a container, also where no systemd runs that could
+# register it.
+find_nspawn() {
+    spawn=(systemd-nspawn --directory="$1" --quiet --private-network --link-journal=no --resolv-conf=off --timezone=off)
+    [ -d /run/systemd/system ] || spawn+=(--register=no --keep-unit)
+}
+
+# Where no systemd runs, nobody else removes the control groups that containers leave behind.
+remove_groups() {
+    [ ! -d /run/systemd/system ] || return 0
+    find /sys/fs/cgroup -depth -type d \( -path '*/payload*' -o -name supervisor \) -exec rmdir {} + 2> /dev/null || true
+}
+
+# package_of DEB FIELD
+package_of() {
+    dpkg-deb --field "$1" "$2"
+}
+
+# Sets `deb` to $1, or to a package of the program in the target folder that is made now: find_package DIR [DEB]
+find_package() {
+    deb=${2:-}
+    if [ -z "$deb" ]; then
+        pack "$1"
+    fi
+    [ -f "$deb" ] || fail "there is no package $deb"
+    [ "$(package_of "$deb" Architecture)" = "$(dpkg --print-architecture)" ] ||
+        skip "$deb is for $(package_of "$deb" Architecture), and this machine is $(dpkg --print-architecture)"
+}
+
+# pack DIR [VERSION]: sets `deb` to a package of the program that tests use.
+pack() {
+    local binary=${CARGO_TARGET_DIR:-target}/debug/latrod
+    [ -x "$binary" ] || cargo build --locked
+    strip -o "$1/latrod" "$binary"
+    deb=$(cross/deb.sh "$(uname -m)-unknown-linux-gnu" --binary "$1/latrod" --out "$1" ${2:+--version "$2"})
+}
+
+# newer DEB DIR VERSION: prints the path of the same package with another version, as an upgrade.
+newer() {
+    rm -rf "$2/newer"
+    dpkg-deb --raw-extract "$1" "$2/newer"
+    sed -i "s/^Version: .*/Version: $3/" "$2/newer/DEBIAN/control"
+    dpkg-deb --root-owner-group --build "$2/newer" "$2/newer_$3.deb" > /dev/null
+    rm -rf "$2/newer"
+    printf '%s\n' "$2/newer_$3.deb"
+}
