@@ -8,9 +8,8 @@
 #   --out      the folder for the package, `dist` if not given
 #   --binary   the program to pack; otherwise cross/build.sh builds it, and gets the other options
 #
-# LATROD_MAINTAINER, "Name <address>", is who answers for the package. Needs dpkg-dev, and for another processor
-# that processor's C library, which says what the package depends on. Builds cargo-deb once, into latrod's own
-# folder of tools.
+# LATROD_MAINTAINER, "Name <address>", is who answers for the package. Needs dpkg, readelf and Python. Builds
+# cargo-deb once, into latrod's own folder of tools.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -24,12 +23,19 @@ usage() {
     exit 64
 }
 
-# The program's libraries are looked up in Debian's own packages, also those of another processor.
+# Sets `glibc` to the version of the C library that the program needs. What dpkg-shlibdeps would say holds for
+# programs linked against this system's library, and asks for a newer one than programs for older systems need.
 check_libraries() {
-    command -v dpkg-shlibdeps > /dev/null || fail 'dpkg-shlibdeps is missing: sudo apt-get install dpkg-dev'
-    is_native "$target" && return
-    dpkg-query --show "libgcc-s1:$debian_arch" > /dev/null 2>&1 ||
-        fail "the libraries of $debian_arch are missing: sudo dpkg --add-architecture $debian_arch && sudo apt-get update && sudo apt-get install libc6:$debian_arch libgcc-s1:$debian_arch"
+    local library
+    for library in $(readelf -d "$binary" | sed -n 's/.*(NEEDED).*\[\(.*\)\]$/\1/p'); do
+        case $library in
+            # All of libc6, and libgcc-s1.
+            libc.so.6 | libm.so.6 | libpthread.so.0 | libdl.so.2 | librt.so.1 | ld-linux*.so.* | libgcc_s.so.1) ;;
+            *) fail "$binary needs $library, and the package does not say so: add its Debian package to depends in Cargo.toml, and the library to cross/deb.sh" ;;
+        esac
+    done
+    glibc=$(readelf -W --dyn-syms "$binary" | grep -o 'GLIBC_[0-9.]*' | sort -Vu | tail -n 1 | sed 's/GLIBC_//')
+    [ -n "$glibc" ] || fail "$binary is not linked against a C library of Debian's"
 }
 
 [ "$#" -gt 0 ] || usage 'name a target'
@@ -49,9 +55,11 @@ debian_names "$target"
 machine=AArch64
 [ "$debian_arch" = arm64 ] || machine=X86-64
 
+for tool in dpkg-deb readelf python3; do
+    command -v "$tool" > /dev/null || fail "$tool is missing: sudo apt-get install dpkg binutils python3"
+done
 stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
-check_libraries
 cross/tools.sh deb
 if [ -z "$binary" ]; then
     cross/build.sh "$target" "${options[@]}" | tee "$stage/built" >&2
@@ -61,6 +69,8 @@ elif [ "${#options[@]}" -gt 0 ]; then
 fi
 [ -f "$binary" ] || fail "there is no program $binary"
 readelf -h "$binary" | grep -q "Machine:.*$machine" || fail "$binary is no program for $target"
+
+check_libraries
 
 # All files get the date of the last change.
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2> /dev/null || printf 0)}
@@ -80,6 +90,10 @@ latrod ($version) stable; urgency=medium
  -- $maintainer  $(LC_ALL=C date -u -R -d "@$SOURCE_DATE_EPOCH")
 END
 mkdir -p "$out"
-CARGO_TARGET_DIR=$stage "$tools/bin/cargo-deb" --locked --no-build --quiet --target "$target" --output "$(realpath "$out")" \
+CARGO_TARGET_DIR=$stage "$tools/bin/cargo-deb" --locked --no-build --quiet --target "$target" --output "$stage" \
     --deb-version "$version" --maintainer "$maintainer" > "$stage/made"
-printf '%s\n' "$out/$(basename "$(cat "$stage/made")")"
+made=$(cat "$stage/made")
+dpkg-deb --raw-extract "$made" "$stage/tree"
+sed -i "s/^Depends: libc6,/Depends: libc6 (>= $glibc),/" "$stage/tree/DEBIAN/control"
+dpkg-deb --root-owner-group --build "$stage/tree" "$out/$(basename "$made")" > /dev/null
+printf '%s\n' "$out/$(basename "$made")"

@@ -179,13 +179,16 @@ confined() {
 # A cycle of learning in the worker, from the spool folder to a verdict in the journal.
 learned() {
     inside sh -c 'umask 027; cat > /var/spool/latrod/sums.tmp; chgrp latrod /var/spool/latrod/sums.tmp; mv /var/spool/latrod/sums.tmp /var/spool/latrod/sums.jsonl' < <(head -n 80 tests/fixtures/tiny-train.jsonl)
-    until_so 60 'no worker appears' inside pgrep -f '^latrod worker'
-    local worker
-    worker=$(inside pgrep -f '^latrod worker') || true
-    [ -z "$worker" ] || inside chrt -p "$worker" | grep -q SCHED_IDLE || wrong 'the worker is not SCHED_IDLE'
+    until_so 60 'no worker appears that is SCHED_IDLE' idle_worker
     until_so 240 'no cycle of learning ends' decided
     event step STEP REWARD || wrong 'the journal has no step with fields of its own'
     event state STATE REASON || wrong 'the journal has no state with fields of its own'
+}
+
+idle_worker() {
+    local worker
+    worker=$(inside pgrep -f '^latrod worker')
+    inside chrt -p "$worker" | grep -q SCHED_IDLE
 }
 
 decided() {

@@ -83,6 +83,7 @@ life() {
     cp "$(newer "$deb" "$work" 99.0)" "$root/newer.deb"
     # As with an unattended upgrade: nobody is there to answer.
     dpkg_inside -i /newer.deb < /dev/null
+    # shellcheck disable=SC2016
     [ "$(inside dpkg-query -W -f '${Version}' latrod)" = 99.0 ] || fail 'the upgrade did not take place'
     kept 'the upgrade'
     dpkg_inside -r latrod

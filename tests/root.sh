@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 # A throw-away Debian for the tests of the installed package: a root of this system's own release, made once with
 # mmdebstrap and kept in ~/.cache/latrod/roots, under a layer in memory that goes with the script. To be sourced by
 # a script that has set `program`, its name in messages. As root it installs what is missing.

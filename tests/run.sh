@@ -3,6 +3,7 @@
 #
 #   --model   also run the tests on the real model, which is fetched (98 MB)
 #   --arm     also build for ARM, and run the kernels' tests and the program on emulated processors (tests/arm.sh)
+#   --package also install the Debian package in a throw-away root, and start its service under a real systemd
 #   --deny    also check licences and sources of all dependencies; builds cargo-deny once
 #
 # All of it uses the dev profile, whose dependencies are compiled once for the tests and checked once for the
@@ -13,14 +14,15 @@ cd "$(dirname "$0")/.."
 readonly deny_version=0.20.2
 readonly tools=${XDG_CACHE_HOME:-${HOME:?}/.cache}/latrod/tools
 
-model=false deny=false arm=false
+model=false deny=false arm=false package=false
 for option in "$@"; do
     case $option in
         --model) model=true ;;
         --deny) deny=true ;;
         --arm) arm=true ;;
+        --package) package=true ;;
         *)
-            sed -n '2,9s/^# \{0,1\}//p' "$0" >&2
+            sed -n '2,10s/^# \{0,1\}//p' "$0" >&2
             exit 64
             ;;
     esac
@@ -106,6 +108,10 @@ if $deny; then step dependencies dependencies; fi
 step tests tests
 step 'systemd units' tests/systemd.sh
 step 'cross builds' tests/cross.sh
+if $package; then
+    step 'installed package' tests/package.sh
+    step 'booted service' tests/boot.sh
+fi
 if $arm; then step 'tests on ARM' arm_tests; fi
 if $model; then step 'tests on the real model' model_tests; fi
 printf 'all checks: %s s\n' "$SECONDS"
