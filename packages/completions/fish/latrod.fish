@@ -84,6 +84,10 @@ complete -c latrod -n "__fish_latrod_using_subcommand train" -l clip-norm -d 'La
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l seed -d 'Seed of everything random' -r
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l compute -d 'exact: f32; fast: activations rounded to 8 bits' -r -f -a "exact\t'Weights decoded to f32, f32 products'
 fast\t'Activations rounded to 8 bits per block of 32 where a kernel gains from it'"
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l device -d 'Where to compute; all but cpu only if the program was built with it (cross/CUDA.md)' -r -f -a "cpu\t'The processor, with this program\'s own kernels'
+candle\t'The processor, with candle\'s operations: slow, to check what GPUs compute'
+cuda\t'The first NVIDIA GPU'
+metal\t'The GPU of a Mac'"
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l batch -d 'Rationales that are sampled together, at most' -r
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l memory-limit -d 'The most memory to take, for example 600M or 2G: samples fewer rationales together and cuts rows into smaller pieces to keep to it' -r
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l threads -d 'Threads to compute with; all cores if not given' -r
@@ -99,6 +103,10 @@ complete -c latrod -n "__fish_latrod_using_subcommand eval" -l batch -d 'Rationa
 complete -c latrod -n "__fish_latrod_using_subcommand eval" -l seed -d 'Seed of the votes' -r
 complete -c latrod -n "__fish_latrod_using_subcommand eval" -l compute -d 'exact: f32; fast: activations rounded to 8 bits' -r -f -a "exact\t'Weights decoded to f32, f32 products'
 fast\t'Activations rounded to 8 bits per block of 32 where a kernel gains from it'"
+complete -c latrod -n "__fish_latrod_using_subcommand eval" -l device -d 'Where to compute; all but cpu only if the program was built with it (cross/CUDA.md)' -r -f -a "cpu\t'The processor, with this program\'s own kernels'
+candle\t'The processor, with candle\'s operations: slow, to check what GPUs compute'
+cuda\t'The first NVIDIA GPU'
+metal\t'The GPU of a Mac'"
 complete -c latrod -n "__fish_latrod_using_subcommand eval" -l threads -d 'Threads to compute with; all cores if not given' -r
 complete -c latrod -n "__fish_latrod_using_subcommand eval" -l details -d 'Write every question with the answers it got, one JSON line each' -r -F
 complete -c latrod -n "__fish_latrod_using_subcommand eval" -l no-baseline -d 'With --adapter: leave the untouched model out, in half the time'
@@ -113,6 +121,10 @@ complete -c latrod -n "__fish_latrod_using_subcommand ask" -l temperature -d '0:
 complete -c latrod -n "__fish_latrod_using_subcommand ask" -l seed -d 'Seed of the sampling, where the temperature is above 0' -r
 complete -c latrod -n "__fish_latrod_using_subcommand ask" -l compute -d 'exact: f32; fast: activations rounded to 8 bits' -r -f -a "exact\t'Weights decoded to f32, f32 products'
 fast\t'Activations rounded to 8 bits per block of 32 where a kernel gains from it'"
+complete -c latrod -n "__fish_latrod_using_subcommand ask" -l device -d 'Where to compute; all but cpu only if the program was built with it (cross/CUDA.md)' -r -f -a "cpu\t'The processor, with this program\'s own kernels'
+candle\t'The processor, with candle\'s operations: slow, to check what GPUs compute'
+cuda\t'The first NVIDIA GPU'
+metal\t'The GPU of a Mac'"
 complete -c latrod -n "__fish_latrod_using_subcommand ask" -l threads -d 'Threads to compute with; all cores if not given' -r
 complete -c latrod -n "__fish_latrod_using_subcommand ask" -l no-rationale -d 'Ask for the answer at once, without a rationale'
 complete -c latrod -n "__fish_latrod_using_subcommand ask" -l json -d 'Print one JSON object at the end instead of the text as it comes'
@@ -185,6 +197,10 @@ complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_sub
 complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from logits" -l adapter -d 'A PEFT adapter folder' -r -F
 complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from logits" -l compute -d 'exact: f32; fast: activations rounded to 8 bits' -r -f -a "exact\t'Weights decoded to f32, f32 products'
 fast\t'Activations rounded to 8 bits per block of 32 where a kernel gains from it'"
+complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from logits" -l device -d 'Where to compute; all but cpu only if the program was built with it (cross/CUDA.md)' -r -f -a "cpu\t'The processor, with this program\'s own kernels'
+candle\t'The processor, with candle\'s operations: slow, to check what GPUs compute'
+cuda\t'The first NVIDIA GPU'
+metal\t'The GPU of a Mac'"
 complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from logits" -l out -d 'The .npy file to write' -r -F
 complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from logits" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from score" -l model -d 'The GGUF model' -r -F
@@ -193,6 +209,10 @@ complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_sub
 complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from score" -l beta -d 'Weight of the KL term' -r
 complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from score" -l compute -d 'exact: f32; fast: activations rounded to 8 bits' -r -f -a "exact\t'Weights decoded to f32, f32 products'
 fast\t'Activations rounded to 8 bits per block of 32 where a kernel gains from it'"
+complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from score" -l device -d 'Where to compute; all but cpu only if the program was built with it (cross/CUDA.md)' -r -f -a "cpu\t'The processor, with this program\'s own kernels'
+candle\t'The processor, with candle\'s operations: slow, to check what GPUs compute'
+cuda\t'The first NVIDIA GPU'
+metal\t'The GPU of a Mac'"
 complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from score" -l json -d 'Print JSON (the only format; accepted for uniformity)'
 complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from score" -l tokens -d 'Also print every token\'s log-probability and entropy under the policy'
 complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from score" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -202,5 +222,9 @@ complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_sub
 complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from grad" -l beta -d 'Weight of the KL term' -r
 complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from grad" -l compute -d 'exact: f32; fast: activations rounded to 8 bits' -r -f -a "exact\t'Weights decoded to f32, f32 products'
 fast\t'Activations rounded to 8 bits per block of 32 where a kernel gains from it'"
+complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from grad" -l device -d 'Where to compute; all but cpu only if the program was built with it (cross/CUDA.md)' -r -f -a "cpu\t'The processor, with this program\'s own kernels'
+candle\t'The processor, with candle\'s operations: slow, to check what GPUs compute'
+cuda\t'The first NVIDIA GPU'
+metal\t'The GPU of a Mac'"
 complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from grad" -l out -d 'The safetensors file to write' -r -F
 complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from grad" -s h -l help -d 'Print help (see more with \'--help\')'
