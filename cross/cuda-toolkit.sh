@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Assembles a CUDA toolkit from PyPI's packages, enough to build latrod with --features cuda on a machine
-# without a GPU, a driver or NVIDIA's installer. Takes some 1.5 GB.
+# without a GPU, a driver or NVIDIA's installer. Takes some 2 GB.
 #
 #   cross/cuda-toolkit.sh DIR [--target TRIPLE]
 #
