@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Assembles a CUDA toolkit from PyPI's packages, enough to build latrod with --features cuda on a machine
-# without a GPU, a driver or NVIDIA's installer. Takes some 1.5 GB.
+# without a GPU, a driver or NVIDIA's installer. Takes some 2 GB.
 #
 #   cross/cuda-toolkit.sh DIR [--target TRIPLE]
 #
@@ -32,10 +32,11 @@ fetch() {
         --target "$folder" "$@" || fail "pip could not install the CUDA packages; its reason is above"
 }
 
-# The compiler with its headers, and the libraries of x86-64.
+# The compiler with its headers, and the libraries of x86-64. All parts are named, since what a part asks for by
+# itself may be of another release: a compiler whose halves don't understand each other.
 host_packages() {
     if [[ ! -x $host/nvidia/cu13/bin/nvcc ]]; then
-        fetch "$host" "cuda-toolkit[nvcc,cccl,cublas,curand,nvrtc]==$release"
+        fetch "$host" "cuda-toolkit[nvcc,nvvm,crt,cccl,cudart,cublas,curand,nvrtc]==$release"
     fi
 }
 
