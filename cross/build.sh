@@ -11,8 +11,8 @@
 #
 # The program comes to dist/TARGET[.GLIBC]-SET[-FEATURES][-PROFILE]/latrod, with its bill of materials beside it. Installs
 # nothing: it takes the compiler, linker and tools that are there, says which, and names the package that is missing.
-# Two builds of one commit are the same bytes wherever they lie (cross/reproduce.sh shows it); RUSTFLAGS and CFLAGS
-# from outside would spoil that and are not used.
+# Two builds of one commit should be the same bytes wherever they lie (cross/reproduce.sh checks it): RUSTFLAGS and
+# CFLAGS from outside would spoil that and are not used.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 readonly program=build
