@@ -46,10 +46,11 @@ for option in "$@"; do
 done
 
 command -v qemu-aarch64-static > /dev/null || install qemu-user-static
-# On ARM itself the compiler links with what it has, and the emulator finds the C library in its place.
 debian_names "$target"
-root=/
-is_native "$target" || root=/usr/$triplet
+emulator=(qemu-aarch64-static)
+# On ARM itself the emulator finds the C library in its place. Elsewhere the loader would take the one of Debian's
+# arm64 packages, if they are installed; with another version than its own, programs hang.
+is_native "$target" || emulator+=(-L "/usr/$triplet" -E "LD_LIBRARY_PATH=/usr/$triplet/lib")
 if ! find_linker "$target"; then
     read -ra packages <<< "$linker_packages"
     install "${packages[@]}"
@@ -73,6 +74,6 @@ tests=$(sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' <<< "$messages")
 [ -n "$tests" ] || fail 'cargo built no tests'
 for processor in max cortex-a76 cortex-a72; do
     printf '== %s\n' "$processor"
-    qemu-aarch64-static -L "$root" -cpu "$processor" "$tests" --quiet
+    "${emulator[@]}" -cpu "$processor" "$tests" --quiet
 done
 if $whole; then test_program; fi
