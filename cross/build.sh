@@ -105,11 +105,6 @@ bill_of_materials() {
     printf 'sbom      %s\n' "$out/latrod.cdx.json"
 }
 
-# The highest version of the C library that the program asks for.
-needed_glibc() {
-    readelf -W --dyn-syms "$1" | grep -o 'GLIBC_[0-9.]*' | sort -Vu | tail -n 1 | sed 's/GLIBC_//'
-}
-
 [ "$#" -gt 0 ] || usage 'name a target'
 target=$1 set=full features='' glibc='' profile=dist
 shift

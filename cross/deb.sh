@@ -34,7 +34,7 @@ check_libraries() {
             *) fail "$binary needs $library, and the package does not say so: add its Debian package to depends in Cargo.toml, and the library to cross/deb.sh" ;;
         esac
     done
-    glibc=$(readelf -W --dyn-syms "$binary" | grep -o 'GLIBC_[0-9.]*' | sort -Vu | tail -n 1 | sed 's/GLIBC_//')
+    glibc=$(needed_glibc "$binary")
     [ -n "$glibc" ] || fail "$binary is not linked against a C library of Debian's"
 }
 

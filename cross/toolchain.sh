@@ -64,6 +64,11 @@ linker_glibc() {
     printf '#include <features.h>\nversion __GLIBC__ __GLIBC_MINOR__\n' | "$linker" -E -P - | tr -s ' \n' ' ' | sed -n 's/.*version \([0-9]*\) \([0-9]*\) $/\1.\2/p'
 }
 
+# needed_glibc PROGRAM: the highest version of the C library that the program asks for.
+needed_glibc() {
+    readelf -W --dyn-syms "$1" | grep -o 'GLIBC_[0-9.]*' | sort -Vu | tail -n 1 | sed 's/GLIBC_//'
+}
+
 # at_most A B: whether version A is not above version B.
 at_most() {
     printf '%s\n%s\n' "$1" "$2" | sort -V -C
