@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
 # Builds latrod as it ships, for this machine's processors or the other's:
 #
-#   cross/build.sh TARGET [--set device|full] [--features LIST] [--glibc VERSION] [--profile NAME]
+#   cross/build.sh TARGET [--set device|full] [--features LIST] [--cuda CAPABILITY] [--glibc VERSION] [--profile NAME]
 #
 #   TARGET      aarch64-unknown-linux-gnu (Jetson, Raspberry Pi 4 and 5) or x86_64-unknown-linux-gnu
 #   --set       device: what a device needs; full, the default: also `plot`, `command` and `debug`
 #   --features  more features of Cargo.toml, with commas between them
+#   --cuda      also for GPUs of this compute capability: 87 is a Jetson Orin, 90 an H100 (cross/CUDA.md)
 #   --glibc     the oldest C library that must do, such as 2.31 (JetPack 5, Ubuntu 20.04)
 #   --profile   a profile of Cargo.toml, `dist` if not given
 #
-# The program comes to dist/TARGET[.GLIBC]-SET[-FEATURES][-PROFILE]/latrod, with its bill of materials beside it. Installs
+# The program comes to dist/TARGET[.GLIBC]-SET[-FEATURES][-cudaNN][-PROFILE]/latrod, with its bill of materials beside it. Installs
 # nothing: it takes the compiler, linker and tools that are there, says which, and names the package that is missing.
 # Two builds of one commit should be the same bytes wherever they lie (cross/reproduce.sh checks it): RUSTFLAGS and
 # CFLAGS from outside would spoil that and are not used.
@@ -21,7 +22,7 @@ readonly program=build
 
 usage() {
     printf 'build: %s\n\n' "$1" >&2
-    sed -n '4,10s/^# \{0,1\}//p' cross/build.sh >&2
+    sed -n '4,11s/^# \{0,1\}//p' cross/build.sh >&2
     exit 64
 }
 
@@ -48,6 +49,7 @@ choose_linker() {
 }
 
 choose_zig() {
+    [ -z "$cuda" ] || fail "C library $glibc is older than the linker's, and CUDA's compiler does not go with zig: build with --cuda on a system of that age"
     command -v cargo-zigbuild > /dev/null ||
         fail "C library $glibc is older than the linker's, which takes cargo-zigbuild: run cross/tools.sh zig, or cargo install --locked cargo-zigbuild"
     if [ -x "$tools/python/ziglang/zig" ]; then
@@ -64,6 +66,31 @@ choose_zig() {
     printf 'linker    zig %s, with C library %s\n' "$("$CARGO_ZIGBUILD_ZIG_PATH" version)" "$glibc"
 }
 
+# Finds NVIDIA's toolkit: the one that is installed, or else the one that cuda-toolkit.sh makes. Sets `toolkit` and what
+# the crates around CUDA are told with.
+choose_cuda() {
+    local name=${target//-/_} compiler=${linker/%cc/++} package=g++
+    toolkit=$tools/cuda/$target/cuda
+    if is_native "$target"; then
+        if [ -x "${CUDA_PATH:-}/bin/nvcc" ]; then
+            toolkit=$CUDA_PATH
+        elif command -v nvcc > /dev/null; then
+            toolkit=$(realpath "$(command -v nvcc)")
+            toolkit=${toolkit%/bin/nvcc}
+        fi
+        compiler=c++
+    else
+        package=g++-${triplet/_/-}
+    fi
+    [ -x "$toolkit/bin/nvcc" ] || fail "NVIDIA's CUDA toolkit for $target is missing: run cross/cuda-toolkit.sh --target $target"
+    command -v "$compiler" > /dev/null || fail "$compiler, which the CUDA compiler needs, is missing: sudo apt-get install $package"
+    # shellcheck source=/dev/null
+    [ ! -f "$toolkit/env" ] || . "$toolkit/env"
+    export PATH=$toolkit/bin:$PATH CUDA_PATH=$toolkit CUDA_HOME=$toolkit CUDA_ROOT=$toolkit CUDA_COMPUTE_CAP=$cuda \
+        NVCC_CCBIN=$compiler "CXX_$name=$compiler"
+    printf 'cuda      %s, for compute capability %s\n' "$toolkit" "$cuda"
+}
+
 # Takes the folders of this machine out of what is built: sources, crates, the standard library, generated code.
 forget_places() {
     local name=${target//-/_} home=${CARGO_HOME:-${HOME:?}/.cargo} flags=() c_flags=() crates pair
@@ -74,6 +101,7 @@ forget_places() {
         flags+=("--remap-path-prefix=$pair")
         c_flags+=("$(printf '%q' "-ffile-prefix-map=$pair")")
     done
+    if [ -n "$cuda" ]; then flags+=(-L "native=$toolkit/lib64" -L "native=$toolkit/stubs" -L "native=$toolkit/lib64/stubs"); fi
     unset RUSTFLAGS CFLAGS TARGET_CFLAGS
     CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f' && printf '%s' "${flags[*]}")
     export CARGO_ENCODED_RUSTFLAGS CC_SHELL_ESCAPED_FLAGS=1 "CFLAGS_$name=${c_flags[*]}"
@@ -106,7 +134,7 @@ bill_of_materials() {
 }
 
 [ "$#" -gt 0 ] || usage 'name a target'
-target=$1 set=full features='' glibc='' profile=dist
+target=$1 set=full features='' cuda='' toolkit='' glibc='' profile=dist
 shift
 debian_names "$target"
 while [ "$#" -gt 0 ]; do
@@ -114,6 +142,7 @@ while [ "$#" -gt 0 ]; do
     case $1 in
         --set) set=$2 ;;
         --features) features=$2 ;;
+        --cuda) cuda=$2 ;;
         --glibc) glibc=$2 ;;
         --profile) profile=$2 ;;
         *) usage "there is no option $1" ;;
@@ -125,6 +154,10 @@ case $set in
     full) selection=() ;;
     *) usage "--set is device or full, not $set" ;;
 esac
+[[ $cuda =~ ^[0-9]*$ ]] || usage "--cuda takes a compute capability such as 87, not $cuda"
+[ -n "$cuda" ] || [[ ,$features, != *,cuda,* ]] || usage 'the feature cuda takes a compute capability: --cuda 87'
+[[ ,$features, != *,metal,* ]] || usage 'the feature metal is for Macs: cargo build --release --features metal'
+[ -z "$cuda" ] || selection+=(--features cuda)
 [ -z "$features" ] || selection+=(--features "$features")
 [[ $glibc =~ ^(2\.[0-9]+)?$ ]] || usage "--glibc takes a version such as 2.31, not $glibc"
 
@@ -138,12 +171,13 @@ folder=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 cargo=(cargo)
 choose_compiler
 choose_linker
+[ -z "$cuda" ] || choose_cuda
 choose_audit
 forget_places
 export CARGO_TARGET_DIR=$folder
 "${cargo[@]}" "${build[@]}" --locked --profile "$profile" --bin latrod "${selection[@]}"
 
-out=dist/$target${glibc:+.$glibc}-$set${features:+-${features//,/-}}
+out=dist/$target${glibc:+.$glibc}-$set${features:+-${features//,/-}}${cuda:+-cuda$cuda}
 [ "$profile" = dist ] || out=$out-$profile
 where=$profile
 [ "$profile" != dev ] || where=debug

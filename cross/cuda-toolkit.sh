@@ -2,23 +2,21 @@
 # Assembles a CUDA toolkit from PyPI's packages, enough to build latrod with --features cuda on a machine
 # without a GPU, a driver or NVIDIA's installer. Takes some 2 GB.
 #
-#   cross/cuda-toolkit.sh DIR [--target TRIPLE]
+#   cross/cuda-toolkit.sh [DIR] [--target TRIPLE]
 #
-#   DIR        where the toolkit goes; what is there already is kept
+#   DIR        where the toolkit goes, if not where build.sh looks for it; what is there already is kept
 #   --target   x86_64-unknown-linux-gnu (default) or aarch64-unknown-linux-gnu; the compiler always runs on x86-64
 #
-# Prints a file to source before the build. See cross/CUDA.md.
+# Prints a file to source before a build without cross/build.sh. See cross/CUDA.md.
 set -euo pipefail
+readonly program=cuda-toolkit
+# shellcheck source=cross/toolchain.sh
+. "$(dirname "$0")/toolchain.sh"
 
 # The release, by the version of PyPI's package cuda-toolkit, which says what belongs to it. The first of CUDA 13:
 # a driver translates kernels of its own release and older ones, and has no functions of newer ones.
 readonly release=13.0.2
 readonly version=13000 # as cudarc writes 13.0
-
-fail() {
-    printf 'cuda-toolkit.sh: %s\n' "$*" >&2
-    exit 1
-}
 
 need() {
     command -v "$1" > /dev/null || fail "$1 is missing; install $2"
@@ -88,7 +86,7 @@ END
     printf '%s\n' "$root/env"
 }
 
-dir='' target=x86_64-unknown-linux-gnu
+dir=$tools/cuda target=x86_64-unknown-linux-gnu
 while (($#)); do
     case $1 in
         --target)
@@ -100,7 +98,6 @@ while (($#)); do
     esac
     shift
 done
-[[ -n $dir ]] || fail 'name a folder for the toolkit: cross/cuda-toolkit.sh DIR'
 [[ $(uname -m) == x86_64 ]] || fail "the compiler's packages are for x86-64, and this machine is $(uname -m)"
 mkdir -p "$dir"
 dir=$(cd "$dir" && pwd)

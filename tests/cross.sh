@@ -8,9 +8,9 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 # The target that this machine cannot run, and its names in Debian's packages.
-target=aarch64-unknown-linux-gnu gcc=gcc-aarch64-linux-gnu libc=libc6-dev-arm64-cross
+target=aarch64-unknown-linux-gnu linker=aarch64-linux-gnu-gcc gcc=gcc-aarch64-linux-gnu libc=libc6-dev-arm64-cross
 if [ "$(uname -m)" = aarch64 ]; then
-    target=x86_64-unknown-linux-gnu gcc=gcc-x86-64-linux-gnu libc=libc6-dev-amd64-cross
+    target=x86_64-unknown-linux-gnu linker=x86_64-linux-gnu-gcc gcc=gcc-x86-64-linux-gnu libc=libc6-dev-amd64-cross
 fi
 
 fail() {
@@ -54,17 +54,27 @@ path no-cargo readelf
 path no-readelf cargo
 path no-linker cargo readelf
 path no-zig cargo readelf cargo-zigbuild
+path no-cuda cargo readelf "$linker"
 
 refused 64 'there is no option --size' no-linker with "$target" --size small
 refused 64 '--set is device or full, not small' no-linker with "$target" --set small
 refused 64 '--glibc takes a version such as 2.31, not 2' no-linker with "$target" --glibc 2
 refused 64 '--features needs a value' no-linker with "$target" --features
+refused 64 '--cuda takes a compute capability such as 87, not sm_87' no-linker with "$target" --cuda sm_87
+refused 64 'the feature cuda takes a compute capability: --cuda 87' no-linker with "$target" --features candle,cuda
+refused 64 'the feature metal is for Macs' no-linker with "$target" --features metal
 refused 1 'cannot build for riscv64gc-unknown-linux-gnu' no-linker with riscv64gc-unknown-linux-gnu
 refused 1 'cargo is missing: sudo apt-get install cargo-web' no-cargo with "$target"
 refused 1 'readelf is missing: sudo apt-get install binutils' no-readelf with "$target"
 refused 1 "the linker for $target is missing: sudo apt-get install $gcc $libc" no-linker with "$target"
 refused 1 'cargo install --locked cargo-zigbuild' no-linker with "$target" --glibc 2.31
 refused 1 'pip install ziglang' no-zig with "$target" --glibc 2.31
+refused 1 "NVIDIA's CUDA toolkit for $target is missing: run cross/cuda-toolkit.sh --target $target" no-cuda with "$target" --cuda 87
+refused 1 'CUDA'"'"'s compiler does not go with zig' no-cuda with "$target" --cuda 87 --glibc 2.31
+path nvcc nvcc
+mkdir -p "$work/tools/cuda/$target/cuda"
+mv "$work/nvcc" "$work/tools/cuda/$target/cuda/bin"
+refused 1 "which the CUDA compiler needs, is missing: sudo apt-get install ${gcc/gcc/g++}" no-cuda with "$target" --cuda 87
 if compgen -G "$([ ! -x /usr/bin/rustc ] || /usr/bin/rustc --print target-libdir --target "$target")/libcore-*" > /dev/null; then
     printf "cross: skipped: a compiler without the target, since Debian's has it here\n"
 else

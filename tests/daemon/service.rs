@@ -4,7 +4,7 @@ use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::support::{Device, events, good_tasks};
+use super::support::{Device, PATIENCE, events, good_tasks};
 
 #[test]
 fn the_service_manager_hears_of_readiness_state_life_and_end() {
@@ -25,22 +25,20 @@ fn the_service_manager_hears_of_readiness_state_life_and_end() {
         false
     };
 
-    assert!(heard("READY=1", Duration::from_secs(5)));
-    assert!(heard("WATCHDOG=1", Duration::from_secs(5)));
+    assert!(heard("READY=1", PATIENCE));
+    assert!(heard("WATCHDOG=1", PATIENCE));
     daemon.wait_state("waiting_for_tasks");
     device.drop_tasks("sums", &good_tasks());
-    assert!(heard("STATUS=training", Duration::from_secs(20)));
+    assert!(heard("STATUS=training", PATIENCE));
     daemon.signal("HUP");
-    assert!(
-        heard("RELOADING=1", Duration::from_secs(5)) && heard("READY=1", Duration::from_secs(5))
-    );
+    assert!(heard("RELOADING=1", PATIENCE) && heard("READY=1", PATIENCE));
     // A daemon that hangs feeds no watchdog.
     daemon.signal("STOP");
     while heard("", Duration::from_millis(300)) {}
     assert!(!heard("WATCHDOG=1", Duration::from_secs(3)));
     daemon.signal("CONT");
     daemon.signal("TERM");
-    assert!(heard("STOPPING=1", Duration::from_secs(5)));
+    assert!(heard("STOPPING=1", PATIENCE));
 }
 
 #[test]

@@ -82,7 +82,7 @@ fn a_daemon_that_is_killed_takes_its_worker_along() {
 
     daemon.kill();
 
-    for _ in 0..100 {
+    for _ in 0..1000 {
         if process(worker).is_none_or(|(state, _)| state == "Z") {
             return;
         }

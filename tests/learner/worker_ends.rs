@@ -56,10 +56,10 @@ async fn asked_to_end_it_saves_and_goes() {
     worker.a_step().await;
     worker.0.freeze().unwrap();
     let (mut said, asked) = (Vec::new(), Instant::now());
-    let end = worker.0.end(Duration::from_secs(20), |message| said.push(message)).await;
+    let end = worker.0.end(Duration::from_secs(60), |message| said.push(message)).await;
 
     assert_eq!(end, End::Exited(0));
-    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(30), "{:?}", asked.elapsed());
     assert!(said.contains(&FromWorker::Stopped), "{said:?}");
     assert_eq!(worker.0.pid(), None);
     assert_eq!(worker.event().await, WorkerEvent::Ended(End::Exited(0)), "however often asked");
@@ -96,6 +96,7 @@ async fn a_working_worker_has_a_heartbeat() {
 
 /// Starts a worker under a shell that is its parent; returns the shell and the worker's id. The
 /// worker's input stays open as long as the shell's handle does.
+#[cfg(target_os = "linux")]
 fn under_a_shell() -> (Child, PathBuf) {
     let script = r#"exec 3<&0; "$0" worker --parent $$ <&3 & echo $! >&2; wait"#;
     let mut shell = Command::new("sh")
@@ -138,7 +139,7 @@ fn it_dies_with_its_daemon_even_when_frozen() {
         let killed = Instant::now();
 
         while is_there(&worker) {
-            assert!(killed.elapsed() < Duration::from_secs(1), "frozen: {frozen}");
+            assert!(killed.elapsed() < Duration::from_secs(20), "frozen: {frozen}");
             std::thread::sleep(Duration::from_millis(5));
         }
         shell.wait().unwrap();
@@ -251,7 +252,7 @@ async fn a_worker_that_is_let_go_of_is_gone() {
 
     let dropped = Instant::now();
     while is_there(&process) {
-        assert!(dropped.elapsed() < Duration::from_secs(1));
+        assert!(dropped.elapsed() < Duration::from_secs(20));
         sleep(Duration::from_millis(5)).await;
     }
 }

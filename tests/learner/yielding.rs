@@ -24,6 +24,7 @@ use super::worker_support::{Driven, endless, setup, train};
 
 /// How often the kernel adds up the time of a running thread, at least: what was used before a freeze
 /// may show this much later.
+#[cfg(target_os = "linux")]
 const TICK: Duration = Duration::from_millis(10);
 
 fn given(variable: &str, default: &str) -> PathBuf {
@@ -64,6 +65,7 @@ async fn work_on(worker: &mut Driven, rng: &mut ChaCha8Rng) {
 }
 
 /// Nanoseconds of processor time of all threads (the first number of `schedstat`, proc(5)).
+#[cfg(target_os = "linux")]
 fn processor_ns(worker: &Driven) -> u64 {
     let of_thread = |path: PathBuf| -> Option<u64> {
         fs::read_to_string(path.join("schedstat")).ok()?.split(' ').next()?.parse().ok()

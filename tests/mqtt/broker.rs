@@ -11,6 +11,9 @@ use tempfile::TempDir;
 
 /// Where Debian puts it; not on the path of ordinary users.
 const PROGRAM: &str = "/usr/sbin/mosquitto";
+/// How long anything may take on a busy machine before a test says that it does not come.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+
 /// The user name and password of the plain listener.
 pub const LOCAL_USER: &str = "dashboard";
 pub const LOCAL_PASSWORD: &str = "only-for-tests";
@@ -67,7 +70,7 @@ impl Broker {
             .stderr(log)
             .spawn();
         self.child = Some(child.unwrap());
-        let end = Instant::now() + Duration::from_secs(20);
+        let end = Instant::now() + PATIENCE;
         let listens = |port| TcpStream::connect(("127.0.0.1", port)).is_ok();
         while !(listens(self.tls_port) && listens(self.plain_port)) {
             let log = || fs::read_to_string(self.path("log")).unwrap_or_default();

@@ -13,7 +13,7 @@ use latrod::report::sign::{self, sign};
 use latrod::report::wire::{Action, Birth, Command, State};
 use rusqlite::Connection;
 
-use crate::broker::{Broker, LOCAL_PASSWORD};
+use crate::broker::{Broker, LOCAL_PASSWORD, PATIENCE};
 use crate::observer::{Observer, Seen};
 
 pub struct Device {
@@ -114,7 +114,7 @@ impl Device {
 
     /// Drives the link until `reached` holds.
     pub async fn run_until(&mut self, what: &str, reached: impl Fn(&Self) -> bool) {
-        let end = tokio::time::Instant::now() + Duration::from_secs(20);
+        let end = tokio::time::Instant::now() + PATIENCE;
         while !reached(self) {
             assert!(tokio::time::Instant::now() < end, "not {what}: {:?}", self.said);
             self.run_for_ms(5).await;

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::broker::{Broker, LOCAL_PASSWORD, LOCAL_USER};
+use crate::broker::{Broker, LOCAL_PASSWORD, LOCAL_USER, PATIENCE};
 
 /// A message as it came in.
 #[derive(Debug, Clone)]
@@ -103,13 +103,13 @@ impl Observer {
 
     pub async fn wait_until_subscribed(&mut self) {
         let subscribed = self.subscribed.wait_for(|yes| *yes);
-        tokio::time::timeout(Duration::from_secs(20), subscribed).await.unwrap().unwrap();
+        tokio::time::timeout(PATIENCE, subscribed).await.unwrap().unwrap();
     }
 
     /// Waits until the broker's end was noticed.
     pub async fn wait_until_cut(&mut self) {
         let cut = self.subscribed.wait_for(|yes| !*yes);
-        tokio::time::timeout(Duration::from_secs(20), cut).await.unwrap().unwrap();
+        tokio::time::timeout(PATIENCE, cut).await.unwrap().unwrap();
     }
 
     pub fn seen(&self) -> Vec<Seen> {
@@ -118,7 +118,7 @@ impl Observer {
 
     /// Waits for a message.
     pub async fn wait_for(&self, what: &str, wanted: impl Fn(&Seen) -> bool) -> Seen {
-        let end = tokio::time::Instant::now() + Duration::from_secs(20);
+        let end = tokio::time::Instant::now() + PATIENCE;
         loop {
             if let Some(found) = self.seen().into_iter().find(&wanted) {
                 return found;

@@ -40,6 +40,7 @@ async fn kill_the_broker_again_and_again(protocol: Protocol, persistence: bool) 
     let settings = MqttSettings { protocol, ..settings_with_password(&broker, door.port) };
     let mut device = Device::with_ledger(settings, ledger(&path));
     let (mut told, mut progressed) = (0, 0);
+    let mut told_before_last_kill = 0;
 
     for round in 0..kills() {
         device.run_until_connected(true).await;
@@ -61,6 +62,7 @@ async fn kill_the_broker_again_and_again(protocol: Protocol, persistence: bool) 
         }
         door.shut();
         device.run(observer.wait_until_cut()).await;
+        told_before_last_kill = told;
         for _ in 0..10 {
             device.tell(told);
             told += 1;
@@ -90,8 +92,8 @@ async fn kill_the_broker_again_and_again(protocol: Protocol, persistence: bool) 
     let lost: Vec<_> = ids.filter(|id| !acknowledged.contains(id)).collect();
     assert!(lost.is_empty(), "left the outbox without an acknowledgement: {lost:?}");
     let missing: Vec<_> = (0..told).filter(|n| !found.contains_key(n)).collect();
-    // Killed brokers take a few with them, those of an instant at each kill.
-    assert!(missing.len() <= told / 50, "the brokers have lost {missing:?}");
+    // Killed brokers take some with them, as many as they had no time to pass on; the last one lives.
+    assert!(missing.iter().all(|n| *n < told_before_last_kill), "a living broker lost {missing:?}");
     let counts = device.link.counts(Some(&device.db));
     assert_eq!((counts.waiting, counts.dropped_events, counts.dropped_progress), (0, 0, 0));
     let size = std::fs::metadata(&path).unwrap().len();

@@ -133,7 +133,7 @@ async fn a_user_name_and_a_password_file_open_the_plain_listener() {
         reconnect_max_s: 1,
         ..Default::default()
     });
-    device.run_for_ms(1500).await;
+    device.run_until("refused", |d| !d.said.is_empty()).await;
     assert!(!device.link.counts(None).connected);
     assert!(device.said[0].contains("NotAuthorized"), "{:?}", device.said);
 }
