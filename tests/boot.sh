@@ -25,6 +25,8 @@ end() {
 }
 trap end EXIT
 find_package "$work" "${1:-}"
+# The daemon starts its worker as /proc/self/exe, which under qemu is qemu.
+is_own || skip "$deb is for $arch, and this machine is $(dpkg --print-architecture)"
 make_root "$work"
 readonly root=$work/root config=/etc/latrod/latrod.toml dropins=/etc/systemd/system/latrod.service.d
 

@@ -43,12 +43,14 @@ make_root() {
     # shellcheck source=/dev/null
     release=$(. /etc/os-release && printf '%s' "${VERSION_CODENAME:-}")
     [ -n "$release" ] || skip 'these tests need Debian or Ubuntu, whose archive has the system to install the package in'
-    base=$roots/$release-$(printf '%s' "$packages" | sha256sum | cut -c 1-8)
+    is_own || is_emulated ||
+        skip "$deb is for $arch, and this machine is $(dpkg --print-architecture); Debian's qemu-user-static and binfmt-support would run it"
+    base=$roots/$release-$arch-$(printf '%s' "$packages" | sha256sum | cut -c 1-8)
     if [ ! -d "$base" ]; then
-        printf '%s: making a root of %s\n' "$program" "$release" >&2
+        printf '%s: making a root of %s for %s\n' "$program" "$release" "$arch" >&2
         mkdir -p "$roots"
         rm -rf "$base.part"
-        mmdebstrap --quiet --variant=minbase --include="$packages" --aptopt='Acquire::Retries "3"' "$release" "$base.part" > "$1/mmdebstrap" 2>&1 ||
+        mmdebstrap --quiet --variant=minbase --architectures="$arch" --include="$packages" --aptopt='Acquire::Retries "3"' "$release" "$base.part" > "$1/mmdebstrap" 2>&1 ||
             skip "mmdebstrap cannot make a root of $release here: $(tail -n 1 "$1/mmdebstrap")"
         mv "$base.part" "$base"
     fi
@@ -80,15 +82,25 @@ package_of() {
     dpkg-deb --field "$1" "$2"
 }
 
-# Sets `deb` to $1, or to a package of the program in the target folder that is made now: find_package DIR [DEB]
+# find_package DIR [DEB]: sets `deb` to DEB, or to a package of the program in the target folder that is made now, and
+# `arch` to what it is for.
 find_package() {
     deb=${2:-}
     if [ -z "$deb" ]; then
         pack "$1"
     fi
     [ -f "$deb" ] || fail "there is no package $deb"
-    [ "$(package_of "$deb" Architecture)" = "$(dpkg --print-architecture)" ] ||
-        skip "$deb is for $(package_of "$deb" Architecture), and this machine is $(dpkg --print-architecture)"
+    arch=$(package_of "$deb" Architecture)
+}
+
+# Whether the package is for this machine's own processor.
+is_own() {
+    [ "$arch" = "$(dpkg --print-architecture)" ]
+}
+
+# Whether the kernel gives the programs of the package's processor to qemu.
+is_emulated() {
+    [ "$arch" = arm64 ] && grep -qsx enabled /proc/sys/fs/binfmt_misc/qemu-aarch64
 }
 
 # pack DIR [VERSION]: sets `deb` to a package of the program that tests use.

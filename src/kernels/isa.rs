@@ -6,7 +6,9 @@
 use std::sync::OnceLock;
 
 use super::activations::ActBlock;
+use super::elementwise::widen;
 use super::error::KernelError;
+use super::floats::Floats;
 use super::layout::{BLOCK, PackedMatrix};
 #[cfg(target_arch = "aarch64")]
 use super::neon;
@@ -286,6 +288,41 @@ impl Isa {
             Self::Portable => unsafe {
                 portable::multiply_panel(a, panel, c, width, accumulate);
             },
+        }
+    }
+
+    /// As [`Self::multiply_panel`] for a panel of finite values in half precision; `wide` is memory.
+    ///
+    /// # Safety
+    /// As there.
+    pub(super) unsafe fn multiply_half_panel(
+        self,
+        a: Left<'_>,
+        panel: &[u16],
+        wide: &mut Floats,
+        c: Output,
+        width: usize,
+        accumulate: bool,
+    ) {
+        // Each pass over the panel, of 12 or 5 rows, widens it once more. AVX2 gained nothing.
+        assert!(width <= PANEL && panel.len() >= a.depth * PANEL, "panel too short");
+        match self {
+            // SAFETY: a set exists only where `available` said yes; `c` is the caller's promise.
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx | Self::Avx512 if a.rows <= 24 => unsafe {
+                avx512::multiply_panel(a, panel, c, width, accumulate);
+            },
+            // SAFETY: the caller's promise.
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(_) if a.rows <= 15 => unsafe {
+                neon::multiply_panel(a, panel, c, width, accumulate);
+            },
+            _ => {
+                wide.resize(panel.len());
+                widen(panel, wide);
+                // SAFETY: the caller's promise.
+                unsafe { self.multiply_panel(a, wide, c, width, accumulate) };
+            }
         }
     }
 

@@ -58,7 +58,7 @@ pub use error::KernelError;
 pub use floats::{Floats, float_bytes};
 pub use layout::PackedMatrix;
 pub use matmul::{Product, Update, matmul_shared};
-pub use panels::{PANEL_ROWS, Panels, multiply_panel};
+pub use panels::{PANEL_ROWS, Panel, Panels, multiply_panel};
 
 /// The name of the instruction set that products with weights run on: the best of this machine, or
 /// the one that the environment variable `LATROD_ISA` names (see

@@ -1,5 +1,7 @@
 //! Dense f32 matrices in the order in which products read them: LoRA factors, keys and values.
 
+use std::cell::Cell;
+
 use super::elementwise::add;
 use super::floats::{Floats, float_bytes};
 use super::isa::{Isa, Left, Output, PANEL};
@@ -145,6 +147,14 @@ impl Panels {
     }
 }
 
+/// A right operand `[depth, PANEL_ROWS]` of [`multiply_panel`].
+#[derive(Debug, Clone, Copy)]
+pub enum Panel<'a> {
+    Whole(&'a [f32]),
+    /// Finite values in IEEE 754 half precision.
+    Half(&'a [u16]),
+}
+
 /// `c[rows, width] (+)= a[rows, depth] · b[depth, PANEL_ROWS]` for one panel `b`, on this thread:
 /// `a`'s rows are `a_stride` apart, `c`'s `c_stride`.
 ///
@@ -152,7 +162,7 @@ impl Panels {
 /// If a slice is too short, or `width` larger than [`PANEL_ROWS`].
 pub fn multiply_panel(
     (a, a_stride, rows, depth): (&[f32], usize, usize, usize),
-    b: &[f32],
+    b: Panel<'_>,
     (c, c_stride, width): (&mut [f32], usize, usize),
     accumulate: bool,
 ) {
@@ -163,8 +173,22 @@ pub fn multiply_panel(
     assert!((rows - 1) * c_stride + width <= c.len(), "the result is too short");
     let a = Left::new(a, a_stride, rows, depth);
     let c = Output { at: c.as_mut_ptr(), stride: c_stride };
-    // SAFETY: `c` was checked to hold these rows and columns, which don't overlap each other.
-    unsafe { Isa::detect().multiply_panel(a, b, c, width, accumulate) };
+    let isa = Isa::detect();
+    match b {
+        // SAFETY: `c` was checked to hold these rows and columns, which don't overlap each other.
+        Panel::Whole(b) => unsafe { isa.multiply_panel(a, b, c, width, accumulate) },
+        Panel::Half(b) => {
+            let mut wide = WIDE.take();
+            // SAFETY: as above.
+            unsafe { isa.multiply_half_panel(a, b, &mut wide, c, width, accumulate) };
+            WIDE.set(wide);
+        }
+    }
+}
+
+thread_local! {
+    /// Memory for a panel that is widened.
+    static WIDE: Cell<Floats> = Cell::default();
 }
 
 #[cfg(test)]
@@ -192,6 +216,39 @@ mod tests {
                 // Whole numbers and halves: exact in f32.
                 let sum: f32 = x.iter().zip(w).map(|(x, w)| x * w * 0.5).sum();
                 assert_eq!(*y, 1.0 + sum, "{rows} {cols} {m}");
+            }
+        }
+    }
+
+    /// On every instruction set of this machine, with fewer and more rows than are converted in
+    /// registers.
+    #[test]
+    fn a_panel_of_halves_is_as_good_as_the_same_in_f32() {
+        for (rows, depth, width) in [(1, 1, 32), (3, 64, 32), (12, 7, 5), (24, 40, 17), (31, 9, 32)]
+        {
+            let (a, b) = (numbers(rows * depth), numbers(depth * PANEL));
+            let halves: Vec<u16> = b.iter().map(|v| half::f16::from_f32(*v).to_bits()).collect();
+            for isa in Isa::all_available() {
+                for accumulate in [false, true] {
+                    let product = |half: bool| {
+                        let mut c = vec![1.0; rows * width];
+                        let to = Output { at: c.as_mut_ptr(), stride: width };
+                        let a = Left::new(&a, depth, rows, depth);
+                        let mut wide = Floats::default();
+                        // SAFETY: `c` has these rows and columns.
+                        unsafe {
+                            if half {
+                                isa.multiply_half_panel(
+                                    a, &halves, &mut wide, to, width, accumulate,
+                                );
+                            } else {
+                                isa.multiply_panel(a, &b, to, width, accumulate);
+                            }
+                        }
+                        c
+                    };
+                    assert_eq!(product(true), product(false), "{isa:?} {rows} {depth} {width}");
+                }
             }
         }
     }

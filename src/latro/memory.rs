@@ -311,9 +311,9 @@ mod tests {
 
         // Keys and values of 30 layers, 192 wide, for the prompt, filled up to 96, and 8 of 128.
         assert_eq!(plan.kv_cache, 30 * 2 * 192 * (96 + 8 * 128) * F32);
-        // 8 + 76 rows: q and its result 576, k and v 192, 64 of the rotation, two hidden states; and
+        // 8 + 76 rows: q and its result, twice, 576, k and v 192, 64 of the rotation, two hidden states; and
         // in their one piece two of the width 576, two of 1536, 48 of x·Aᵀ. 8 + 1 rows of logits.
-        let pass = 84 * (2 * 576 + 2 * 192 + 64 + 2 * 576) + 84 * (2 * 576 + 2 * 1536 + 48);
+        let pass = 84 * (3 * 576 + 2 * 192 + 64 + 2 * 576) + 84 * (2 * 576 + 2 * 1536 + 48);
         assert_eq!(plan.sampling_pass, (pass + 9 * 49152) * F32);
 
         let one = MemorySettings { batch: 1, ..settings() };
@@ -330,7 +330,7 @@ mod tests {
         let (rows, targets, slots, piece) = (76 + 8 * 137, 8 * 138, 96 + 8 * 160, 235);
         assert_eq!(plan.activations, 31 * rows * 576 * F32);
         let forward =
-            rows * (2 * 576 + 2 * 192 + 64) + piece * (2 * 576 + 2 * 1536 + 48) + 2 * 192 * slots;
+            rows * (3 * 576 + 2 * 192 + 64) + piece * (2 * 576 + 2 * 1536 + 48) + 2 * 192 * slots;
         // The residual stream, gradients of attention's result, keys and values; keys and values in
         // both orders; four copies of their gradients.
         let backward =

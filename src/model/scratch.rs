@@ -61,7 +61,8 @@ impl PassSize {
     #[must_use]
     pub fn forward_bytes(&self, spec: &ModelSpec) -> u64 {
         let (shape, piece) = (HeadShape::from(spec), self.pieces.largest(self.rows));
-        let whole = 2 * shape.q_width() + 2 * shape.kv_width() + spec.rope.dim;
+        // Attention's result exists twice for a moment.
+        let whole = 3 * shape.q_width() + 2 * shape.kv_width() + spec.rope.dim;
         let of_piece = 2 * spec.hidden + 2 * spec.ffn + self.ranks;
         [
             float_bytes(&[self.rows, whole]),

@@ -11,7 +11,7 @@ use std::ops::Range;
 use super::attention_plan::{AttentionPlan, Block, panels};
 use super::key_values::{ByDimension, BySlot, KeyValues, SLOTS};
 use crate::kernels::elementwise::{scale, softmax};
-use crate::kernels::threads::for_each;
+use crate::kernels::threads::{for_each, in_rows};
 use crate::kernels::{Floats, multiply_panel};
 
 /// Scores of one task: 1 MB, half an L2 cache.
@@ -19,8 +19,9 @@ const SCORES: usize = 1 << 18;
 /// Most query rows (times heads that share keys) that are multiplied at once.
 const ROWS: usize = 192;
 
-/// The fewest blocks of a decoding step; fixed, so that sums don't depend on the number of threads.
-const PARTS: usize = 4;
+/// The fewest tasks, blocks times heads, of a decoding step; fixed, so that sums don't depend on the
+/// number of threads. Each block reads what its rows see for itself.
+const TASKS: usize = 6;
 
 /// The shape of attention heads; query head h reads key/value head `h / (heads / kv_heads)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +56,7 @@ impl HeadShape {
 
 thread_local! {
     static STORE: Cell<Scratch> = Cell::default();
+    static BY_HEAD: Cell<Floats> = Cell::default();
 }
 
 /// A task's memory, kept for the next one.
@@ -62,8 +64,6 @@ thread_local! {
 struct Scratch {
     q: Floats,
     p: Floats,
-    out: Floats,
-    wide: Floats,
 }
 
 /// One block of rows under one key/value head, whose `n = rows · group` query vectors are computed
@@ -91,12 +91,12 @@ impl Task<'_> {
 
     /// Attention weights of scaled queries `q: [n, head_dim]`, into `p: [n, width of the block]`;
     /// 0 where a row must not look.
-    pub fn weights(&self, q: &[f32], keys: &ByDimension, p: &mut Floats, wide: &mut Floats) {
+    pub fn weights(&self, q: &[f32], keys: &ByDimension, p: &mut Floats) {
         let (block, shape) = (self.block, self.shape);
         let (group, d) = (shape.group(), shape.head_dim);
         let (width, seen_width) = (block.width(), block.seen_width());
         p.resize(self.n() * width);
-        self.products(q, keys, p, wide);
+        self.products(q, keys, p);
         for (first, part) in block.part_rows() {
             for i in 0..part.rows {
                 let visible = seen_width + part.own.len() - (part.rows - 1 - i);
@@ -115,14 +115,14 @@ impl Task<'_> {
 
     /// `to[i, column] = a[i] · b[slot of the column]` for all columns of a block's scores, `a: [n,
     /// head_dim]`; columns beyond a row's own keys are left as they are or get any number.
-    pub fn products(&self, a: &[f32], b: &ByDimension, to: &mut [f32], wide: &mut Floats) {
+    pub fn products(&self, a: &[f32], b: &ByDimension, to: &mut [f32]) {
         let (shape, head) = (self.shape, self.head);
         let (group, d, n) = (shape.group(), shape.head_dim, self.n());
         let (width, seen_width) = (self.block.width(), self.block.seen_width());
         for (column, range) in self.block.seen_columns() {
             for (i, slot) in panels(range).enumerate() {
                 let to = &mut to[column + i * SLOTS..];
-                let b = b.panel(shape, head, slot, wide);
+                let b = b.panel(shape, head, slot);
                 multiply_panel((a, d, n, d), b, (to, width, SLOTS), false);
             }
         }
@@ -131,30 +131,29 @@ impl Task<'_> {
             for (i, slot) in panels(&part.own).enumerate() {
                 let to = &mut to[first * width + seen_width + i * SLOTS..];
                 let a = (&a[first * d..], d, rows, d);
-                let b = b.panel(shape, head, slot, wide);
+                let b = b.panel(shape, head, slot);
                 multiply_panel(a, b, (to, width, SLOTS), false);
             }
         }
     }
 
     /// `out[i] = Σ p[i, column] · v[slot of the column]`, `out: [n, head_dim]`.
-    pub fn sums(&self, p: &[f32], v: &BySlot, out: &mut Floats, wide: &mut Floats) {
+    pub fn sums(&self, p: &[f32], v: &BySlot, out: &mut [f32]) {
         let (shape, head) = (self.shape, self.head);
         let (group, d, n) = (shape.group(), shape.head_dim, self.n());
         let (width, seen_width) = (self.block.width(), self.block.seen_width());
-        out.resize(n * d);
         for (g, from) in (0..d).step_by(SLOTS).enumerate() {
             let columns = SLOTS.min(d - from);
             for (column, range) in self.block.seen_columns() {
                 let a = (&p[column..], width, n, range.len());
-                let v = v.panel(shape, (head, g), range, wide);
+                let v = v.panel(shape, (head, g), range);
                 multiply_panel(a, v, (&mut out[from..], d, columns), column > 0);
             }
             for (first, part) in self.block.part_rows() {
                 let (first, rows) = (first * group, part.rows * group);
                 let a = (&p[first * width + seen_width..], width, rows, part.own.len());
                 let to = (&mut out[first * d + from..], d, columns);
-                let v = v.panel(shape, (head, g), &part.own, wide);
+                let v = v.panel(shape, (head, g), &part.own);
                 multiply_panel(a, v, to, seen_width > 0);
             }
         }
@@ -202,20 +201,35 @@ pub fn attend(q: &[f32], kv: &KeyValues, shape: HeadShape, plan: &AttentionPlan,
     assert_eq!(q.len(), plan.rows() * shape.q_width(), "the plan is for other queries");
     assert_eq!(q.len(), out.len(), "as many values out as in");
     assert!(plan.slots() <= kv.slots(), "the plan sees keys that don't exist");
-    let blocks = plan.blocks(block_rows(plan, shape, PARTS));
+    let blocks = plan.blocks(block_rows(plan, shape, TASKS.div_ceil(shape.kv_heads)));
     let macs = 2 * out.len() * blocks.iter().map(Block::width).max().unwrap_or(0);
-    for_each(&mut split_rows(&blocks, out, shape.q_width()), macs, |(block, out)| {
+    let width = shape.group() * shape.head_dim;
+    // `[kv_heads][rows][group, head_dim]`: a place for each task, and tasks of a head one after
+    // another, so that its keys and values stay in a cache.
+    let mut by_head = BY_HEAD.take();
+    by_head.resize(out.len());
+    let heads = by_head.chunks_exact_mut((plan.rows() * width).max(1)).enumerate();
+    let of_head = |(head, part)| {
+        let tasks = split_rows(&blocks, part, width).into_iter();
+        tasks.map(move |(block, out)| (Task { block, shape, head }, out))
+    };
+    let mut tasks: Vec<_> = heads.flat_map(of_head).collect();
+    for_each(&mut tasks, macs, |(task, out)| {
         let mut scratch = STORE.take();
-        for head in 0..shape.kv_heads {
-            let task = Task { block, shape, head };
-            task.gather(q, &mut scratch.q);
-            scale(&mut scratch.q, shape.scale());
-            task.weights(&scratch.q, &kv.keys, &mut scratch.p, &mut scratch.wide);
-            task.sums(&scratch.p, &kv.values, &mut scratch.out, &mut scratch.wide);
-            task.scatter(&scratch.out, out, |to, from| to.copy_from_slice(from));
-        }
+        task.gather(q, &mut scratch.q);
+        scale(&mut scratch.q, shape.scale());
+        task.weights(&scratch.q, &kv.keys, &mut scratch.p);
+        task.sums(&scratch.p, &kv.values, out);
         STORE.set(scratch);
     });
+    in_rows(out, shape.q_width(), q.len(), |first, rows| {
+        for (i, row) in rows.chunks_exact_mut(shape.q_width()).enumerate() {
+            for (head, to) in row.chunks_exact_mut(width).enumerate() {
+                to.copy_from_slice(&by_head[(head * plan.rows() + first + i) * width..][..width]);
+            }
+        }
+    });
+    BY_HEAD.set(by_head);
 }
 
 #[cfg(test)]

@@ -125,7 +125,6 @@ struct Scratch {
     p: Floats,
     ds: Floats,
     dq: Floats,
-    wide: Floats,
 }
 
 impl Scratch {
@@ -144,18 +143,19 @@ impl Scratch {
         Task { block: &alone, shape, head }.gather(rows, &mut self.q);
         task.gather(g, &mut self.g);
         scale(&mut self.q, shape.scale());
-        task.weights(&self.q, &kv.forward.keys, &mut self.p, &mut self.wide);
+        task.weights(&self.q, &kv.forward.keys, &mut self.p);
         // Own columns that a row does not have get no product and keep what they held.
         self.ds.resize(self.p.len());
         self.ds.fill(0.0);
-        task.products(&self.g, &kv.values, &mut self.ds, &mut self.wide);
+        task.products(&self.g, &kv.values, &mut self.ds);
         for (ds, p) in self.ds.chunks_exact_mut(width).zip(self.p.chunks_exact(width)) {
             let mean = dot(ds, p);
             for (s, p) in ds.iter_mut().zip(p) {
                 *s = p * (*s - mean);
             }
         }
-        task.sums(&self.ds, &kv.keys, &mut self.dq, &mut self.wide);
+        self.dq.resize(self.q.len());
+        task.sums(&self.ds, &kv.keys, &mut self.dq);
         scale(&mut self.dq, shape.scale());
         add_transposed(task, &self.ds, &self.q, dk);
         add_transposed(task, &self.p, &self.g, dv);

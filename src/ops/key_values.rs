@@ -9,9 +9,8 @@ use std::ops::Range;
 use half::f16;
 
 use super::attention::HeadShape;
-use crate::kernels::elementwise::widen;
 use crate::kernels::threads::for_each;
-use crate::kernels::{Floats, PANEL_ROWS, float_bytes};
+use crate::kernels::{Floats, PANEL_ROWS, Panel, float_bytes};
 
 /// Slots that lie together; sequences begin at multiples of it.
 pub const SLOTS: usize = PANEL_ROWS;
@@ -81,15 +80,10 @@ impl Store {
         }
     }
 
-    /// Some values, widened into `wide` where they must be.
-    fn get<'a>(&'a self, range: Range<usize>, wide: &'a mut Floats) -> &'a [f32] {
+    fn panel(&self, range: Range<usize>) -> Panel<'_> {
         match self {
-            Self::All(values) => &values[range],
-            Self::Half(values) => {
-                wide.resize(range.len());
-                widen(&values[range], wide);
-                wide
-            }
+            Self::All(values) => Panel::Whole(&values[range]),
+            Self::Half(values) => Panel::Half(&values[range]),
         }
     }
 }
@@ -173,18 +167,11 @@ impl ByDimension {
         });
     }
 
-    /// The panel of a head whose first slot is `slot`, a multiple of [`SLOTS`]: `[head_dim][32]`,
-    /// widened into `wide` where it must be.
-    pub(super) fn panel<'a>(
-        &'a self,
-        shape: HeadShape,
-        head: usize,
-        slot: usize,
-        wide: &'a mut Floats,
-    ) -> &'a [f32] {
+    /// The panel of a head whose first slot is `slot`, a multiple of [`SLOTS`]: `[head_dim][32]`.
+    pub(super) fn panel(&self, shape: HeadShape, head: usize, slot: usize) -> Panel<'_> {
         let size = shape.head_dim * SLOTS;
         let at = head * (self.slots / SLOTS) + slot / SLOTS;
-        self.values.get(at * size..(at + 1) * size, wide)
+        self.values.panel(at * size..(at + 1) * size)
     }
 }
 
@@ -221,17 +208,15 @@ impl BySlot {
         });
     }
 
-    /// Dimensions `32 group ..` of a head in some slots: `[slots][32]`, widened into `wide` where
-    /// they must be.
-    pub(super) fn panel<'a>(
-        &'a self,
+    /// Dimensions `32 group ..` of a head in some slots: `[slots][32]`.
+    pub(super) fn panel(
+        &self,
         shape: HeadShape,
         (head, group): (usize, usize),
         slots: &Range<usize>,
-        wide: &'a mut Floats,
-    ) -> &'a [f32] {
+    ) -> Panel<'_> {
         let first = (head * shape.head_dim.div_ceil(SLOTS) + group) * self.slots;
-        self.values.get((first + slots.start) * SLOTS..(first + slots.end) * SLOTS, wide)
+        self.values.panel((first + slots.start) * SLOTS..(first + slots.end) * SLOTS)
     }
 }
 

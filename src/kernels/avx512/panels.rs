@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::readers::Reader;
+use super::readers::{Reader, halves};
 use crate::kernels::isa::{Left, Output, PANEL};
 use crate::kernels::layout::{BLOCK, PackedMatrix, TILE};
 use crate::kernels::view::{View, eight_times, with_reader};
@@ -138,11 +138,37 @@ fn transpose(rows: &[__m512; 16]) -> [__m512; 16] {
     out
 }
 
+/// What a panel holds.
+pub(in crate::kernels) trait Value: Copy {
+    /// 16 values as f32.
+    ///
+    /// # Safety
+    /// AVX-512; the values exist.
+    unsafe fn load(at: *const Self) -> __m512;
+}
+
+impl Value for f32 {
+    #[inline(always)]
+    unsafe fn load(at: *const Self) -> __m512 {
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_loadu_ps(at) }
+    }
+}
+
+/// IEEE 754 half precision.
+impl Value for u16 {
+    #[inline(always)]
+    unsafe fn load(at: *const Self) -> __m512 {
+        // SAFETY: the caller's promise.
+        unsafe { halves(at.cast()) }
+    }
+}
+
 /// # Safety
-/// As [`super::super::isa::Isa::multiply_panel`], with AVX-512.
-pub(in crate::kernels) unsafe fn multiply_panel(
+/// As [`super::super::isa::Isa::multiply_panel`] or its twin for halves, with AVX-512.
+pub(in crate::kernels) unsafe fn multiply_panel<V: Value>(
     a: Left<'_>,
-    panel: &[f32],
+    panel: &[V],
     c: Output,
     width: usize,
     accumulate: bool,
@@ -160,25 +186,25 @@ pub(in crate::kernels) unsafe fn multiply_panel(
             let at = a.values.as_ptr().add(r * a.stride);
             let (p, c) = (panel.as_ptr(), c.from(r, 0));
             match rows {
-                1 => multiply_rows::<1, 4>(at, a.stride, a.depth, p, c, masks, accumulate),
-                2 => multiply_rows::<2, 4>(at, a.stride, a.depth, p, c, masks, accumulate),
-                3 => multiply_rows::<3, 2>(at, a.stride, a.depth, p, c, masks, accumulate),
-                4 => multiply_rows::<4, 2>(at, a.stride, a.depth, p, c, masks, accumulate),
-                5 => multiply_rows::<5, 1>(at, a.stride, a.depth, p, c, masks, accumulate),
-                6 => multiply_rows::<6, 1>(at, a.stride, a.depth, p, c, masks, accumulate),
-                7 => multiply_rows::<7, 1>(at, a.stride, a.depth, p, c, masks, accumulate),
-                8 => multiply_rows::<8, 1>(at, a.stride, a.depth, p, c, masks, accumulate),
-                9 => multiply_rows::<9, 1>(at, a.stride, a.depth, p, c, masks, accumulate),
-                10 => multiply_rows::<10, 1>(at, a.stride, a.depth, p, c, masks, accumulate),
-                11 => multiply_rows::<11, 1>(at, a.stride, a.depth, p, c, masks, accumulate),
-                _ => multiply_rows::<12, 1>(at, a.stride, a.depth, p, c, masks, accumulate),
+                1 => multiply_rows::<V, 1, 4>(at, a.stride, a.depth, p, c, masks, accumulate),
+                2 => multiply_rows::<V, 2, 4>(at, a.stride, a.depth, p, c, masks, accumulate),
+                3 => multiply_rows::<V, 3, 2>(at, a.stride, a.depth, p, c, masks, accumulate),
+                4 => multiply_rows::<V, 4, 2>(at, a.stride, a.depth, p, c, masks, accumulate),
+                5 => multiply_rows::<V, 5, 1>(at, a.stride, a.depth, p, c, masks, accumulate),
+                6 => multiply_rows::<V, 6, 1>(at, a.stride, a.depth, p, c, masks, accumulate),
+                7 => multiply_rows::<V, 7, 1>(at, a.stride, a.depth, p, c, masks, accumulate),
+                8 => multiply_rows::<V, 8, 1>(at, a.stride, a.depth, p, c, masks, accumulate),
+                9 => multiply_rows::<V, 9, 1>(at, a.stride, a.depth, p, c, masks, accumulate),
+                10 => multiply_rows::<V, 10, 1>(at, a.stride, a.depth, p, c, masks, accumulate),
+                11 => multiply_rows::<V, 11, 1>(at, a.stride, a.depth, p, c, masks, accumulate),
+                _ => multiply_rows::<V, 12, 1>(at, a.stride, a.depth, p, c, masks, accumulate),
             }
         }
         r += rows;
     }
 }
 
-/// Values by which reading a panel runs ahead of computing: 4 KB.
+/// Values by which reading a panel runs ahead of computing: 4 KB of f32.
 const AHEAD: usize = 1024;
 
 /// `M` rows times a panel; `U` sums per value hide the latency of additions when `M` is small.
@@ -186,11 +212,11 @@ const AHEAD: usize = 1024;
 /// # Safety
 /// As [`multiply_panel`].
 #[target_feature(enable = "avx512f")]
-unsafe fn multiply_rows<const M: usize, const U: usize>(
+unsafe fn multiply_rows<V: Value, const M: usize, const U: usize>(
     a: *const f32,
     stride: usize,
     depth: usize,
-    panel: *const f32,
+    panel: *const V,
     c: Output,
     masks: [__mmask16; 2],
     accumulate: bool,
@@ -204,8 +230,7 @@ unsafe fn multiply_rows<const M: usize, const U: usize>(
             let ahead = panel.wrapping_add(k * PANEL + AHEAD);
             _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
             _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(16).cast());
-            let p =
-                [_mm512_loadu_ps(panel.add(k * PANEL)), _mm512_loadu_ps(panel.add(k * PANEL + 16))];
+            let p = [V::load(panel.add(k * PANEL)), V::load(panel.add(k * PANEL + 16))];
             for (r, sums) in sums.iter_mut().enumerate() {
                 let x = _mm512_set1_ps(*a.add(r * stride + k));
                 sums[0] = _mm512_fmadd_ps(x, p[0], sums[0]);

@@ -90,8 +90,12 @@ pub(super) struct Super;
 pub(super) struct Signed16;
 pub(super) struct Pair16;
 
+/// 16 halves as f32.
+///
+/// # Safety
+/// AVX-512; the values exist.
 #[inline(always)]
-unsafe fn halves(at: *const u8) -> __m512 {
+pub(super) unsafe fn halves(at: *const u8) -> __m512 {
     // SAFETY: the caller points at 16 f16 values.
     unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(at.cast())) }
 }

@@ -1,6 +1,7 @@
 //! f32: decoding weights to panels, products with panels.
 
 use std::arch::aarch64::*;
+use std::arch::asm;
 use std::array::from_fn;
 
 use super::readers::{PART, Reader};
@@ -127,11 +128,41 @@ fn transpose([a, b, c, d]: [float32x4_t; 4]) -> [float32x4_t; 4] {
     }
 }
 
+/// What a panel holds.
+pub(in crate::kernels) trait Value: Copy {
+    /// 4 values as f32.
+    ///
+    /// # Safety
+    /// The values exist.
+    unsafe fn load(at: *const Self) -> float32x4_t;
+}
+
+impl Value for f32 {
+    #[inline(always)]
+    unsafe fn load(at: *const Self) -> float32x4_t {
+        // SAFETY: the caller's promise.
+        unsafe { vld1q_f32(at) }
+    }
+}
+
+/// IEEE 754 half precision. The intrinsic that widens it is unstable.
+impl Value for u16 {
+    #[inline(always)]
+    unsafe fn load(at: *const Self) -> float32x4_t {
+        let wide;
+        // SAFETY: the caller's promise; the instruction belongs to NEON and reads a register.
+        unsafe {
+            asm!("fcvtl {wide:v}.4s, {half:v}.4h", half = in(vreg) vld1_u16(at), wide = lateout(vreg) wide, options(pure, nomem, nostack, preserves_flags));
+        }
+        wide
+    }
+}
+
 /// # Safety
-/// As [`super::super::isa::Isa::multiply_panel`].
-pub(in crate::kernels) unsafe fn multiply_panel(
+/// As [`super::super::isa::Isa::multiply_panel`] or its twin for halves.
+pub(in crate::kernels) unsafe fn multiply_panel<V: Value>(
     a: Left<'_>,
-    panel: &[f32],
+    panel: &[V],
     c: Output,
     width: usize,
     accumulate: bool,
@@ -148,8 +179,8 @@ pub(in crate::kernels) unsafe fn multiply_panel(
 
 /// 16 columns of a panel, with the distance between its rows.
 #[derive(Clone, Copy)]
-struct Columns {
-    at: *const f32,
+struct Columns<V> {
+    at: *const V,
     stride: usize,
 }
 
@@ -158,7 +189,13 @@ struct Columns {
 /// # Safety
 /// The panel has a row for each column of `a`; `c` has the rows of `a` and `width` columns, at most
 /// 16.
-unsafe fn multiply(a: Left<'_>, panel: Columns, c: Output, width: usize, accumulate: bool) {
+unsafe fn multiply<V: Value>(
+    a: Left<'_>,
+    panel: Columns<V>,
+    c: Output,
+    width: usize,
+    accumulate: bool,
+) {
     /// Rows at once: with four registers each, 20 of 32 are sums. More leave too few for the rest.
     const ROWS: usize = 5;
     let mut r = 0;
@@ -171,11 +208,11 @@ unsafe fn multiply(a: Left<'_>, panel: Columns, c: Output, width: usize, accumul
             let at = a.values.as_ptr().add(r * a.stride);
             let c = c.from(r, 0);
             match rows {
-                1 => multiply_rows::<1, 4>(at, a, panel, c, width, accumulate),
-                2 => multiply_rows::<2, 2>(at, a, panel, c, width, accumulate),
-                3 => multiply_rows::<3, 1>(at, a, panel, c, width, accumulate),
-                4 => multiply_rows::<4, 1>(at, a, panel, c, width, accumulate),
-                _ => multiply_rows::<5, 1>(at, a, panel, c, width, accumulate),
+                1 => multiply_rows::<V, 1, 4>(at, a, panel, c, width, accumulate),
+                2 => multiply_rows::<V, 2, 2>(at, a, panel, c, width, accumulate),
+                3 => multiply_rows::<V, 3, 1>(at, a, panel, c, width, accumulate),
+                4 => multiply_rows::<V, 4, 1>(at, a, panel, c, width, accumulate),
+                _ => multiply_rows::<V, 5, 1>(at, a, panel, c, width, accumulate),
             }
         }
         r += rows;
@@ -187,10 +224,10 @@ unsafe fn multiply(a: Left<'_>, panel: Columns, c: Output, width: usize, accumul
 ///
 /// # Safety
 /// As [`multiply`].
-unsafe fn multiply_rows<const M: usize, const U: usize>(
+unsafe fn multiply_rows<V: Value, const M: usize, const U: usize>(
     at: *const f32,
     a: Left<'_>,
-    panel: Columns,
+    panel: Columns<V>,
     c: Output,
     width: usize,
     accumulate: bool,
@@ -200,7 +237,7 @@ unsafe fn multiply_rows<const M: usize, const U: usize>(
         let mut sums = [[[vdupq_n_f32(0.0); 4]; M]; U];
         let row_of_panel = |k: usize| -> [float32x4_t; 4] {
             let p = panel.at.add(k * panel.stride);
-            from_fn(|i| vld1q_f32(p.add(i * LANES)))
+            from_fn(|i| V::load(p.add(i * LANES)))
         };
         let mut k = 0;
         while k + 4 <= a.depth {
