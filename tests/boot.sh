@@ -11,7 +11,6 @@ readonly program=boot
 # shellcheck source=tests/root.sh
 . tests/root.sh
 own_mounts "$@"
-install_tools
 command -v python3 > /dev/null || fail 'python3 is missing: sudo apt-get install python3'
 
 work=$(mktemp -d)
@@ -27,6 +26,7 @@ trap end EXIT
 find_package "$work" "${1:-}"
 # The daemon starts its worker as /proc/self/exe, which under qemu is qemu.
 is_own || skip "$deb is for $arch, and this machine is $(dpkg --print-architecture)"
+install_tools
 make_root "$work"
 readonly root=$work/root config=/etc/latrod/latrod.toml dropins=/etc/systemd/system/latrod.service.d
 

@@ -10,11 +10,11 @@ readonly program=package
 # shellcheck source=tests/root.sh
 . tests/root.sh
 own_mounts "$@"
-install_tools
 
 work=$(mktemp -d)
 trap 'umount "$work/root" "$work/layer" 2> /dev/null; remove_groups; rm -rf "$work"' EXIT
 find_package "$work" "${1:-}"
+install_tools
 make_root "$work"
 readonly root=$work/root config=/etc/latrod/latrod.toml
 

@@ -26,10 +26,12 @@ own_mounts() {
     LATROD_OWN_MOUNTS=1 exec unshare --mount --propagation private "$0" "$@"
 }
 
+# What tests of the package that find_package has found need.
 install_tools() {
     local missing=()
     command -v mmdebstrap > /dev/null || missing+=(mmdebstrap)
     command -v systemd-nspawn > /dev/null || missing+=(systemd-container)
+    is_own || command -v arch-test > /dev/null || missing+=(arch-test)
     [ "${#missing[@]}" -gt 0 ] || return 0
     command -v apt-get > /dev/null || skip "these tests need ${missing[*]} (names of Debian's packages), and this system has no apt-get"
     printf '%s: installing %s\n' "$program" "${missing[*]}" >&2
