@@ -126,7 +126,7 @@ fn attention(backwards: bool) -> Work {
     let (mut dk, mut dv) = (k, v);
     Box::new(move || match backwards {
         false => attend(black_box(&q), kv.forward(), shape, &plan, &mut out),
-        true => attend_backward(&mut q, &kv, &out, shape, &plan, (&slots, &mut dk, &mut dv)),
+        true => attend_backward(&mut q, &mut kv, &out, shape, &plan, (&slots, &mut dk, &mut dv)),
     })
 }
 

@@ -282,7 +282,7 @@ mod tests {
             kv.fill(shape, plan.slots(), &slots, &ks, &vs);
             let (mut y, mut dk, mut dv) = (qs.clone(), ks.clone(), vs.clone());
             fused::attend(&qs, kv.forward(), shape, &plan, &mut y);
-            fused_backward(&mut qs, &kv, &gs, shape, &plan, (&slots, &mut dk, &mut dv));
+            fused_backward(&mut qs, &mut kv, &gs, shape, &plan, (&slots, &mut dk, &mut dv));
 
             // All in few blocks, and in many.
             for scores in [1 << 24, heads * 500] {

@@ -114,7 +114,7 @@ impl Transformer {
         let dk = sized(&mut b.dk, rows.len() * width);
         let dv = sized(&mut b.dv, rows.len() * width);
         let to = (&rows.slots[..], &mut *dk, &mut *dv);
-        attend_backward(&mut s.q, &b.kv, d_attended, shape, &rows.plan, to);
+        attend_backward(&mut s.q, &mut b.kv, d_attended, shape, &rows.plan, to);
         let dq = &mut s.q;
         let norm = self.norm(&self.weights.blocks[index].attention_norm);
         for piece in self.pieces.of(rows.len()) {

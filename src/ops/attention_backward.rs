@@ -1,11 +1,13 @@
 //! The gradient of attention, from weights that are computed once more.
 
+use std::cell::Cell;
+
 use super::attention::{HeadShape, Task, block_rows, split_rows};
 use super::attention_plan::{AttentionPlan, Block};
 use super::key_values::{Bits, ByDimension, BySlot, KeyValues, aligned};
 use crate::kernels::elementwise::{add, dot, scale};
 use crate::kernels::gemm::{MatRef, gemm};
-use crate::kernels::threads::for_each;
+use crate::kernels::threads::{for_each, in_rows_of};
 use crate::kernels::{Floats, float_bytes};
 
 /// Parts into which the rows are split, each with key and value gradients of its own; fixed, so that
@@ -18,12 +20,14 @@ pub struct BackwardKeyValues {
     forward: KeyValues,
     keys: BySlot,
     values: ByDimension,
+    /// Memory for the gradients of keys and of values, in parts: `[slots, kv_heads, head_dim]`.
+    gradients: [[Floats; 2]; PARTS],
 }
 
 impl Default for BackwardKeyValues {
     fn default() -> Self {
         let (keys, values) = (BySlot::new(Bits::All), ByDimension::new(Bits::All));
-        Self { forward: KeyValues::default(), keys, values }
+        Self { forward: KeyValues::default(), keys, values, gradients: Default::default() }
     }
 }
 
@@ -61,6 +65,10 @@ impl BackwardKeyValues {
     }
 }
 
+thread_local! {
+    static STORE: Cell<Scratch> = Cell::default();
+}
+
 /// Gradients of [`super::attention::attend`] from `g` of its output, `[rows, heads, head_dim]`.
 /// `q` becomes the queries' gradient; the keys' and values' are written to row i of `dk`, `dv: [_,
 /// kv_heads, head_dim]` for slot `slots[i]`.
@@ -69,7 +77,7 @@ impl BackwardKeyValues {
 /// If the plan covers another number of rows or slots than the arguments.
 pub fn attend_backward(
     q: &mut [f32],
-    kv: &BackwardKeyValues,
+    kv: &mut BackwardKeyValues,
     g: &[f32],
     shape: HeadShape,
     plan: &AttentionPlan,
@@ -81,33 +89,40 @@ pub fn attend_backward(
     let mut rows = split_rows(&blocks, q, shape.q_width());
     let part = rows.len().div_ceil(PARTS).max(1);
     let length = kv.forward.slots() * shape.kv_width();
-    let mut parts: Vec<_> = rows
-        .chunks_mut(part)
-        .map(|blocks| (blocks, Floats::default(), Floats::default()))
-        .collect();
-    for_each(&mut parts, usize::MAX, |(blocks, dk, dv)| {
-        let mut scratch = Scratch::default();
-        dk.resize(length);
-        dv.resize(length);
+    let mut gradients = std::mem::take(&mut kv.gradients);
+    let mut parts: Vec<_> = rows.chunks_mut(part).zip(&mut gradients).collect();
+    let kept = &*kv;
+    for_each(&mut parts, usize::MAX, |(blocks, [dk, dv])| {
+        let mut scratch = STORE.take();
+        for part in [&mut *dk, &mut *dv] {
+            part.resize(length);
+            part.fill(0.0);
+        }
         for (block, q) in blocks.iter_mut() {
             for head in 0..shape.kv_heads {
                 let task = Task { block, shape, head };
-                scratch.task(&task, q, kv, g, (dk, dv));
+                scratch.task(&task, q, kept, g, (dk, dv));
             }
         }
+        STORE.set(scratch);
     });
-    let width = shape.kv_width();
-    for (i, (_, parts_dk, parts_dv)) in parts.iter().enumerate() {
-        for (to, from) in [(&mut *dk, parts_dk), (&mut *dv, parts_dv)] {
-            for (to, &slot) in to.chunks_exact_mut(width).zip(slots) {
-                let from = &from[slot * width..(slot + 1) * width];
-                match i {
-                    0 => to.copy_from_slice(from),
-                    _ => add(from, to),
+    let (width, used) = (shape.kv_width(), parts.len());
+    let rows = slots.len() * width;
+    let sums = [&mut dk[..rows], &mut dv[..rows]];
+    in_rows_of(sums, width, 2 * PARTS * rows, |first, sums| {
+        for (side, sum) in sums.into_iter().enumerate() {
+            for (i, part) in gradients[..used].iter().enumerate() {
+                for (to, slot) in sum.chunks_exact_mut(width).zip(&slots[first..]) {
+                    let from = &part[side][slot * width..(slot + 1) * width];
+                    match i {
+                        0 => to.copy_from_slice(from),
+                        _ => add(from, to),
+                    }
                 }
             }
         }
-    }
+    });
+    kv.gradients = gradients;
 }
 
 /// Bytes of the gradients of `slots` slots' keys and values, which [`attend_backward`] adds up in
@@ -117,7 +132,7 @@ pub fn gradient_bytes(shape: HeadShape, slots: usize) -> u64 {
     float_bytes(&[PARTS, 2, shape.kv_width(), aligned(slots)])
 }
 
-/// A part's memory.
+/// A task's memory, kept for the next one.
 #[derive(Default)]
 struct Scratch {
     q: Floats,
@@ -212,7 +227,7 @@ mod tests {
         let mut kv = BackwardKeyValues::default();
         kv.fill(SHAPE, plan.slots(), &slots, k, v);
         let (mut q, mut dk, mut dv) = (q.to_vec(), vec![9.0; k.len()], vec![9.0; v.len()]);
-        attend_backward(&mut q, &kv, g, SHAPE, plan, (&slots, &mut dk, &mut dv));
+        attend_backward(&mut q, &mut kv, g, SHAPE, plan, (&slots, &mut dk, &mut dv));
         [q, dk, dv].concat()
     }
 
