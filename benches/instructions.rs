@@ -13,7 +13,7 @@ use std::path::Path;
 
 use clap::Parser;
 use half::f16;
-use latrod::kernels::{Compute, PackedMatrix, isa_name};
+use latrod::kernels::{Compute, Floats, PackedMatrix, isa_name};
 use latrod::latro::generate::{Limits, Policy, Stop, generate};
 use latrod::latro::sampler::{Pick, stream};
 use latrod::model::device::DeviceKind;
@@ -122,10 +122,10 @@ fn attention(backwards: bool) -> Work {
     let (k, v) = (numbers(rows * shape.kv_width()), numbers(rows * shape.kv_width()));
     let mut kv = BackwardKeyValues::default();
     kv.fill(shape, plan.slots(), &slots, &k, &v);
-    let mut out = numbers(q.len());
+    let (mut out, mut by_head) = (numbers(q.len()), Floats::default());
     let (mut dk, mut dv) = (k, v);
     Box::new(move || match backwards {
-        false => attend(black_box(&q), kv.forward(), shape, &plan, &mut out),
+        false => attend(black_box(&q), kv.forward(), shape, &plan, (&mut by_head, &mut out)),
         true => attend_backward(&mut q, &mut kv, &out, shape, &plan, (&slots, &mut dk, &mut dv)),
     })
 }

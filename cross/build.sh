@@ -77,16 +77,23 @@ choose_cuda() {
         elif command -v nvcc > /dev/null; then
             toolkit=$(realpath "$(command -v nvcc)")
             toolkit=${toolkit%/bin/nvcc}
+        elif [ -x /usr/local/cuda/bin/nvcc ]; then
+            toolkit=/usr/local/cuda
         fi
         compiler=c++
     else
         package=g++-${triplet/_/-}
     fi
-    [ -x "$toolkit/bin/nvcc" ] || fail "NVIDIA's CUDA toolkit for $target is missing: run cross/cuda-toolkit.sh --target $target"
+    if [ ! -x "$toolkit/bin/nvcc" ]; then
+        [ "$(uname -m)" = x86_64 ] || fail "NVIDIA's CUDA toolkit for $target is missing: install it (on a Jetson: sudo apt-get install nvidia-jetpack) and put nvcc on the path"
+        fail "NVIDIA's CUDA toolkit for $target is missing: run cross/cuda-toolkit.sh --target $target"
+    fi
     command -v "$compiler" > /dev/null || fail "$compiler, which the CUDA compiler needs, is missing: sudo apt-get install $package"
     # shellcheck source=/dev/null
     [ ! -f "$toolkit/env" ] || . "$toolkit/env"
-    export PATH=$toolkit/bin:$PATH CUDA_PATH=$toolkit CUDA_HOME=$toolkit CUDA_ROOT=$toolkit CUDA_COMPUTE_CAP=$cuda \
+    # In /usr there may be another cargo than the one in use.
+    [ "$toolkit" = /usr ] || PATH=$toolkit/bin:$PATH
+    export PATH CUDA_PATH=$toolkit CUDA_HOME=$toolkit CUDA_ROOT=$toolkit CUDA_COMPUTE_CAP=$cuda \
         NVCC_CCBIN=$compiler "CXX_$name=$compiler"
     printf 'cuda      %s, for compute capability %s\n' "$toolkit" "$cuda"
 }

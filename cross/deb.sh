@@ -47,6 +47,7 @@ while [ "$#" -gt 0 ]; do
         --version) version=$2 ;;
         --out) out=$2 ;;
         --binary) binary=$2 ;;
+        --cuda) fail "a package for CUDA would depend on NVIDIA's libraries, which Debian's archive does not have: install what cross/build.sh builds by hand" ;;
         *) options+=("$1" "$2") ;;
     esac
     shift 2

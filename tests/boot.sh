@@ -11,6 +11,7 @@ readonly program=boot
 # shellcheck source=tests/root.sh
 . tests/root.sh
 own_mounts "$@"
+install mmdebstrap systemd-nspawn:systemd-container
 command -v python3 > /dev/null || fail 'python3 is missing: sudo apt-get install python3'
 
 work=$(mktemp -d)
@@ -26,7 +27,6 @@ trap end EXIT
 find_package "$work" "${1:-}"
 # The daemon starts its worker as /proc/self/exe, which under qemu is qemu.
 is_own || skip "$deb is for $arch, and this machine is $(dpkg --print-architecture)"
-install_tools
 make_root "$work"
 readonly root=$work/root config=/etc/latrod/latrod.toml dropins=/etc/systemd/system/latrod.service.d
 

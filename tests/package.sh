@@ -12,9 +12,9 @@ readonly program=package
 own_mounts "$@"
 
 work=$(mktemp -d)
-trap 'umount "$work/root" "$work/layer" 2> /dev/null; remove_groups; rm -rf "$work"' EXIT
+trap 'umount "$work/root" "$work/layer" 2> /dev/null || true; remove_groups; rm -rf "$work"' EXIT
+install mmdebstrap systemd-nspawn:systemd-container
 find_package "$work" "${1:-}"
-install_tools
 make_root "$work"
 readonly root=$work/root config=/etc/latrod/latrod.toml
 

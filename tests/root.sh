@@ -26,12 +26,10 @@ own_mounts() {
     LATROD_OWN_MOUNTS=1 exec unshare --mount --propagation private "$0" "$@"
 }
 
-# What tests of the package that find_package has found need.
-install_tools() {
-    local missing=()
-    command -v mmdebstrap > /dev/null || missing+=(mmdebstrap)
-    command -v systemd-nspawn > /dev/null || missing+=(systemd-container)
-    is_own || command -v arch-test > /dev/null || missing+=(arch-test)
+# install PROGRAM[:PACKAGE]…: makes sure that these programs are there, of Debian's packages of that name.
+install() {
+    local item missing=()
+    for item in "$@"; do command -v "${item%:*}" > /dev/null || missing+=("${item#*:}"); done
     [ "${#missing[@]}" -gt 0 ] || return 0
     command -v apt-get > /dev/null || skip "these tests need ${missing[*]} (names of Debian's packages), and this system has no apt-get"
     printf '%s: installing %s\n' "$program" "${missing[*]}" >&2
@@ -47,6 +45,7 @@ make_root() {
     [ -n "$release" ] || skip 'these tests need Debian or Ubuntu, whose archive has the system to install the package in'
     is_own || is_emulated ||
         skip "$deb is for $arch, and this machine is $(dpkg --print-architecture); Debian's qemu-user-static and binfmt-support would run it"
+    is_own || install arch-test
     base=$roots/$release-$arch-$(printf '%s' "$packages" | sha256sum | cut -c 1-8)
     if [ ! -d "$base" ]; then
         printf '%s: making a root of %s for %s\n' "$program" "$release" "$arch" >&2

@@ -244,6 +244,7 @@ fn batched(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 mod tests {
     use super::*;
     use crate::device::tensor::{check, values};
+    use crate::kernels::Floats;
     use crate::ops::attention as fused;
     use crate::ops::attention_backward::{BackwardKeyValues, attend_backward as fused_backward};
     use crate::ops::attention_plan::{AttentionPlan, Segment};
@@ -281,7 +282,7 @@ mod tests {
             let mut kv = BackwardKeyValues::default();
             kv.fill(shape, plan.slots(), &slots, &ks, &vs);
             let (mut y, mut dk, mut dv) = (qs.clone(), ks.clone(), vs.clone());
-            fused::attend(&qs, kv.forward(), shape, &plan, &mut y);
+            fused::attend(&qs, kv.forward(), shape, &plan, (&mut Floats::default(), &mut y));
             fused_backward(&mut qs, &mut kv, &gs, shape, &plan, (&slots, &mut dk, &mut dv));
 
             // All in few blocks, and in many.
@@ -314,7 +315,7 @@ mod tests {
         kv.resize(shape, slots);
         kv.store(shape, &(0..slots).collect::<Vec<_>>(), &ks, &vs);
         let mut wanted = vec![0.0; qs.len()];
-        fused::attend(&qs, &kv, shape, &plan, &mut wanted);
+        fused::attend(&qs, &kv, shape, &plan, (&mut Floats::default(), &mut wanted));
 
         let all = AttentionPlan::causal(slots);
         let all = Plan::new(&all, shape.heads, &Device::Cpu).unwrap();

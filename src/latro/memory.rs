@@ -81,8 +81,8 @@ pub struct MemoryPlan {
 const PROGRAM: u64 = 8 << 20;
 /// A token of the vocabulary in header and tokenizer, measured: names, merges, hash tables.
 const TOKEN: u64 = 520;
-/// A thread's stack and the kernels' buffers.
-const THREAD: u64 = 2 << 20;
+/// A thread's stack and the buffers of kernels and of attention, forwards and backwards.
+const THREAD: u64 = 4 << 20;
 /// Nobody has room for so many branches, tokens or ranks: no sum below goes beyond 64 bits.
 const MOST: usize = 1 << 24;
 

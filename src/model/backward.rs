@@ -40,7 +40,7 @@ impl Transformer {
         let Scratch { forward: s, backward: b } = &mut *scratch;
         b.kv.fill(shape, rows.plan.slots(), &rows.slots, &s.k, &s.v);
         sized(&mut s.attended, rows.len() * shape.q_width());
-        attend(&s.q, b.kv.forward(), shape, &rows.plan, &mut s.attended);
+        attend(&s.q, b.kv.forward(), shape, &rows.plan, (&mut s.by_head, &mut s.attended));
         b.middle.copy_from(x);
         for piece in self.pieces.of(rows.len()) {
             let middle = &mut b.middle[span(&piece, self.spec.hidden)];

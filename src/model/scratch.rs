@@ -61,7 +61,7 @@ impl PassSize {
     #[must_use]
     pub fn forward_bytes(&self, spec: &ModelSpec) -> u64 {
         let (shape, piece) = (HeadShape::from(spec), self.pieces.largest(self.rows));
-        // Attention's result exists twice for a moment.
+        // The queries, and attention's result in two orders.
         let whole = 3 * shape.q_width() + 2 * shape.kv_width() + spec.rope.dim;
         let of_piece = 2 * spec.hidden + 2 * spec.ffn + self.ranks;
         [
@@ -100,8 +100,9 @@ pub(super) struct ForwardScratch {
     pub k: Floats,
     pub v: Floats,
     pub kv: KeyValues,
-    /// What attention says, `[_, heads · head_dim]`.
+    /// What attention says, `[_, heads · head_dim]`, and the same in the order of its tasks.
     pub attended: Floats,
+    pub by_head: Floats,
     /// Of a piece: `[_, ffn]`; the gate becomes the gated value.
     pub gate: Floats,
     pub up: Floats,

@@ -139,7 +139,7 @@ impl Transformer {
             }
         };
         let attended = sized(&mut s.attended, rows.len() * shape.q_width());
-        attend(&s.q, kv, shape, &rows.plan, attended);
+        attend(&s.q, kv, shape, &rows.plan, (&mut s.by_head, attended));
         for piece in self.pieces.of(rows.len()) {
             let x = &mut x[span(&piece, self.spec.hidden)];
             self.add_attended(index, x, &piece, lora, s);

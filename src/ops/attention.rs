@@ -19,8 +19,8 @@ const SCORES: usize = 1 << 18;
 /// Most query rows (times heads that share keys) that are multiplied at once.
 const ROWS: usize = 192;
 
-/// The fewest tasks, blocks times heads, of a decoding step; fixed, so that sums don't depend on the
-/// number of threads. Each block reads what its rows see for itself.
+/// Tasks, blocks times heads, that a decoding step is cut into if it has the rows; fixed, so that sums
+/// don't depend on the number of threads. Each block reads what its rows see for itself.
 const TASKS: usize = 6;
 
 /// The shape of attention heads; query head h reads key/value head `h / (heads / kv_heads)`.
@@ -56,7 +56,6 @@ impl HeadShape {
 
 thread_local! {
     static STORE: Cell<Scratch> = Cell::default();
-    static BY_HEAD: Cell<Floats> = Cell::default();
 }
 
 /// A task's memory, kept for the next one.
@@ -193,11 +192,17 @@ pub(super) fn split_rows<'a, 'b>(
 }
 
 /// Attention of `q: [rows, heads, head_dim]` over keys and values, each row over the slots that
-/// `plan` lets it see; `out` as `q`.
+/// `plan` lets it see; `out` as `q`, `by_head` is memory for as much.
 ///
 /// # Panics
 /// If the plan covers another number of rows, or slots beyond the keys.
-pub fn attend(q: &[f32], kv: &KeyValues, shape: HeadShape, plan: &AttentionPlan, out: &mut [f32]) {
+pub fn attend(
+    q: &[f32],
+    kv: &KeyValues,
+    shape: HeadShape,
+    plan: &AttentionPlan,
+    (by_head, out): (&mut Floats, &mut [f32]),
+) {
     assert_eq!(q.len(), plan.rows() * shape.q_width(), "the plan is for other queries");
     assert_eq!(q.len(), out.len(), "as many values out as in");
     assert!(plan.slots() <= kv.slots(), "the plan sees keys that don't exist");
@@ -206,7 +211,6 @@ pub fn attend(q: &[f32], kv: &KeyValues, shape: HeadShape, plan: &AttentionPlan,
     let width = shape.group() * shape.head_dim;
     // `[kv_heads][rows][group, head_dim]`: a place for each task, and tasks of a head one after
     // another, so that its keys and values stay in a cache.
-    let mut by_head = BY_HEAD.take();
     by_head.resize(out.len());
     let heads = by_head.chunks_exact_mut((plan.rows() * width).max(1)).enumerate();
     let of_head = |(head, part)| {
@@ -229,7 +233,6 @@ pub fn attend(q: &[f32], kv: &KeyValues, shape: HeadShape, plan: &AttentionPlan,
             }
         }
     });
-    BY_HEAD.set(by_head);
 }
 
 #[cfg(test)]
@@ -295,7 +298,7 @@ mod tests {
         kv.store(SHAPE, &(0..slots).collect::<Vec<_>>(), &k, &v);
         let mut out = vec![0.0; q.len()];
 
-        attend(&q, &kv, SHAPE, &plan, &mut out);
+        attend(&q, &kv, SHAPE, &plan, (&mut Floats::default(), &mut out));
 
         for (i, (got, wanted)) in out.iter().zip(plain(&q, &k, &v, &plan)).enumerate() {
             assert!((f64::from(*got) - wanted).abs() < 1e-5, "{i}: {got} {wanted}");
@@ -314,7 +317,7 @@ mod tests {
         kv.store(SHAPE, &(0..slots).collect::<Vec<_>>(), &k, &v);
         let mut out = vec![0.0; q.len()];
 
-        attend(&q, &kv, SHAPE, &plan, &mut out);
+        attend(&q, &kv, SHAPE, &plan, (&mut Floats::default(), &mut out));
 
         for (got, wanted) in out.iter().zip(plain(&q, &k, &v, &plan)) {
             assert!((f64::from(*got) - wanted).abs() < 2e-3, "{got} {wanted}");
@@ -331,10 +334,10 @@ mod tests {
         let (k, v) = (check::numbers(slots * 80, 2), check::numbers(slots * 80, 3));
         kv.store(SHAPE, &(0..slots).collect::<Vec<_>>(), &k, &v);
         let (mut all, mut one) = (vec![0.0; q.len()], vec![0.0; width]);
-        attend(&q, &kv, SHAPE, &plan, &mut all);
+        attend(&q, &kv, SHAPE, &plan, (&mut Floats::default(), &mut all));
         let alone = AttentionPlan { segments: plan.segments[3..].to_vec() };
 
-        attend(&q[105 * width..], &kv, SHAPE, &alone, &mut one);
+        attend(&q[105 * width..], &kv, SHAPE, &alone, (&mut Floats::default(), &mut one));
 
         let off = one.iter().zip(&all[105 * width..]).map(|(a, b)| (a - b).abs());
         assert!(off.fold(0.0, f32::max) < 1e-6);

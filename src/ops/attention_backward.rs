@@ -215,7 +215,7 @@ mod tests {
         kv.resize(SHAPE, plan.slots());
         kv.store(SHAPE, &plan.own_slots(), k, v);
         let mut out = vec![0.0; q.len()];
-        attend(q, &kv, SHAPE, plan, &mut out);
+        attend(q, &kv, SHAPE, plan, (&mut Floats::default(), &mut out));
         out
     }
 

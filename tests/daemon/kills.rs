@@ -36,12 +36,17 @@ fn give(device: &Device, broker: &Broker, action: &[&str]) -> Child {
         .expect("the program starts")
 }
 
-/// An operator who listens on a thread of its own.
-pub fn listening(broker: &Broker) -> Observer {
+/// Makes something on a thread of its own, on which its tasks go on.
+pub fn on_a_thread<T>(made: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let observer = runtime.block_on(Observer::operator(broker));
+    let made = runtime.block_on(made);
     std::thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
-    observer
+    made
+}
+
+/// An operator who listens.
+pub fn listening(broker: &Broker) -> Observer {
+    on_a_thread(Observer::operator(broker))
 }
 
 #[test]

@@ -17,6 +17,9 @@ mod kills;
 #[path = "../mqtt/observer.rs"]
 mod observer;
 mod outages;
+#[allow(dead_code, reason = "the tests of the MQTT contract use the rest")]
+#[path = "../mqtt/proxy.rs"]
+mod proxy;
 mod service;
 mod support;
 mod yielding;

@@ -291,7 +291,11 @@ impl Daemon {
             if let Some(status) = self.child.try_wait().expect("a child") {
                 return status.code().expect("ended by itself");
             }
-            assert!(start.elapsed() < PATIENCE, "{}", self.story("end", &Value::Null));
+            assert!(
+                start.elapsed() < Duration::from_secs(90),
+                "{}",
+                self.story("end", &Value::Null)
+            );
             sleep(Duration::from_millis(20));
         }
     }

@@ -93,7 +93,7 @@ async fn frozen_it_computes_nothing_and_loses_nothing() {
         assert!(worker.0.is_frozen());
         sleep(Duration::from_millis(10)).await;
         let ticks = worker.ticks();
-        sleep(Duration::from_millis(40)).await;
+        sleep(Duration::from_millis(150)).await;
         // A thread that was waiting for a processor is given one once more, to stop.
         let more = worker.ticks() - ticks;
         assert!(

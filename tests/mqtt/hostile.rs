@@ -26,8 +26,12 @@ async fn a_giant_command_does_not_lock_the_device_out() {
         observer.publish(&topic, command(&id, Action::Pause).to_json()).await;
         let done = |s: &Seen| s.is(&format!("press/d1/ack/{id}")) && s.field("state") == "done";
         device.run(observer.wait_for("done", done)).await;
-        device.run_for_ms(1500).await;
+        // It is not thrown out again and again.
         device.run_until_connected(true).await;
+        let said = device.said.len();
+        device.run_for_ms(1500).await;
+        assert_eq!(device.said[said..], [] as [String; 0]);
+        assert!(device.link.counts(None).connected, "{:?}", device.said);
         device.link.stop(Some(&device.db), std::time::Duration::from_secs(5)).await;
     }
 }
