@@ -117,6 +117,7 @@ fn is_corrupt(error: &rusqlite::Error) -> bool {
         // A column holds what was never put there.
         E::FromSqlConversionFailure(..)
         | E::IntegralValueOutOfRange(..)
+        | E::Utf8Error(..)
         | E::InvalidColumnType(..) => true,
         _ => false,
     }

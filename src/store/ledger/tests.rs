@@ -373,6 +373,19 @@ fn space_of_forgotten_tasks_is_given_back() {
     assert!(pages() < full / 10, "{} of {full}", pages());
 }
 
+#[test]
+fn a_text_that_is_no_text_is_damage() {
+    let (_dir, path) = folder();
+    let (ledger, _) = open(&path);
+    add(&ledger, "a.jsonl", 1..=3);
+    let damaged = "UPDATE tasks SET question = CAST(x'ff' AS TEXT)";
+    ledger.connection().execute(damaged, []).unwrap();
+
+    let error = ledger.snapshot_train(100, 1 << 20).unwrap_err();
+
+    assert!(error.is_corrupt(), "{error}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
