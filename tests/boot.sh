@@ -11,7 +11,7 @@ readonly program=boot
 # shellcheck source=tests/root.sh
 . tests/root.sh
 own_mounts "$@"
-install mmdebstrap systemd-nspawn:systemd-container
+install_tools
 command -v python3 > /dev/null || fail 'python3 is missing: sudo apt-get install python3'
 
 work=$(mktemp -d)

@@ -13,7 +13,7 @@ own_mounts "$@"
 
 work=$(mktemp -d)
 trap 'umount "$work/root" "$work/layer" 2> /dev/null || true; remove_groups; rm -rf "$work"' EXIT
-install mmdebstrap systemd-nspawn:systemd-container
+install_tools
 find_package "$work" "${1:-}"
 make_root "$work"
 readonly root=$work/root config=/etc/latrod/latrod.toml

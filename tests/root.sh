@@ -37,6 +37,11 @@ install() {
         skip "these tests need ${missing[*]}, which apt-get cannot install here"
 }
 
+# What a root takes on any machine.
+install_tools() {
+    install mmdebstrap systemd-nspawn:systemd-container
+}
+
 # make_root DIR: mounts a fresh Debian at DIR/root, and sets `spawn` for it.
 make_root() {
     local release base

@@ -158,13 +158,12 @@ impl Task<'_> {
         }
     }
 
-    /// The inverse of [`Self::gather`], for the rows of the block alone: calls `put(to, from)` for
-    /// each row's share.
-    pub fn scatter(&self, part: &[f32], rows: &mut [f32], put: impl Fn(&mut [f32], &[f32])) {
+    /// The inverse of [`Self::gather`], for the rows of the block alone.
+    pub fn scatter(&self, part: &[f32], rows: &mut [f32]) {
         let width = self.shape.group() * self.shape.head_dim;
         for (row, part) in rows.chunks_exact_mut(self.shape.q_width()).zip(part.chunks_exact(width))
         {
-            put(&mut row[self.head * width..(self.head + 1) * width], part);
+            row[self.head * width..(self.head + 1) * width].copy_from_slice(part);
         }
     }
 }

@@ -174,7 +174,7 @@ impl Scratch {
         scale(&mut self.dq, shape.scale());
         add_transposed(task, &self.ds, &self.q, dk);
         add_transposed(task, &self.p, &self.g, dv);
-        task.scatter(&self.dq, rows, |to, from| to.copy_from_slice(from));
+        task.scatter(&self.dq, rows);
     }
 }
 
