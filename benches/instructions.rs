@@ -13,13 +13,13 @@ use std::path::Path;
 
 use clap::Parser;
 use half::f16;
+use latrod::engine::Engine;
+use latrod::engine::device::DeviceKind;
+use latrod::engine::interrupt::Interrupt;
+use latrod::gguf::{GgmlType, GgufFile};
 use latrod::kernels::{Compute, Floats, PackedMatrix, isa_name};
 use latrod::latro::generate::{Limits, Policy, Stop, generate};
 use latrod::latro::sampler::{Pick, stream};
-use latrod::model::device::DeviceKind;
-use latrod::model::engine::Engine;
-use latrod::model::gguf::{GgmlType, GgufFile};
-use latrod::model::interrupt::Interrupt;
 use latrod::ops::attention::{HeadShape, attend};
 use latrod::ops::attention_backward::{BackwardKeyValues, attend_backward};
 use latrod::ops::attention_plan::{AttentionPlan, Segment};

@@ -6,17 +6,17 @@
 //! ```
 //!
 //! Nothing of the model is loaded or computed; times follow from its header, from counted operations
-//! and bytes (`latrod::model::cost`), and from measured rates (`latrod::kernels::peak`).
+//! and bytes (`latrod::arch::cost`), and from measured rates (`latrod::kernels::peak`).
 
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
+use latrod::arch::cost::{Cost, CostAdapter, CostModel, MachineRates, TreeSize, WeightBytes};
+use latrod::arch::lora::Target;
+use latrod::arch::spec::{ModelSpec, SpecError};
+use latrod::gguf::GgufFile;
 use latrod::kernels::Compute;
 use latrod::kernels::peak::{Operands, Peak, Rate, ReadPeak, measure};
-use latrod::model::cost::{Cost, CostAdapter, CostModel, MachineRates, TreeSize, WeightBytes};
-use latrod::model::gguf::GgufFile;
-use latrod::model::lora::Target;
-use latrod::model::spec::{ModelSpec, SpecError};
 use serde::Serialize;
 use serde_json::json;
 

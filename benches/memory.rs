@@ -11,22 +11,22 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use clap::{Parser, ValueEnum};
+use latrod::arch::spec::ModelSpec;
+use latrod::engine::Engine;
+use latrod::engine::cpu::scratch::RowChunks;
+use latrod::engine::cpu::weights::WeightBytes;
+use latrod::engine::device::DeviceKind;
+use latrod::engine::interrupt::Interrupt;
+use latrod::gguf::GgufFile;
 use latrod::kernels::Compute;
 use latrod::latro::generate::{Limits, Policy, Stop, generate};
 use latrod::latro::learner::{Learner, LearnerState, Sampled};
-use latrod::latro::memory::{MemoryPlan, MemorySettings};
 use latrod::latro::prompt::Prompter;
-use latrod::latro::rollout::Rollout;
+use latrod::latro::rollout::RolloutGroup;
 use latrod::latro::sampler::{Pick, stream};
 use latrod::latro::settings::TrainSettings;
-use latrod::model::device::DeviceKind;
-use latrod::model::engine::Engine;
-use latrod::model::gguf::GgufFile;
-use latrod::model::interrupt::Interrupt;
-use latrod::model::scratch::Pieces;
-use latrod::model::spec::ModelSpec;
-use latrod::model::weights::WeightBytes;
-use latrod::report::memory::peak_memory_mib;
+use latrod::memory::plan::{MemoryPlan, MemorySettings};
+use latrod::system::memory::peak_memory_mib;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
@@ -75,10 +75,10 @@ struct Setting {
     #[arg(long, value_enum, default_value_t = Compute::Fast)]
     compute: Compute,
     /// Rows of a piece
-    #[arg(long, default_value_t = Pieces::default().rows)]
+    #[arg(long, default_value_t = RowChunks::default().rows)]
     rows: usize,
     /// Rows of logits
-    #[arg(long, default_value_t = Pieces::default().head_rows)]
+    #[arg(long, default_value_t = RowChunks::default().head_rows)]
     head_rows: usize,
 }
 
@@ -166,7 +166,7 @@ fn plan(args: &Args, s: &Setting) -> Outcome<MemoryPlan> {
         prompt_tokens: s.prompt,
         new_tokens: s.new,
         answer_tokens: ANSWER,
-        pieces: Pieces { rows: s.rows, head_rows: s.head_rows },
+        row_chunks: RowChunks { rows: s.rows, head_rows: s.head_rows },
         threads: args.threads,
         compute: s.compute,
     };
@@ -198,7 +198,7 @@ fn run(args: &Args) -> Outcome<()> {
     let file = GgufFile::open(&args.model)?;
     phase("header", None);
     let mut model = Engine::load(&file, s.compute, DeviceKind::Cpu)?;
-    model.cut(Pieces { rows: s.rows, head_rows: s.head_rows });
+    model.cut(RowChunks { rows: s.rows, head_rows: s.head_rows });
     phase("loading", Some(plan.program + plan.weights + plan.loading));
     let prompter = Prompter::new(&file)?;
     phase("tokenizer", Some(plan.program + plan.weights));
@@ -215,7 +215,7 @@ fn run(args: &Args) -> Outcome<()> {
     };
     let always = plan.program + plan.weights + plan.adapter + plan.optimizer;
     phase("learner", Some(always));
-    // The optimiser's moments are touched in the first step: the second has the peak.
+    // The optimizer's moments are touched in the first step: the second has the peak.
     for step in 1..=2 {
         let sampled = sample(&learner, &s, step)?;
         phase("sampling", Some(always + plan.sampling()));
@@ -240,7 +240,7 @@ fn sample(learner: &Learner<'_>, s: &Setting, step: u64) -> Outcome<Sampled> {
     let rationales =
         generate(policy, std::slice::from_ref(&prompt), limits, rng, |_| Never, |_| {})?
             .swap_remove(0);
-    let rollout = Rollout {
+    let rollout = RolloutGroup {
         prompt,
         answer: vec![9; ANSWER],
         answer_span: None,

@@ -1,4 +1,4 @@
-//! Speed of products with quantised weights. Criterion's "Gelem/s" are GFLOP/s here, counting
+//! Speed of products with quantized weights. Criterion's "Gelem/s" are GFLOP/s here, counting
 //! 2·m·k·n for `[m, k] · [k, n]`.
 //!
 //! `cargo bench --bench products -- Q4_1/576x1536` runs a part; `taskset` sets processors.
@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use half::f16;
+use latrod::gguf::GgmlType;
 use latrod::kernels::{Compute, PackedMatrix};
-use latrod::model::gguf::GgmlType;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 

@@ -12,18 +12,18 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Parser;
+use latrod::engine::Engine;
+use latrod::engine::device::DeviceKind;
+use latrod::engine::interrupt::Interrupt;
+use latrod::gguf::GgufFile;
 use latrod::kernels::Compute;
 use latrod::latro::generate::{Limits, Policy, Stop, generate};
 use latrod::latro::learner::{Learner, LearnerState, Sampled};
 use latrod::latro::prompt::Prompter;
-use latrod::latro::rollout::Rollout;
+use latrod::latro::rollout::RolloutGroup;
 use latrod::latro::sampler::{Pick, stream};
 use latrod::latro::settings::TrainSettings;
-use latrod::model::device::DeviceKind;
-use latrod::model::engine::Engine;
-use latrod::model::gguf::GgufFile;
-use latrod::model::interrupt::Interrupt;
-use latrod::report::memory::peak_memory_mib;
+use latrod::system::memory::peak_memory_mib;
 use serde_json::json;
 
 #[derive(Parser)]
@@ -137,7 +137,7 @@ fn sample(
     let rng = |task: usize, branch: usize| stream(0, step, task as u64, branch as u64);
     let rationales =
         generate(policy, &[prompt.to_vec()], limits, rng, |_| Never, |_| {})?.swap_remove(0);
-    let rollout = Rollout {
+    let rollout = RolloutGroup {
         prompt: prompt.to_vec(),
         answer: learner.prompter.answer("72")?,
         answer_span: None,

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Prints the licences and notices of all crates that the program for a target contains.
+"""Prints the licenses and notices of all crates that the program for a target contains.
 
     cross/notices.py TARGET > NOTICES
 
-The licences of most crates ask for it wherever the program goes. Reads what `cargo metadata` names and the
-licence files in the sources of the crates, also of libraries that they bring along; equal texts are printed
+The licenses of most crates ask for it wherever the program goes. Reads what `cargo metadata` names and the
+license files in the sources of the crates, also of libraries that they bring along; equal texts are printed
 once, below the crates they belong to.
 """
 
@@ -42,7 +42,7 @@ def main() -> None:
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     texts: dict[str, list[str]] = {}
-    print("latrod contains these crates, each with its version and its licence:\n")
+    print("latrod contains these crates, each with its version and its license:\n")
     for package in crates(sys.argv[1]):
         name = f"{package['name']} {package['version']}"
         print(f"  {name}: {package['license'] or 'see below'}")

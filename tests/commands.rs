@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use assert_cmd::Command;
 use common::gguf::small_llama;
-use latrod::model::device::DeviceKind;
-use latrod::model::gguf::{GgufFile, TensorInfo};
-use latrod::model::lora::{Factor, LoraKey, LoraTensors, Matrix, Target};
-use latrod::model::spec::ModelSpec;
+use latrod::arch::lora::{Factor, LoraKey, LoraTensors, Matrix, Target};
+use latrod::arch::spec::ModelSpec;
+use latrod::engine::device::DeviceKind;
+use latrod::gguf::{GgufFile, TensorInfo};
 use latrod::store::{
     AdapterConfig, AdapterManifest, AdapterShape, file_sha256, read_peft, read_safetensors,
     write_peft,

@@ -2,8 +2,8 @@
 
 use candle_core::quantized::{GgmlDType, ggml_file::qtensor_from_ggml};
 use candle_core::{DType, Device};
+use latrod::gguf::GgmlType;
 use latrod::kernels::PackedMatrix;
-use latrod::model::gguf::GgmlType;
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 
@@ -39,7 +39,7 @@ fn candles(ty: GgmlType, rows: usize, cols: usize, bytes: &[u8]) -> Vec<f32> {
 
 #[test]
 fn block_geometry_agrees_with_candle() {
-    for kind in samples::QUANTISED.iter().chain(&samples::FLOATS) {
+    for kind in samples::QUANTIZED.iter().chain(&samples::FLOATS) {
         let (ours, candles) = (kind.ty, twin(kind.ty));
         assert_eq!(ours.block_values(), Some(candles.block_size()), "{ours}");
         assert_eq!(ours.block_bytes(), Some(candles.type_size()), "{ours}");
@@ -48,7 +48,7 @@ fn block_geometry_agrees_with_candle() {
 
 #[test]
 fn decoded_rows_equal_candles_to_the_bit() {
-    for kind in samples::QUANTISED.iter().chain(&samples::FLOATS) {
+    for kind in samples::QUANTIZED.iter().chain(&samples::FLOATS) {
         for rows in [1, 16, 17] {
             let cols = 512;
             let mut rng = ChaCha8Rng::seed_from_u64(7);

@@ -6,8 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use latrod::data::spool::{Intake, Spool, SpoolSettings};
 use latrod::data::{TaskLimits, is_held_out, read_tasks};
+use latrod::intake::{Intake, Spool, SpoolSettings};
 use latrod::store::ledger::Ledger;
 use tempfile::TempDir;
 

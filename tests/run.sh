@@ -4,7 +4,7 @@
 #   --model   also run the tests on the real model, which is fetched (98 MB)
 #   --arm     also build for ARM, and run the kernels' tests and the program on emulated processors (tests/arm.sh)
 #   --package also install the Debian package in a throw-away root, and start its service under a real systemd
-#   --deny    also check licences and sources of all dependencies; builds cargo-deny once
+#   --deny    also check licenses and sources of all dependencies; builds cargo-deny once
 #
 # All of it uses the dev profile, whose dependencies are compiled once for the tests and checked once for the
 # lints; CARGO_TARGET_DIR may name a folder that keeps them between runs.
@@ -87,7 +87,7 @@ arm_tests() {
 model_tests() {
     local path
     path=$(scripts/fetch-model.sh)
-    LATROD_TEST_MODEL=$path cargo test --locked --lib -- --ignored model:: 2>&1 | tee "$work/model-tests"
+    LATROD_TEST_MODEL=$path cargo test --locked --lib -- --ignored arch:: 2>&1 | tee "$work/model-tests"
 }
 
 # Adds up the closing lines of all test programs: passed, failed.

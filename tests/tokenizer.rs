@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 #[cfg(feature = "debug")]
 use assert_cmd::Command;
+use latrod::gguf::GgufFile;
 use latrod::latro::prompt::{Finish, Prompter};
-use latrod::model::gguf::GgufFile;
-use latrod::model::tokenizer::Tokenizer;
+use latrod::text::tokenizer::Tokenizer;
 use serde_json::Value;
 
 fn fixture(name: &str) -> PathBuf {

@@ -7,12 +7,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::CliError;
 use super::common::{failed, say, usage};
+use crate::contract::sign::{load_signing_key, new_key_pair, read_small, sign};
+use crate::contract::topics::Topics;
+use crate::contract::wire;
+use crate::contract::wire::{Ack, AckState};
 use crate::report::mqtt::connection::ConnectOptions;
 use crate::report::mqtt::operator::{Answer, give};
 use crate::report::mqtt::{Broker, MqttSettings, Protocol, tls};
-use crate::report::sign::{load_signing_key, new_key_pair, read_small, sign};
-use crate::report::topics::Topics;
-use crate::report::wire::{self, Ack, AckState};
 
 /// What a device can be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

@@ -4,23 +4,22 @@ use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
+use crate::arch::lora::LoraTensors;
+use crate::arch::spec::ModelSpec;
 use crate::cli::CliError;
+use crate::engine::cpu::kv_cache::KvCache;
+use crate::engine::device::DeviceKind;
+use crate::engine::{Adapter, Engine, ModelError};
+use crate::gguf::GgufFile;
 use crate::kernels::{Compute, float_bytes};
 use crate::latro::generate::{Limits, Places};
 use crate::latro::learner::LearnError;
-use crate::latro::memory::MemoryPlan;
 use crate::latro::sampler::Pick;
-use crate::model::ModelError;
-use crate::model::device::DeviceKind;
-use crate::model::engine::{Adapter, Engine};
-use crate::model::gguf::GgufFile;
-use crate::model::kv_cache::KvCache;
-use crate::model::lora::LoraTensors;
-use crate::model::spec::ModelSpec;
+use crate::memory::plan::MemoryPlan;
 use crate::ops::attention::HeadShape;
-use crate::report::memory::available_memory;
 use crate::session::QuestionsError;
 use crate::store::{AdapterConfig, AdapterManifest, AdapterShape, StoreError, read_peft};
+use crate::system::memory::available_memory;
 
 /// The most threads that may be asked for: starting many more takes minutes.
 const MAX_THREADS: usize = 1024;
@@ -152,7 +151,7 @@ pub fn too_little(least: &MemoryPlan, limit: u64) -> CliError {
     let MemoryPlan { program, weights, adapter, optimizer, .. } = *least;
     usage(format!(
         "training takes {} MiB at least with this model and these settings, of which weights {}, \
-         adapter and optimiser {}, program {}; the memory limit is {} MiB: raise it, or use a smaller \
+         adapter and optimizer {}, program {}; the memory limit is {} MiB: raise it, or use a smaller \
          k, rank, max-new-tokens or model",
         mib(least.total),
         mib(weights),

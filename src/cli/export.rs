@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::CliError;
 use super::common::{failed, read_adapter_for, say, usage};
-use crate::model::gguf::GgufFile;
-use crate::model::spec::ModelSpec;
+use crate::arch::spec::ModelSpec;
+use crate::gguf::GgufFile;
 use crate::store::adapter::WEIGHTS_FILE;
 use crate::store::{
     AdapterConfig, AdapterManifest, AdapterShape, StoreError, read_safetensors, write_gguf_lora,

@@ -8,17 +8,17 @@ use serde::Serialize;
 
 use super::CliError;
 use super::common::{failed, say, size_argument, too_little, usage};
+use crate::arch::lora::Target;
+use crate::arch::spec::{ModelSpec, SpecError, WEIGHT_TYPES};
+use crate::engine::cpu::scratch::RowChunks;
+use crate::engine::cpu::weights::WeightBytes;
+use crate::engine::device::DeviceKind;
+use crate::gguf::{Array, GgmlType, GgufError, GgufFile, TensorInfo, Value, printable};
 use crate::kernels::Compute;
-use crate::latro::memory::{MemoryPlan, MemorySettings};
-use crate::latro::memory_fit::{Fitting, fit};
 use crate::latro::prompt::Prompter;
 use crate::latro::settings::TrainSettings;
-use crate::model::device::DeviceKind;
-use crate::model::gguf::{Array, GgmlType, GgufError, GgufFile, TensorInfo, Value, printable};
-use crate::model::lora::Target;
-use crate::model::scratch::Pieces;
-use crate::model::spec::{ModelSpec, SpecError, WEIGHT_TYPES};
-use crate::model::weights::WeightBytes;
+use crate::memory::fit::{Fitting, fit};
+use crate::memory::plan::{MemoryPlan, MemorySettings};
 
 /// Show what is in a GGUF model, whether it can be trained, and the memory that would take
 #[derive(Debug, clap::Args)]
@@ -103,7 +103,7 @@ struct Report {
     parameters: u64,
     /// Bytes of all tensors whose type has a known geometry.
     tensor_bytes: u64,
-    quantisation: Vec<QuantisationShare>,
+    quantization: Vec<QuantizationShare>,
     shape: Option<Shape>,
     tokenizer: TokenizerSummary,
     chat_template: bool,
@@ -124,18 +124,18 @@ struct Memory {
     batch: usize,
     /// Rows of a piece, and of logits.
     #[serde(flatten)]
-    pieces: Pieces,
+    row_chunks: RowChunks,
 }
 
 impl From<Fitting> for Memory {
     fn from(Fitting { settings, plan }: Fitting) -> Self {
-        Self { plan, batch: settings.batch, pieces: settings.pieces }
+        Self { plan, batch: settings.batch, row_chunks: settings.row_chunks }
     }
 }
 
 /// What one tensor type contributes.
 #[derive(Debug, Serialize)]
-struct QuantisationShare {
+struct QuantizationShare {
     #[serde(rename = "type")]
     ggml_type: String,
     tensors: usize,
@@ -176,9 +176,9 @@ impl Report {
         let text = |key| m.opt_str(key).map(|s| s.map(printable));
         let tensor_bytes =
             file.tensors().iter().filter_map(TensorInfo::bytes).fold(0, u64::saturating_add);
-        let quantisation = quantisation(file, tensor_bytes);
+        let quantization = quantization(file, tensor_bytes);
         let spec = ModelSpec::from_gguf(file);
-        let mut problems = problems(&quantisation, &spec);
+        let mut problems = problems(&quantization, &spec);
         problems.extend(Prompter::new(file).err().map(|e| e.to_string()));
         let spec = spec.ok();
         Ok(Self {
@@ -193,7 +193,7 @@ impl Report {
                 .iter()
                 .fold(0, |n: u64, t| n.saturating_add(t.elements() as u64)),
             tensor_bytes,
-            quantisation,
+            quantization,
             tokenizer: tokenizer(file)?,
             chat_template: m.opt_str("tokenizer.chat_template")?.is_some(),
             devices: DeviceKind::built_in().collect(),
@@ -222,8 +222,8 @@ impl Report {
         self.tokenizer.rows(&mut t);
         t.row("chat template", if self.chat_template { "yes" } else { "no" });
 
-        t.heading("quantisation");
-        for q in &self.quantisation {
+        t.heading("quantization");
+        for q in &self.quantization {
             let note = if q.supported { "" } else { "  not supported" };
             let (n, bytes, percent) = (q.tensors, size(q.bytes), 100.0 * q.share);
             t.row(&q.ggml_type, format!("{n:>5} tensors {bytes:>12} {percent:>6.1} %{note}"));
@@ -236,14 +236,14 @@ impl Report {
         }
         let devices: Vec<&str> = self.devices.iter().map(|device| device.name()).collect();
         t.row("devices", devices.join(", "));
-        if let Some(Memory { plan, batch, pieces }) = &self.memory {
+        if let Some(Memory { plan, batch, row_chunks }) = &self.memory {
             t.heading("predicted memory");
             for (name, bytes) in [
                 ("program", plan.program),
                 ("weights", plan.weights),
                 ("loading", plan.loading),
                 ("adapter", plan.adapter),
-                ("optimiser", plan.optimizer),
+                ("optimizer", plan.optimizer),
                 ("sampling", plan.sampling()),
                 ("  cache", plan.kv_cache),
                 ("  pass", plan.sampling_pass),
@@ -262,7 +262,7 @@ impl Report {
             );
             t.row("", "the peak has the largest of each");
             t.row("batch", format!("{batch} rationales together"));
-            let Pieces { rows, head_rows } = pieces;
+            let RowChunks { rows, head_rows } = row_chunks;
             t.row("pieces", format!("{rows} rows, {head_rows} rows of logits"));
         }
         t.0
@@ -311,7 +311,7 @@ fn shape(s: &ModelSpec) -> Shape {
 }
 
 /// The types in the file, the one with the most bytes first.
-fn quantisation(file: &GgufFile, tensor_bytes: u64) -> Vec<QuantisationShare> {
+fn quantization(file: &GgufFile, tensor_bytes: u64) -> Vec<QuantizationShare> {
     let mut mix: BTreeMap<GgmlType, (usize, u64)> = BTreeMap::new();
     for t in file.tensors() {
         let (tensors, bytes) = mix.entry(t.ggml_type).or_default();
@@ -320,7 +320,7 @@ fn quantisation(file: &GgufFile, tensor_bytes: u64) -> Vec<QuantisationShare> {
     }
     let mut shares: Vec<_> = mix
         .into_iter()
-        .map(|(kind, (tensors, bytes))| QuantisationShare {
+        .map(|(kind, (tensors, bytes))| QuantizationShare {
             ggml_type: kind.name().into(),
             tensors,
             bytes,
@@ -358,7 +358,7 @@ fn tokenizer(file: &GgufFile) -> Result<TokenizerSummary, GgufError> {
 }
 
 /// Why the model cannot be trained, one sentence each; empty when it can.
-fn problems(mix: &[QuantisationShare], spec: &Result<ModelSpec, SpecError>) -> Vec<String> {
+fn problems(mix: &[QuantizationShare], spec: &Result<ModelSpec, SpecError>) -> Vec<String> {
     let mut problems: Vec<String> = mix
         .iter()
         .filter(|q| !q.supported)

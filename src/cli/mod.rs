@@ -11,6 +11,8 @@ pub mod ask;
 #[cfg(feature = "operator")]
 pub mod command;
 mod common;
+#[cfg(feature = "charts")]
+pub mod curve;
 #[cfg(feature = "debug")]
 pub mod debug;
 pub mod error;
@@ -30,7 +32,7 @@ pub mod worker;
 
 pub use error::CliError;
 
-/// Learn a LoRA adapter on a quantised GGUF model, on the device that serves it.
+/// Learn a LoRA adapter on a quantized GGUF model, on the device that serves it.
 #[derive(Debug, Parser)]
 #[command(name = "latrod", version, about, max_term_width = 100)]
 struct Cli {

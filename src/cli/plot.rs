@@ -7,7 +7,8 @@ use std::{
 };
 
 use super::CliError;
-use crate::report::curve::{self, RunCurve};
+use crate::cli::curve;
+use crate::cli::curve::RunCurve;
 
 /// Draw the learning curves of training runs: held-out accuracy, log p(answer) and reward over
 /// training time.

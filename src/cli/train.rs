@@ -10,23 +10,22 @@ use super::common::{check_device, failed, set_threads, size_argument, usage, war
 use super::progress::Progress;
 use super::train_memory::{sentence, within_memory};
 use super::train_settings::SettingArgs;
+use crate::arch::spec::ModelSpec;
 use crate::data::{Task, TaskLimits, read_tasks, split};
+use crate::engine::cpu::scratch::RowChunks;
+use crate::engine::device::DeviceKind;
+use crate::engine::interrupt::Interrupt;
+use crate::engine::{Engine, ModelError};
+use crate::gguf::GgufFile;
 use crate::kernels::Compute;
 use crate::latro::generate::Policy;
 use crate::latro::learner::{LearnError, Learner, LearnerState};
-use crate::latro::memory::MemorySettings;
-use crate::latro::memory_fit::Fitting;
 use crate::latro::metrics::{EvalMetrics, MetricLine, StepMetrics};
 use crate::latro::prompt::Prompter;
 use crate::latro::settings::{Method, TrainSettings};
-use crate::model::ModelError;
-use crate::model::device::DeviceKind;
-use crate::model::engine::Engine;
-use crate::model::gguf::GgufFile;
-use crate::model::interrupt::Interrupt;
-use crate::model::scratch::Pieces;
-use crate::model::spec::ModelSpec;
-use crate::promotion::evaluate::{ANSWER_TOKENS, EvalSettings, evaluate, summarise};
+use crate::memory::fit::Fitting;
+use crate::memory::plan::MemorySettings;
+use crate::promotion::evaluate::{ANSWER_TOKENS, EvalSettings, evaluate, summarize};
 use crate::session::{Identity, Outcome, Phase, Questions, QuestionsError, Session, SessionError};
 
 /// Learn a LoRA adapter from questions and answers
@@ -132,7 +131,7 @@ pub fn run(mut args: Args) -> Result<(), CliError> {
         MemorySettings::of_run(&settings, args.batch, (prompt, answer), (threads, args.compute));
     let plan_questions = args.batch.min(held_out.len());
     let plan = MemorySettings { questions: plan_questions, ..plan };
-    let pieces = match args.device.is_planned() {
+    let row_chunks = match args.device.is_planned() {
         true => {
             let fitting = within_memory(args.memory_limit, &file, &spec, &plan)?;
             let Fitting { settings: fitted, plan } = fitting;
@@ -143,17 +142,17 @@ pub fn run(mut args: Args) -> Result<(), CliError> {
                 batch => args.batch = batch,
             }
             if !args.json {
-                say(&sentence(args.batch, fitted.pieces, &plan));
+                say(&sentence(args.batch, fitted.row_chunks, &plan));
             }
-            fitted.pieces
+            fitted.row_chunks
         }
         false if args.memory_limit.is_some() => {
             return Err(usage("--memory-limit is for --device cpu; a GPU's memory is not planned"));
         }
-        false => Pieces::default(),
+        false => RowChunks::default(),
     };
     let mut model = Engine::load(&file, args.compute, args.device).map_err(usage)?;
-    model.cut(pieces);
+    model.cut(row_chunks);
     let learner = Learner {
         state: LearnerState::fresh(&model.spec, &settings),
         model: &model,
@@ -356,7 +355,7 @@ impl Run<'_> {
         bar.finish();
         let results = results?;
         let elapsed = self.session.elapsed_s();
-        let eval = summarise(&results, settings, step, elapsed, start);
+        let eval = summarize(&results, settings, step, elapsed, start);
         self.session.record(eval.clone())?;
         self.session.write_adapter()?;
         self.show_eval(&eval);

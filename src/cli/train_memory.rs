@@ -4,13 +4,13 @@ use std::path::Path;
 
 use super::CliError;
 use super::common::{too_little, usage};
-use crate::latro::memory::{MemoryPlan, MemorySettings};
-use crate::latro::memory_fit::{Fitting, fit};
-use crate::model::gguf::GgufFile;
-use crate::model::scratch::Pieces;
-use crate::model::spec::ModelSpec;
-use crate::model::weights::WeightBytes;
-use crate::report::memory::available_memory;
+use crate::arch::spec::ModelSpec;
+use crate::engine::cpu::scratch::RowChunks;
+use crate::engine::cpu::weights::WeightBytes;
+use crate::gguf::GgufFile;
+use crate::memory::fit::{Fitting, fit};
+use crate::memory::plan::{MemoryPlan, MemorySettings};
+use crate::system::memory::available_memory;
 
 /// The most that fits what `--memory-limit` allows or, without one, the machine has free.
 pub fn within_memory(
@@ -27,7 +27,7 @@ pub fn within_memory(
     match available_memory(Path::new("/")) {
         Some(available) if plan.total > available => Err(usage(format!(
             "training takes {} MiB and {} MiB are free; --memory-limit makes it sample fewer rationales \
-             together and work in smaller pieces",
+             together and work in smaller row_chunks",
             plan.total.div_ceil(1 << 20),
             available >> 20,
         ))),
@@ -36,12 +36,12 @@ pub fn within_memory(
 }
 
 /// What memory will be used, and for what.
-pub fn sentence(batch: usize, pieces: Pieces, plan: &MemoryPlan) -> String {
+pub fn sentence(batch: usize, row_chunks: RowChunks, plan: &MemoryPlan) -> String {
     let mib = |bytes: u64| bytes.div_ceil(1 << 20);
-    let Pieces { rows, head_rows } = pieces;
+    let RowChunks { rows, head_rows } = row_chunks;
     format!(
         "memory: {} MiB at most (weights {}, sampling {}, training {}); {batch} rationales together, \
-         pieces of {rows} rows, {head_rows} of logits",
+         row_chunks of {rows} rows, {head_rows} of logits",
         mib(plan.total),
         mib(plan.weights),
         mib(plan.sampling()),

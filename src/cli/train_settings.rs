@@ -2,8 +2,8 @@
 
 use super::CliError;
 use super::common::usage;
+use crate::arch::lora::Target;
 use crate::latro::settings::{Method, RewardKind, Schedule, Span, TrainSettings, Truncation};
-use crate::model::lora::Target;
 
 /// A named set of settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -68,7 +68,7 @@ pub struct SettingArgs {
     skip_flat: Option<bool>,
     /// Divide advantages by their standard deviation
     #[arg(long)]
-    normalise_advantage: Option<bool>,
+    normalize_advantage: Option<bool>,
     /// Rank of the LoRA update
     #[arg(long)]
     rank: Option<usize>,
@@ -126,7 +126,7 @@ impl SettingArgs {
             truncation => truncation,
             min_rationale_tokens => min_rationale_tokens,
             stop_counts => stop_counts, collapse_tokens => collapse_tokens, skip_flat => skip_flat,
-            normalise_advantage => normalise_advantage, rank => rank, alpha => alpha,
+            normalize_advantage => normalize_advantage, rank => rank, alpha => alpha,
             target_modules => target_modules, learning_rate => learning_rate,
             warmup_steps => warmup_steps, decay => decay, weight_decay => weight_decay, seed => seed,
         }

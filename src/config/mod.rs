@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::daemon::activity::ActivitySettings;
 use crate::daemon::hook::HookSettings;
-use crate::data::spool::SpoolSettings;
+use crate::intake::SpoolSettings;
 use crate::latro::settings::TrainSettings;
 use crate::promotion::gate::GateSettings;
 use crate::report::mqtt::MqttSettings;
@@ -27,13 +27,12 @@ mod checks;
 mod document;
 pub mod error;
 mod messages;
-pub mod secret;
 pub mod sections;
 mod suggest;
 pub mod warnings;
 
+pub use crate::system::secret::{Secret, SecretError};
 pub use error::{ConfigError, ConfigErrors};
-pub use secret::{Secret, SecretError};
 pub use sections::{ComputeSettings, CycleSettings, DeviceSettings, StatusSettings};
 
 /// Everything that `latrod run` is told.
@@ -148,7 +147,7 @@ impl Config {
     /// If a place has it and it cannot be used.
     pub fn mqtt_password(&self) -> Result<Option<Secret>, SecretError> {
         let file = self.mqtt.password_file.as_deref();
-        Secret::find(secret::MQTT_PASSWORD, file.unwrap_or(Path::new("")))
+        Secret::find(crate::system::secret::MQTT_PASSWORD, file.unwrap_or(Path::new("")))
     }
 }
 

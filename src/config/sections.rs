@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::device::DeviceKind;
 use crate::kernels::Compute;
-use crate::model::device::DeviceKind;
 use crate::worker::WorkerSettings;
 
 /// `[device]`: who this device is to the fleet.

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::model::device::DeviceKind;
+use crate::engine::device::DeviceKind;
 
 const GOOD: &str = "model = '/m.gguf'\n";
 
@@ -377,7 +377,7 @@ mod hostile {
             let _ = parse(&text);
         }
 
-        /// Pieces of TOML in any order: closer to the truth than random letters.
+        /// RowChunks of TOML in any order: closer to the truth than random letters.
         #[test]
         fn no_heap_of_pieces_panics(pieces in prop::collection::vec(prop::sample::select(vec![
             "[", "]", "[[", "]]", "{", "}", "=", ".", ",", "\n", "\"", "'", "\"\"\"", "#", " ",

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::report::wire::{Action, Birth, DeviceInfo};
+use crate::contract::wire::{Action, Birth, DeviceInfo};
 
 /// The birth message as far as it is known before a model is loaded.
 #[must_use]

@@ -10,7 +10,6 @@ pub mod driver;
 pub mod faults;
 pub mod hook;
 pub mod memory;
-pub mod notify;
 pub mod plan;
 pub mod scheduler;
 pub mod socket;

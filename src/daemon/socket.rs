@@ -49,7 +49,7 @@ impl StatusSocket {
         Ok(Self { listener, readers, path: path.to_owned() })
     }
 
-    /// Waits for somebody who asks. Can be cancelled.
+    /// Waits for somebody who asks. Can be canceled.
     ///
     /// # Errors
     /// Those of the operating system, such as too many open files.

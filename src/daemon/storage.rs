@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::cycle::Cycle;
 use super::faults::FaultKind;
 use super::trouble::Trouble;
-use crate::data::spool::{IntakeError, Spool, SpoolSettings};
+use crate::intake::{IntakeError, Spool, SpoolSettings};
 use crate::store::ledger::{Ledger, LedgerError};
 use crate::store::versions::{VersionSettings, Versions};
 use crate::store::{DirLock, StoreError, durable::create_folder, write_atomic};

@@ -2,7 +2,7 @@
 //! would mend it.
 
 use super::faults::FaultKind;
-use crate::data::spool::IntakeError;
+use crate::intake::IntakeError;
 use crate::store::StoreError;
 use crate::store::ledger::LedgerError;
 use crate::store::versions::VersionError;

@@ -34,7 +34,7 @@ pub(super) fn task(
     };
     let mut question = text_of(stem, "question")?;
     let key = text_of(answer_key, "answerKey")?;
-    let choices = labelled(choices.ok_or(RejectReason::MissingField { field: "choices" })?)?;
+    let choices = labeled(choices.ok_or(RejectReason::MissingField { field: "choices" })?)?;
     if !(2..=MAX_CHOICES).contains(&choices.len()) {
         return Err(RejectReason::BadChoices { what: "there must be 2 to 26" });
     }
@@ -55,7 +55,7 @@ pub(super) fn task(
 }
 
 /// Label and text of each choice.
-fn labelled(choices: Value) -> Result<Vec<(String, String)>, RejectReason> {
+fn labeled(choices: Value) -> Result<Vec<(String, String)>, RejectReason> {
     const WRONG: RejectReason =
         RejectReason::BadChoices { what: "they are no list of texts with labels" };
     let text = |value: Option<Value>| text_of(value, "choices");

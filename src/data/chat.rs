@@ -36,10 +36,10 @@ pub(super) fn task(messages: Value) -> Result<Task, RejectReason> {
     }
     let (_, answer) = messages.swap_remove(asked + 1);
     messages.truncate(asked + 1);
-    let dialogue = messages.iter().filter(|(role, _)| *role != Role::System).count() > 1;
+    let dialog = messages.iter().filter(|(role, _)| *role != Role::System).count() > 1;
     let texts = messages.into_iter().map(|(role, text)| match role {
-        Role::User if dialogue => format!("User: {text}"),
-        Role::Assistant if dialogue => format!("Assistant: {text}"),
+        Role::User if dialog => format!("User: {text}"),
+        Role::Assistant if dialog => format!("Assistant: {text}"),
         _ => text,
     });
     let question = texts.collect::<Vec<_>>().join("\n\n");

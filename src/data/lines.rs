@@ -4,7 +4,7 @@ use std::io::{self, BufRead};
 
 /// A line without its end.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Line<'a> {
+pub(crate) enum Line<'a> {
     /// The whole line.
     Whole(&'a [u8]),
     /// The beginning of a line that is longer than the limit.
@@ -12,7 +12,7 @@ pub(super) enum Line<'a> {
 }
 
 /// Hands out the lines of a file one after the other, holding at most `max_bytes` of one.
-pub(super) struct Lines<R> {
+pub(crate) struct Lines<R> {
     reader: R,
     max_bytes: usize,
     buffer: Vec<u8>,
@@ -21,26 +21,26 @@ pub(super) struct Lines<R> {
 }
 
 impl<R: BufRead> Lines<R> {
-    pub(super) fn new(reader: R, max_bytes: usize) -> Self {
+    pub(crate) fn new(reader: R, max_bytes: usize) -> Self {
         Self { reader, max_bytes, buffer: Vec::new(), ended: true }
     }
 
-    pub(super) fn get_ref(&self) -> &R {
+    pub(crate) fn get_ref(&self) -> &R {
         &self.reader
     }
 
     /// The line handed out last, or its beginning.
-    pub(super) fn last(&self) -> &[u8] {
+    pub(crate) fn last(&self) -> &[u8] {
         &self.buffer
     }
 
     /// Whether the line handed out last had a line break at its end.
-    pub(super) fn was_ended(&self) -> bool {
+    pub(crate) fn was_ended(&self) -> bool {
         self.ended
     }
 
     /// The next line; `None` at the end of the file.
-    pub(super) fn next(&mut self) -> io::Result<Option<Line<'_>>> {
+    pub(crate) fn next(&mut self) -> io::Result<Option<Line<'_>>> {
         self.buffer.clear();
         let mut too_long = false;
         let mut anything = false;

@@ -6,12 +6,11 @@
 mod arc;
 mod chat;
 mod csv;
-mod lines;
+pub(crate) mod lines;
 mod parse;
 mod read;
-mod records;
-mod split;
-pub mod spool;
+pub(crate) mod records;
+pub(crate) mod split;
 
 use sha2::{Digest, Sha256};
 

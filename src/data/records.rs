@@ -13,7 +13,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// How a file of tasks is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Format {
+pub(crate) enum Format {
     /// JSON lines: `.jsonl`, `.ndjson`.
     JsonLines,
     /// `.json`: JSON lines as well, unless it turns out to be one array.
@@ -24,7 +24,7 @@ pub(super) enum Format {
 
 impl Format {
     /// The format that the ending of the name stands for, in any case of letters.
-    pub(super) fn of(path: &Path) -> Option<Self> {
+    pub(crate) fn of(path: &Path) -> Option<Self> {
         match path.extension()?.to_ascii_lowercase().to_str()? {
             "jsonl" | "ndjson" => Some(Self::JsonLines),
             "json" => Some(Self::Json),
@@ -35,17 +35,17 @@ impl Format {
 }
 
 /// A task, a bad line, or a blank one.
-pub(super) struct Record<'a> {
+pub(crate) struct Record<'a> {
     /// Its (first) line, counted from 1.
-    pub(super) line: usize,
+    pub(crate) line: usize,
     /// `None` if it is blank.
-    pub(super) task: Option<Result<Task, RejectReason>>,
+    pub(crate) task: Option<Result<Task, RejectReason>>,
     /// Its bytes, or the first of them.
-    pub(super) text: &'a [u8],
+    pub(crate) text: &'a [u8],
 }
 
 /// Hands out the tasks and bad lines of a file in bounded memory.
-pub(super) struct Records<R> {
+pub(crate) struct Records<R> {
     kind: Kind<R>,
     /// Set once the rest of the file is of no use.
     over: bool,
@@ -60,7 +60,7 @@ enum Kind<R> {
 
 impl<R: BufRead> Records<R> {
     /// `max_bytes` is the longest line (or CSV row) that is read.
-    pub(super) fn new(mut reader: R, format: Format, max_bytes: usize) -> io::Result<Self> {
+    pub(crate) fn new(mut reader: R, format: Format, max_bytes: usize) -> io::Result<Self> {
         skip_mark(&mut reader)?;
         let kind = match format {
             Format::Csv => Kind::Csv(CsvRows::new(reader, max_bytes)),
@@ -75,7 +75,7 @@ impl<R: BufRead> Records<R> {
     }
 
     /// The next line or row; `None` at the end of the file.
-    pub(super) fn next(&mut self) -> io::Result<Option<Record<'_>>> {
+    pub(crate) fn next(&mut self) -> io::Result<Option<Record<'_>>> {
         if self.over {
             return Ok(None);
         }
@@ -107,7 +107,7 @@ impl<R: BufRead> Records<R> {
         Ok(Some(Record { line, task, text }))
     }
 
-    pub(super) fn get_ref(&self) -> &R {
+    pub(crate) fn get_ref(&self) -> &R {
         match &self.kind {
             Kind::Csv(rows) => rows.get_ref(),
             Kind::Json { lines, .. } => lines.get_ref(),
@@ -116,7 +116,7 @@ impl<R: BufRead> Records<R> {
 
     /// Whether the file, read to its end, seems to have ended in the middle of a line or row: it may
     /// still be being written. A whole object of JSON needs no line break after it.
-    pub(super) fn is_torn(&self) -> bool {
+    pub(crate) fn is_torn(&self) -> bool {
         match &self.kind {
             Kind::Csv(rows) => rows.is_torn(),
             Kind::Json { lines, .. } => self.bad && !lines.was_ended(),

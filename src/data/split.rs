@@ -31,7 +31,7 @@ pub fn is_held_out(task: &Task, held_out_share: f64) -> bool {
 #[must_use]
 pub fn question_key(question: &str) -> u64 {
     let mut hash = Sha256::new_with_prefix(DOMAIN);
-    hash.update(normalised(question).as_bytes());
+    hash.update(normalized(question).as_bytes());
     u64::from_be_bytes(hash.finalize().first_chunk().copied().unwrap_or_default())
 }
 
@@ -41,7 +41,7 @@ fn position(question: &str) -> f64 {
     (question_key(question) >> 32) as f64 / 4_294_967_296.0
 }
 
-fn normalised(question: &str) -> String {
+fn normalized(question: &str) -> String {
     question.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 

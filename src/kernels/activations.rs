@@ -62,12 +62,12 @@ impl Activations {
 }
 
 /// Rounds one group: `x: [rows of the group, per_row * 32]`.
-pub(super) fn quantise_group(isa: Isa, x: &[f32], per_row: usize, group: &mut [ActBlock]) {
+pub(super) fn quantize_group(isa: Isa, x: &[f32], per_row: usize, group: &mut [ActBlock]) {
     let rows = group.len() / per_row;
     for (r, row) in x.chunks_exact(per_row * BLOCK).enumerate() {
         let (values, _) = row.as_chunks::<BLOCK>();
         for (b, values) in values.iter().enumerate() {
-            isa.quantise_block(values, &mut group[b * rows + r]);
+            isa.quantize_block(values, &mut group[b * rows + r]);
         }
     }
 }

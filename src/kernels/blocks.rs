@@ -2,7 +2,7 @@
 //! columns of one row apart into codes and scales, without any arithmetic on the values.
 
 use super::layout::{BLOCK, Codes, SUPER, Scales};
-use crate::model::gguf::GgmlType;
+use crate::gguf::GgmlType;
 
 /// 32 columns of one row.
 pub(super) struct Block {
@@ -16,7 +16,7 @@ pub(super) struct Block {
     pub(super) sub: [u8; 2],
 }
 
-/// A quantised type's place in the file and in memory.
+/// A quantized type's place in the file and in memory.
 #[derive(Clone, Copy)]
 pub(super) struct Format {
     /// Columns of a file block.
@@ -29,7 +29,7 @@ pub(super) struct Format {
     pub(super) read: fn(file: &[u8], i: usize) -> Block,
 }
 
-/// The format of a quantised type; `None` for floats and for types without a kernel.
+/// The format of a quantized type; `None` for floats and for types without a kernel.
 pub(super) fn format_of(ty: GgmlType) -> Option<Format> {
     let bits = |low, planes| Codes::Bits { low, planes };
     let simple = |bytes, codes, scales, read| Format {

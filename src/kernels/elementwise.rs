@@ -1,6 +1,6 @@
 //! Vector loops of the transformer: dot products, exponentials, softmax, SiLU.
 //!
-//! Each function is plain Rust that the compiler vectorises, compiled a second and third time for
+//! Each function is plain Rust that the compiler vectorizes, compiled a second and third time for
 //! wider registers and chosen at run time.
 
 /// Compiles the body for AVX-512, AVX2 and the baseline, and picks one at run time.
@@ -36,7 +36,7 @@ macro_rules! multiversion {
     };
 }
 
-/// Independent partial sums, so that a sum of f32 may be vectorised without reordering freely.
+/// Independent partial sums, so that a sum of f32 may be vectorized without reordering freely.
 const LANES: usize = 32;
 
 #[inline(always)]
@@ -182,7 +182,7 @@ multiversion! {
     /// The values of IEEE 754 half precision numbers, exactly.
     pub fn widen(halves: &[u16], to: &mut [f32]) {
         // The exponent's offset is 127 instead of 15, which a product puts right, also for numbers
-        // that are not normalised. There is no infinity and no NaN.
+        // that are not normalized. There is no infinity and no NaN.
         let factor = f32::from_bits((127 + 127 - 15) << 23);
         for (to, half) in to.iter_mut().zip(halves) {
             let bits = u32::from(*half);
@@ -233,7 +233,7 @@ multiversion! {
     }
 }
 
-/// Softmax of `scale · x` in place; returns the logarithm of the normaliser, log Σ e^(scale·xᵢ).
+/// Softmax of `scale · x` in place; returns the logarithm of the normalizer, log Σ e^(scale·xᵢ).
 pub fn softmax(x: &mut [f32], factor: f32) -> f32 {
     let peak = max(x);
     let sum = exp_shifted(x, factor, peak);
@@ -283,7 +283,7 @@ mod tests {
                 let mut p = a.clone();
                 let log_z = softmax(&mut p, 0.5);
                 let z: f64 = a.iter().map(|x| (0.5 * wide(x)).exp()).sum();
-                assert!((f64::from(log_z) - z.ln()).abs() < 1e-5, "log normaliser {n}");
+                assert!((f64::from(log_z) - z.ln()).abs() < 1e-5, "log normalizer {n}");
                 for (p, x) in p.iter().zip(&a) {
                     assert!((wide(p) - (0.5 * wide(x)).exp() / z).abs() < 1e-6, "softmax {n}");
                 }

@@ -1,6 +1,6 @@
 //! What can go wrong when weights are packed. The products themselves cannot fail.
 
-use crate::model::gguf::GgmlType;
+use crate::gguf::GgmlType;
 
 /// A reason why a tensor's bytes cannot become a [`super::PackedMatrix`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

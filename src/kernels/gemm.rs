@@ -72,7 +72,7 @@ pub fn gemm(
         unsafe { task.run(0..rows, 0..cols) };
         return;
     }
-    // Pieces of a fixed size, so that sums don't depend on the number of threads.
+    // RowChunks of a fixed size, so that sums don't depend on the number of threads.
     let macs = rows * cols * a.cols;
     let by_rows = rows > cols;
     let total = rows.max(cols);

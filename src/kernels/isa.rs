@@ -182,17 +182,17 @@ impl Isa {
     }
 
     /// Rounds 32 activations to int8.
-    pub(super) fn quantise_block(self, values: &[f32; BLOCK], to: &mut ActBlock) {
+    pub(super) fn quantize_block(self, values: &[f32; BLOCK], to: &mut ActBlock) {
         match self {
             // SAFETY: a set exists only where `available` said yes.
             #[cfg(target_arch = "x86_64")]
-            Self::Amx | Self::Avx512 => unsafe { avx512::quantise_block(values, to) },
+            Self::Amx | Self::Avx512 => unsafe { avx512::quantize_block(values, to) },
             #[cfg(target_arch = "aarch64")]
-            Self::Neon(_) => neon::quantise_block(values, to),
+            Self::Neon(_) => neon::quantize_block(values, to),
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Self::AvxVnni | Self::Avx2 => unsafe { avx2::quantise_block(values, to) },
-            Self::Portable => portable::quantise_block(values, to),
+            Self::AvxVnni | Self::Avx2 => unsafe { avx2::quantize_block(values, to) },
+            Self::Portable => portable::quantize_block(values, to),
         }
     }
 
@@ -357,7 +357,7 @@ impl Isa {
     /// `c[rows, 16] = group · Wᵀ` for the rows of W in one tile, in int8; `group: [blocks, rows]`.
     ///
     /// # Safety
-    /// As [`Self::multiply_fused`]. W must be quantised.
+    /// As [`Self::multiply_fused`]. W must be quantized.
     pub(super) unsafe fn multiply_int8(
         self,
         w: &PackedMatrix,

@@ -109,7 +109,7 @@ pub(super) struct HalfScales {
     pub(super) m: [f32; TILE],
 }
 
-/// A frozen weight matrix `[rows = out features, cols = in features]`, quantised as in its file.
+/// A frozen weight matrix `[rows = out features, cols = in features]`, quantized as in its file.
 ///
 /// Made by [`PackedMatrix::pack`]; it replaces the file's bytes, which need not be kept.
 pub struct PackedMatrix {

@@ -100,7 +100,7 @@ impl Lines {
     }
 
     pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: these bytes of the region belong to this value alone, are initialised (zeroed by
+        // SAFETY: these bytes of the region belong to this value alone, are initialized (zeroed by
         // the system), and are borrowed mutably with `self`.
         unsafe { std::slice::from_raw_parts_mut(self.region.at.add(self.start), self.len) }
     }

@@ -6,7 +6,7 @@
 use std::cell::Cell;
 use std::ops::Range;
 
-use super::activations::{ActBlock, Activations, ROWS, quantise_group};
+use super::activations::{ActBlock, Activations, ROWS, quantize_group};
 use super::floats::Floats;
 use super::isa::{Isa, Left, Output, PANEL};
 use super::layout::{BLOCK, Codes, PackedMatrix, TILE};
@@ -141,7 +141,7 @@ impl PackedMatrix {
         input.multiply(&[Some(Job::new(&input, &mut product))]);
     }
 
-    fn is_quantised(&self) -> bool {
+    fn is_quantized(&self) -> bool {
         matches!(self.codes, Codes::Bits { .. })
     }
 
@@ -207,7 +207,7 @@ impl<'a> Job<'a> {
         let whole = w.cols.is_multiple_of(BLOCK);
         let kind = match compute {
             Compute::Fast if isa.multiplies_tiles(m) => Kind::Tiles,
-            Compute::Fast if w.is_quantised() => Kind::Int8,
+            Compute::Fast if w.is_quantized() => Kind::Int8,
             _ if m <= FUSED_ROWS && isa.has_fused() && whole => Kind::Fused,
             _ => Kind::Panels,
         };
@@ -228,7 +228,7 @@ impl Input<'_> {
             let mut acts = Activations::with_store(INT8_STORE.take(), rows.len(), blocks);
             if int8 {
                 let x = &self.x[rows.start * self.cols..rows.end * self.cols];
-                quantise(self.isa, x, &mut acts, blocks);
+                quantize(self.isa, x, &mut acts, blocks);
             }
             self.rows(jobs, &rows, &acts);
             INT8_STORE.set(acts.into_store());
@@ -362,7 +362,7 @@ fn tiles_of(w: &PackedMatrix, pairs: &Range<usize>) -> Range<usize> {
 }
 
 /// Rounds all rows of `x`.
-fn quantise(isa: Isa, x: &[f32], acts: &mut Activations, per_row: usize) {
+fn quantize(isa: Isa, x: &[f32], acts: &mut Activations, per_row: usize) {
     let row = per_row * BLOCK;
     let rows = x.len() / row;
     let groups = &SharedGroups { at: acts.as_mut_ptr() };
@@ -376,7 +376,7 @@ fn quantise(isa: Isa, x: &[f32], acts: &mut Activations, per_row: usize) {
                 let at = groups.at.add(group * ROWS * per_row);
                 std::slice::from_raw_parts_mut(at, count)
             };
-            quantise_group(isa, x, per_row, to);
+            quantize_group(isa, x, per_row, to);
         }
     });
 }

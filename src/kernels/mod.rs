@@ -1,4 +1,4 @@
-//! CPU kernels: products with quantised weights and plain f32 products.
+//! CPU kernels: products with quantized weights and plain f32 products.
 //!
 //! Weights are repacked once ([`PackedMatrix::pack`]) into a lossless tiled layout and stay in it;
 //! every product runs on that layout. The kernels know nothing of models, tensors or gradients, and
@@ -77,7 +77,7 @@ pub fn fast_is_close(rows: usize) -> bool {
     isa::Isa::detect().multiplies_tiles(rows)
 }
 
-/// How products with quantised weights are computed.
+/// How products with quantized weights are computed.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum, serde::Serialize, serde::Deserialize,
 )]

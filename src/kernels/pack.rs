@@ -6,7 +6,7 @@ use super::isa::Isa;
 use super::layout::{BLOCK, Codes, LINE, PackedMatrix, SUPER, Scales, TILE, code_place};
 use super::lines::Lines;
 use super::threads::for_each;
-use crate::model::gguf::GgmlType;
+use crate::gguf::GgmlType;
 
 /// The packed bytes of one tile.
 struct Tile<'a> {
@@ -116,7 +116,7 @@ impl PackedMatrix {
         for_each(&mut parts, rows * cols, |(tile, source)| {
             for (lane, row) in source.chunks_exact(row_bytes).enumerate() {
                 match format {
-                    Some(format) => place_quantised(tile, &format, lane, row),
+                    Some(format) => place_quantized(tile, &format, lane, row),
                     None => place_floats(tile, block_bytes, lane, row),
                 }
             }
@@ -140,7 +140,7 @@ fn place_floats(tile: &mut Tile<'_>, width: usize, lane: usize, row: &[u8]) {
     }
 }
 
-fn place_quantised(tile: &mut Tile<'_>, format: &Format, lane: usize, row: &[u8]) {
+fn place_quantized(tile: &mut Tile<'_>, format: &Format, lane: usize, row: &[u8]) {
     let per_file_block = format.block_cols / BLOCK;
     for (f, file_block) in row.chunks_exact(format.block_bytes).enumerate() {
         for i in 0..per_file_block {

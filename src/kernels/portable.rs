@@ -1,6 +1,6 @@
 //! Every operation in plain Rust, for any target, and as the reference for the other sets.
 //!
-//! Loops are written so that the compiler vectorises the products; decoding is simple, not fast.
+//! Loops are written so that the compiler vectorizes the products; decoding is simple, not fast.
 
 use super::activations::{ActBlock, TINY};
 use super::isa::{Left, Output, PANEL};
@@ -9,7 +9,7 @@ use super::layout::{BLOCK, PackedMatrix, TILE};
 /// Rows of the left operand that [`multiply_panel`] takes at once.
 const ROWS: usize = 4;
 
-pub(super) fn quantise_block(values: &[f32; BLOCK], to: &mut ActBlock) {
+pub(super) fn quantize_block(values: &[f32; BLOCK], to: &mut ActBlock) {
     // The largest absolute value by its bits, so that NaN counts as larger than anything.
     let bits = values.iter().fold(0, |max, v| (v.to_bits() & 0x7fff_ffff).max(max));
     let max = f32::from_bits(bits);

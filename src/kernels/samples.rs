@@ -19,7 +19,7 @@ const fn kind(ty: GgmlType, block: usize, bytes: usize, halves: &'static [usize]
     Kind { ty, block, bytes, halves }
 }
 
-pub(super) const QUANTISED: [Kind; 10] = [
+pub(super) const QUANTIZED: [Kind; 10] = [
     kind(GgmlType::Q4_0, 32, 18, &[0]),
     kind(GgmlType::Q4_1, 32, 20, &[0, 2]),
     kind(GgmlType::Q5_0, 32, 22, &[0]),
@@ -43,7 +43,7 @@ pub(super) fn uniform(rng: &mut ChaCha8Rng) -> f32 {
 }
 
 /// A matrix of random codes and scales in the file's form: every bit pattern occurs, not only
-/// those that a good quantiser writes.
+/// those that a good quantizer writes.
 pub(super) fn file_bytes(rng: &mut ChaCha8Rng, kind: &Kind, rows: usize, cols: usize) -> Vec<u8> {
     let values = rows * cols;
     match kind.ty {

@@ -6,11 +6,11 @@ mod samples;
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
-use samples::{FLOATS, Kind, QUANTISED, file_bytes, uniform};
+use samples::{FLOATS, Kind, QUANTIZED, file_bytes, uniform};
 
 use super::isa::Isa;
 use super::{Compute, KernelError, PackedMatrix, Panels, Product, Update, matmul_shared};
-use crate::model::gguf::GgmlType;
+use crate::gguf::GgmlType;
 
 /// Every instruction set of this machine.
 fn all_isas() -> Vec<Isa> {
@@ -76,7 +76,7 @@ fn cols_of(kind: &Kind) -> &'static [usize] {
 fn panels_hold_the_decoded_values_to_the_bit() {
     // A product with rows of the unit matrix is a look at the panel: sums of zeros and one value.
     for isa in all_isas() {
-        for kind in QUANTISED.iter().chain(&FLOATS) {
+        for kind in QUANTIZED.iter().chain(&FLOATS) {
             let (rows, cols) = (40, 256);
             let (packed, expected) = matrix(8, kind, rows, cols);
             let mut unit = vec![0.0; cols * cols];
@@ -102,7 +102,7 @@ fn eye(n: usize) -> Vec<f32> {
 #[test]
 fn exact_products_are_right_for_every_type_and_shape() {
     for isa in all_isas() {
-        for kind in QUANTISED.iter().chain(&FLOATS) {
+        for kind in QUANTIZED.iter().chain(&FLOATS) {
             for &cols in cols_of(kind) {
                 for rows in [16, 17, 48, 100] {
                     let (packed, w) = matrix(9, kind, rows, cols);
@@ -128,7 +128,7 @@ fn check_exact(isa: Isa, kind: &Kind, packed: &PackedMatrix, w: &[f32], m: usize
 fn products_larger_than_any_cache_block_are_right() {
     // More rows of x than share a panel, more columns and rows of W than a panel is deep.
     let (m, rows, cols) = (400, 1300, 1344);
-    let (packed, w) = matrix(10, &QUANTISED[1], rows, cols);
+    let (packed, w) = matrix(10, &QUANTIZED[1], rows, cols);
     let mut rng = ChaCha8Rng::seed_from_u64(11);
     let (x, g) = (values(&mut rng, m * cols), values(&mut rng, m * rows));
     let (mut y, mut dx) = (vec![f32::NAN; m * rows], vec![f32::NAN; m * cols]);
@@ -173,7 +173,7 @@ fn rounded(x: &[f32]) -> Vec<f32> {
 #[test]
 fn fast_products_are_those_of_rounded_activations() {
     for isa in all_isas() {
-        for kind in &QUANTISED {
+        for kind in &QUANTIZED {
             for &cols in cols_of(kind) {
                 for rows in [16, 17, 48, 100] {
                     let (packed, w) = matrix(13, kind, rows, cols);
@@ -200,7 +200,7 @@ fn fast_products_are_those_of_rounded_activations() {
 fn fast_products_of_the_largest_numbers_do_not_overflow() {
     let (rows, cols) = (16, 256);
     for isa in all_isas() {
-        for kind in &QUANTISED {
+        for kind in &QUANTIZED {
             let ends = if kind.ty == GgmlType::Q8_0 { [0x7f, 0x80] } else { [0, 0xff] };
             for (end, x) in ends.into_iter().flat_map(|end| [(end, 1.0), (end, -1.0)]) {
                 let mut bytes = file_bytes(&mut ChaCha8Rng::seed_from_u64(27), kind, rows, cols);
@@ -224,7 +224,7 @@ fn fast_products_of_the_largest_numbers_do_not_overflow() {
 #[test]
 fn fast_products_stay_within_the_rounding_of_exact_ones() {
     let (rows, cols, m) = (48, 576, 130);
-    let (packed, w) = matrix(14, &QUANTISED[1], rows, cols);
+    let (packed, w) = matrix(14, &QUANTIZED[1], rows, cols);
     let x = values(&mut ChaCha8Rng::seed_from_u64(15), m * cols);
     let mut y = vec![f32::NAN; m * rows];
     packed.matmul(Compute::Fast, &x, m, &mut y);
@@ -246,7 +246,7 @@ fn rounding_is_the_same_on_every_instruction_set() {
         let x: [f32; 32] = std::array::from_fn(|_| scale * uniform(&mut rng));
         let rounded = all_isas().into_iter().map(|isa| {
             let mut block = ActBlock::ZERO;
-            isa.quantise_block(&x, &mut block);
+            isa.quantize_block(&x, &mut block);
             block
         });
         let rounded: Vec<_> = rounded.collect();
@@ -259,7 +259,7 @@ fn values_that_are_not_finite_are_carried_on() {
     for isa in all_isas() {
         for compute in [Compute::Exact, Compute::Fast] {
             for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-                let (packed, _) = matrix(17, &QUANTISED[1], 16, 64);
+                let (packed, _) = matrix(17, &QUANTIZED[1], 16, 64);
                 let mut x = vec![1.0; 2 * 64];
                 x[70] = bad;
                 let mut y = vec![0.0; 2 * 16];
@@ -298,7 +298,7 @@ fn check_transposed(isa: Isa, kind: &Kind, packed: &PackedMatrix, w: &[f32], m: 
 #[test]
 fn transposed_products_are_right_for_every_type_and_shape() {
     for isa in all_isas() {
-        for kind in QUANTISED.iter().chain(&FLOATS) {
+        for kind in QUANTIZED.iter().chain(&FLOATS) {
             for &cols in cols_of(kind) {
                 for rows in [16, 17, 100] {
                     let (packed, w) = matrix(18, kind, rows, cols);
@@ -314,7 +314,7 @@ fn transposed_products_are_right_for_every_type_and_shape() {
 #[test]
 fn results_do_not_depend_on_the_number_of_threads() {
     let (rows, cols, m) = (1000, 576, 50);
-    let (packed, _) = matrix(19, &QUANTISED[1], rows, cols);
+    let (packed, _) = matrix(19, &QUANTIZED[1], rows, cols);
     let mut rng = ChaCha8Rng::seed_from_u64(20);
     let (x, g) = (values(&mut rng, m * cols), values(&mut rng, m * rows));
     let on = |threads: usize| {
@@ -333,8 +333,8 @@ fn results_do_not_depend_on_the_number_of_threads() {
 #[test]
 fn products_that_share_their_input_equal_single_ones() {
     let cols = 576;
-    let (a, _) = matrix(23, &QUANTISED[1], 576, cols);
-    let (b, _) = matrix(24, &QUANTISED[4], 200, cols);
+    let (a, _) = matrix(23, &QUANTIZED[1], 576, cols);
+    let (b, _) = matrix(24, &QUANTIZED[4], 200, cols);
     let (c, _) = matrix(25, &FLOATS[1], 33, cols);
     for (m, compute) in [1, 20].into_iter().flat_map(|m| [(m, Compute::Exact), (m, Compute::Fast)])
     {
@@ -361,7 +361,7 @@ fn products_that_share_their_input_equal_single_ones() {
 #[test]
 fn what_lora_adds_is_added_to_every_kind_of_product() {
     let (rows, cols, rank, stride) = (200, 576, 5, 7);
-    let (w, _) = matrix(24, &QUANTISED[4], rows, cols);
+    let (w, _) = matrix(24, &QUANTIZED[4], rows, cols);
     let mut rng = ChaCha8Rng::seed_from_u64(27);
     let b = values(&mut rng, rows * rank);
     let panels = Panels::pack(&[&b], rank, 1.0);
@@ -384,7 +384,7 @@ fn what_lora_adds_is_added_to_every_kind_of_product() {
 
 #[test]
 fn products_of_no_rows_do_nothing() {
-    let (packed, _) = matrix(21, &QUANTISED[1], 16, 32);
+    let (packed, _) = matrix(21, &QUANTIZED[1], 16, 32);
     for compute in [Compute::Exact, Compute::Fast] {
         packed.matmul(compute, &[], 0, &mut []);
     }
@@ -393,7 +393,7 @@ fn products_of_no_rows_do_nothing() {
 
 #[test]
 fn packing_takes_about_as_much_memory_as_the_file() {
-    for kind in QUANTISED.iter().chain(&FLOATS) {
+    for kind in QUANTIZED.iter().chain(&FLOATS) {
         let (rows, cols) = (64, 1024);
         let (packed, _) = matrix(22, kind, rows, cols);
         let file = rows * cols / kind.block * kind.bytes;

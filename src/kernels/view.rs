@@ -42,10 +42,10 @@ macro_rules! with_reader {
                 type $reader = Float<BF16>;
                 $body
             }
-            Codes::Bits { .. } => crate::kernels::view::with_reader!(quantised $w, $reader => $body),
+            Codes::Bits { .. } => crate::kernels::view::with_reader!(quantized $w, $reader => $body),
         }
     }};
-    (quantised $w:expr, $reader:ident => $body:expr) => {
+    (quantized $w:expr, $reader:ident => $body:expr) => {
         crate::kernels::view::with_reader!(@ $w, $reader => $body,
             (4, 0, Scales::Half { .. }, Half), (4, 0, Scales::Pair, Pair),
             (4, 1, Scales::Half { .. }, Half), (4, 1, Scales::Pair, Pair),

@@ -30,7 +30,7 @@ pub struct AdvantageRule {
     /// How truncated rationales are judged.
     pub truncation: Truncation,
     /// Whether to divide by the rewards' standard deviation.
-    pub normalise: bool,
+    pub normalize: bool,
 }
 
 /// RLOO: `A_k = r_k` − mean of the other rewards. `[K]` → `[K]`, K ≥ 2.
@@ -65,8 +65,8 @@ pub fn advantages(
         return Err(AdvantageError::Mismatch { rewards: rewards.len(), flags: truncated.len() });
     }
     let mut advantages = rloo(rewards)?;
-    if rule.normalise {
-        let scale = spread(rewards) + NORMALISE_EPS;
+    if rule.normalize {
+        let scale = spread(rewards) + NORMALIZE_EPS;
         for advantage in &mut advantages {
             *advantage /= scale;
         }
@@ -191,7 +191,7 @@ pub const FLAT_WARMUP: u32 = 8;
 /// about 50 prompts.
 const FLAT_DECAY: f64 = 0.98;
 /// Keeps a group of equal rewards from a division by zero.
-const NORMALISE_EPS: f64 = 1e-6;
+const NORMALIZE_EPS: f64 = 1e-6;
 
 fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / count(values.len())
@@ -213,9 +213,9 @@ mod tests {
 
     use super::*;
 
-    const PAPER: AdvantageRule = AdvantageRule { truncation: Truncation::Keep, normalise: false };
+    const PAPER: AdvantageRule = AdvantageRule { truncation: Truncation::Keep, normalize: false };
     const EDGE: AdvantageRule =
-        AdvantageRule { truncation: Truncation::NeverPays, normalise: false };
+        AdvantageRule { truncation: Truncation::NeverPays, normalize: false };
 
     fn rewards() -> impl Strategy<Value = Vec<f64>> {
         prop::collection::vec(-50.0..5.0, 2..20)
@@ -248,8 +248,8 @@ mod tests {
     }
 
     #[test]
-    fn normalised_advantages_of_equal_rewards_are_zero() {
-        let rule = AdvantageRule { normalise: true, ..PAPER };
+    fn normalized_advantages_of_equal_rewards_are_zero() {
+        let rule = AdvantageRule { normalize: true, ..PAPER };
 
         assert_eq!(advantages(&[-7.0; 4], &[false; 4], rule), Ok(vec![0.0; 4]));
         let two = advantages(&[-3.0, -1.0], &[false; 2], rule).unwrap();

@@ -10,11 +10,10 @@ use std::ops::Range;
 use rand_chacha::ChaCha8Rng;
 
 use super::sampler::{Pick, pick};
+use crate::engine::interrupt::Interrupt;
+use crate::engine::{Adapter, Cache, Engine, Input, ModelError};
 use crate::kernels::Floats;
 use crate::kernels::threads::for_each;
-use crate::model::ModelError;
-use crate::model::engine::{Adapter, Cache, Engine, Input};
-use crate::model::interrupt::Interrupt;
 use crate::ops::attention_plan::{AttentionPlan, Segment};
 use crate::ops::head::logits_macs;
 use crate::ops::key_values::aligned;
@@ -334,10 +333,10 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::engine::device::DeviceKind;
+    use crate::gguf::GgufFile;
     use crate::kernels::Compute;
     use crate::latro::sampler::stream;
-    use crate::model::device::DeviceKind;
-    use crate::model::gguf::GgufFile;
 
     /// Ends a branch after so many tokens.
     struct After(usize);

@@ -20,17 +20,16 @@ use super::metrics::StepMetrics;
 use super::objective::{Judged, ObjectiveError, judge};
 use super::optimizer::{AdamW, OptimizerError, clip, global_norm, learning_rate};
 use super::prompt::{Finish, PromptError, Prompter, StopWatch};
-use super::rollout::Rollout;
+use super::rollout::RolloutGroup;
 use super::sampler::{Pick, stream, uniform};
 use super::settings::{Method, TrainSettings};
 use super::tally::Tally;
+use crate::arch::lora::{Factor, LoraKey, LoraTensors, Matrix};
+use crate::arch::spec::ModelSpec;
 use crate::data::Task;
-use crate::model::ModelError;
-use crate::model::adapter::zeros_like;
-use crate::model::engine::{Adapter, Engine};
-use crate::model::interrupt::Interrupt;
-use crate::model::lora::{Factor, LoraKey, LoraTensors, Matrix};
-use crate::model::spec::ModelSpec;
+use crate::engine::cpu::adapter::zeros_like;
+use crate::engine::interrupt::Interrupt;
+use crate::engine::{Adapter, Engine, ModelError};
 
 /// Why a step could not be done. The learner's state is then as it was before the step.
 #[derive(Debug, thiserror::Error)]
@@ -121,7 +120,7 @@ pub struct Sampled {
     pub step: u64,
     /// The sentinel trips at that time.
     pub trips: u64,
-    pub rollouts: Vec<Rollout>,
+    pub rollouts: Vec<RolloutGroup>,
     /// Tokens that were sampled, those that ended a rationale included.
     pub tokens: u64,
     /// Seconds that it took.
@@ -175,7 +174,7 @@ impl Learner<'_> {
         let think = self.settings.method == Method::Latro;
         let mut rollouts = Vec::with_capacity(tasks.len());
         for task in tasks {
-            rollouts.push(Rollout {
+            rollouts.push(RolloutGroup {
                 prompt: self.prompter.prompt(&task.question, think)?,
                 answer: self.prompter.answer(&task.answer)?,
                 answer_span: Some(self.prompter.answer_span(&task.answer)?),
@@ -275,7 +274,7 @@ impl Learner<'_> {
     /// One task's share of the gradient.
     fn learn_from(
         &self,
-        rollout: &Rollout,
+        rollout: &RolloutGroup,
         prompts: usize,
         adapter: &Adapter,
         flat: &mut FlatFilter,

@@ -1,10 +1,9 @@
 //! Log-probabilities of a tree's tokens, and their gradient.
 
 use super::tree::Tree;
-use crate::model::ModelError;
-use crate::model::engine::{Adapter, Engine, Hidden, Input, Trace};
-use crate::model::interrupt::Interrupt;
-use crate::model::lora::LoraTensors;
+use crate::arch::lora::LoraTensors;
+use crate::engine::interrupt::Interrupt;
+use crate::engine::{Adapter, Engine, Hidden, Input, ModelError, Trace};
 use crate::ops::head::TokenScores;
 
 /// Log-probability and entropy of every predicted token of `tree`, without gradients.

@@ -4,8 +4,6 @@ pub mod advantage;
 pub mod generate;
 pub mod learner;
 pub mod log_prob;
-pub mod memory;
-pub mod memory_fit;
 pub mod metrics;
 pub mod objective;
 pub mod optimizer;

@@ -5,7 +5,7 @@ use super::advantage::{
     AdvantageError, AdvantageRule, advantages, gradient_coefficients, loss, supervised_coefficients,
 };
 use super::reward::{RewardError, RewardParts, ScoredBranch, reward, token_weights};
-use super::rollout::Rollout;
+use super::rollout::RolloutGroup;
 use super::settings::{Method, TrainSettings};
 use super::tree::{BranchSpan, Tree};
 
@@ -43,7 +43,7 @@ fn total(log_p: &[f32], range: std::ops::Range<usize>) -> f64 {
 /// # Errors
 /// If the answer is empty, or LaTRO has fewer than two rationales to compare.
 pub fn judge(
-    rollout: &Rollout,
+    rollout: &RolloutGroup,
     tree: &Tree,
     policy: &[f32],
     reference: &[f32],
@@ -87,7 +87,7 @@ pub fn judge(
 impl Judged {
     fn latro(
         &mut self,
-        rollout: &Rollout,
+        rollout: &RolloutGroup,
         branches: &[ScoredBranch],
         tree: &Tree,
         settings: &TrainSettings,
@@ -95,7 +95,7 @@ impl Judged {
     ) -> Result<(), ObjectiveError> {
         let rule = AdvantageRule {
             truncation: settings.truncation,
-            normalise: settings.normalise_advantage,
+            normalize: settings.normalize_advantage,
         };
         let rewards: Vec<f64> = self.rewards.iter().map(|r| r.reward).collect();
         let never_pays: Vec<bool> = rollout

@@ -6,8 +6,8 @@
 //! hold them. Knows nothing of where gradients come from or where moments are kept.
 
 use super::settings::{AdamSettings, Schedule, TrainSettings};
-use crate::model::adapter::zeros_like;
-use crate::model::lora::{LoraKey, LoraTensors};
+use crate::arch::lora::{LoraKey, LoraTensors};
+use crate::engine::cpu::adapter::zeros_like;
 
 /// Parameters, gradients or moments that don't belong together. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -221,8 +221,7 @@ mod tests {
     use serde::Deserialize;
 
     use super::*;
-    use crate::model::lora::Matrix;
-    use crate::model::lora::{Factor, Target};
+    use crate::arch::lora::{Factor, Matrix, Target};
 
     const KEYS: [LoraKey; 2] = [
         LoraKey { layer: 0, target: Target::Q, factor: Factor::A },

@@ -6,9 +6,9 @@
 
 use std::ops::Range;
 
-use crate::model::chat::{ChatError, ChatTemplate, Message};
-use crate::model::gguf::GgufFile;
-use crate::model::tokenizer::{Tokenizer, TokenizerError};
+use crate::gguf::GgufFile;
+use crate::text::chat::{ChatError, ChatTemplate, Message};
+use crate::text::tokenizer::{Tokenizer, TokenizerError};
 
 /// What follows a question when the model is to think.
 const THINK: &str = " Let's think step by step.";
@@ -283,8 +283,8 @@ fn find_phrase(text: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::tokenizer::TokenizerSpec;
-    use crate::model::tokenizer::fixture::{END_OF_TEXT, IM_END, IM_START, spec, tokenizer};
+    use crate::text::tokenizer::TokenizerSpec;
+    use crate::text::tokenizer::fixture::{END_OF_TEXT, IM_END, IM_START, spec, tokenizer};
 
     const CHATML: &str = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + \
                           '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ \

@@ -10,7 +10,7 @@ use super::tree::{Branch, Tree};
 /// A task's rationales, as tokens. Its JSON form is that of the PyTorch reference's rollout files;
 /// one without a prompt or an answer is refused when it is read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rollout {
+pub struct RolloutGroup {
     #[serde(rename = "prompt_ids", deserialize_with = "some_tokens")]
     pub prompt: Vec<u32>,
     /// The right answer with its phrase and the end of the turn.
@@ -31,7 +31,7 @@ pub struct Rollout {
     pub stops: Vec<Option<u32>>,
 }
 
-impl Rollout {
+impl RolloutGroup {
     /// The task as one packed sequence.
     ///
     /// # Panics
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn a_rollout_without_a_prompt_or_an_answer_is_not_read() {
-        let read = serde_json::from_str::<Rollout>;
+        let read = serde_json::from_str::<RolloutGroup>;
 
         for wrong in [
             r#"{"prompt_ids": [], "answer_ids": [1], "rationales": []}"#,

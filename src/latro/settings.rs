@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::lora::Target;
+use crate::arch::lora::Target;
 
 /// What is learned from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -132,7 +132,7 @@ pub struct TrainSettings {
     pub flat_share: f64,
     /// Whether advantages are divided by the standard deviation of their group. Default false: it
     /// is in neither the paper nor RLOO, and it magnifies prompts that are nearly flat.
-    pub normalise_advantage: bool,
+    pub normalize_advantage: bool,
     /// Rank of the LoRA update. Default 16.
     pub rank: usize,
     /// LoRA's α; the update is scaled by α / rank. Default 32.
@@ -192,7 +192,7 @@ impl TrainSettings {
             collapse_tokens: 2.0,
             skip_flat: true,
             flat_share: 0.25,
-            normalise_advantage: false,
+            normalize_advantage: false,
             rank: 16,
             alpha: 32.0,
             target_modules: Target::ALL.to_vec(),
@@ -336,7 +336,7 @@ const TEMPERATURES: std::ops::RangeInclusive<f32> = 0.01..=100.0;
 mod target_names {
     use serde::{Deserialize, Deserializer, Serializer, de::Error, ser::SerializeSeq};
 
-    use crate::model::lora::Target;
+    use crate::arch::lora::Target;
 
     pub fn serialize<S: Serializer>(targets: &[Target], to: S) -> Result<S::Ok, S::Error> {
         let mut list = to.serialize_seq(Some(targets.len()))?;

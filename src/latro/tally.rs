@@ -4,7 +4,7 @@ use super::advantage::spread;
 use super::learner::Sampled;
 use super::metrics::StepMetrics;
 use super::objective::Judged;
-use super::rollout::Rollout;
+use super::rollout::RolloutGroup;
 use super::settings::TrainSettings;
 use super::tree::Tree;
 use crate::ops::head::TokenScores;
@@ -36,7 +36,13 @@ pub struct Tally {
 
 impl Tally {
     /// Takes note of a judged task.
-    pub fn add(&mut self, rollout: &Rollout, tree: &Tree, policy: &TokenScores, judged: &Judged) {
+    pub fn add(
+        &mut self,
+        rollout: &RolloutGroup,
+        tree: &Tree,
+        policy: &TokenScores,
+        judged: &Judged,
+    ) {
         self.tasks += 1;
         self.branches += rollout.rationales.len();
         self.reward += judged.rewards.iter().map(|r| r.reward).sum::<f64>();

@@ -239,7 +239,7 @@ mod tests {
     use super::*;
     use crate::ops::attention_plan::Segment;
     use crate::ops::check;
-    use crate::ops::key_values::Bits;
+    use crate::ops::key_values::KvDtype;
 
     const SHAPE: HeadShape = HeadShape { heads: 6, kv_heads: 2, head_dim: 40 };
 
@@ -311,7 +311,7 @@ mod tests {
         let q = check::numbers(plan.rows() * SHAPE.q_width(), 1);
         let k = check::numbers(slots * SHAPE.kv_width(), 2);
         let v = check::numbers(slots * SHAPE.kv_width(), 3);
-        let mut kv = KeyValues::new(Bits::Half);
+        let mut kv = KeyValues::new(KvDtype::F16);
         kv.resize(SHAPE, slots);
         kv.store(SHAPE, &(0..slots).collect::<Vec<_>>(), &k, &v);
         let mut out = vec![0.0; q.len()];

@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use super::attention::{HeadShape, Task, block_rows, split_rows};
 use super::attention_plan::{AttentionPlan, Block};
-use super::key_values::{Bits, ByDimension, BySlot, KeyValues, aligned};
+use super::key_values::{ByDimension, BySlot, KeyValues, KvDtype, aligned};
 use crate::kernels::elementwise::{add, dot, scale};
 use crate::kernels::gemm::{MatRef, gemm};
 use crate::kernels::threads::{for_each, in_rows_of};
@@ -26,7 +26,7 @@ pub struct BackwardKeyValues {
 
 impl Default for BackwardKeyValues {
     fn default() -> Self {
-        let (keys, values) = (BySlot::new(Bits::All), ByDimension::new(Bits::All));
+        let (keys, values) = (BySlot::new(KvDtype::F32), ByDimension::new(KvDtype::F32));
         Self { forward: KeyValues::default(), keys, values, gradients: Default::default() }
     }
 }
@@ -36,9 +36,9 @@ impl BackwardKeyValues {
     #[must_use]
     pub fn bytes(shape: HeadShape, slots: usize) -> u64 {
         [
-            KeyValues::bytes(shape, slots, Bits::All),
-            BySlot::bytes(shape, slots, Bits::All),
-            ByDimension::bytes(shape, slots, Bits::All),
+            KeyValues::bytes(shape, slots, KvDtype::F32),
+            BySlot::bytes(shape, slots, KvDtype::F32),
+            ByDimension::bytes(shape, slots, KvDtype::F32),
         ]
         .into_iter()
         .fold(0, u64::saturating_add)

@@ -90,7 +90,7 @@ fn score_row(row: &mut [f32], target: usize, with_gradient: bool) -> (f32, f32) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::gguf::GgmlType;
+    use crate::gguf::GgmlType;
     use crate::ops::check;
 
     const WIDTH: usize = 32;

@@ -24,23 +24,23 @@ pub const fn aligned(slots: usize) -> usize {
     slots.next_multiple_of(SLOTS)
 }
 
-/// How many bits a stored value has.
+/// The type of a stored key or value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Bits {
-    /// f32.
-    All,
+pub enum KvDtype {
+    /// Single precision.
+    F32,
     /// IEEE 754 half precision: a cache is half as large, and half as much is read for each token.
     /// Values beyond ±65504 become that.
-    Half,
+    F16,
 }
 
-impl Bits {
+impl KvDtype {
     /// Bytes of an array of these dimensions.
     fn bytes(self, dims: &[usize]) -> u64 {
         let whole = float_bytes(dims);
         match self {
-            Self::All => whole,
-            Self::Half => whole / 2,
+            Self::F32 => whole,
+            Self::F16 => whole / 2,
         }
     }
 }
@@ -52,10 +52,10 @@ enum Store {
 }
 
 impl Store {
-    fn new(bits: Bits) -> Self {
-        match bits {
-            Bits::All => Self::All(Floats::default()),
-            Bits::Half => Self::Half(Vec::new()),
+    fn new(dtype: KvDtype) -> Self {
+        match dtype {
+            KvDtype::F32 => Self::All(Floats::default()),
+            KvDtype::F16 => Self::Half(Vec::new()),
         }
     }
 
@@ -138,14 +138,14 @@ pub struct BySlot {
 impl ByDimension {
     /// Room for nothing yet.
     #[must_use]
-    pub fn new(bits: Bits) -> Self {
-        Self { values: Store::new(bits), slots: 0 }
+    pub fn new(dtype: KvDtype) -> Self {
+        Self { values: Store::new(dtype), slots: 0 }
     }
 
     /// Bytes that `slots` slots take.
     #[must_use]
-    pub fn bytes(shape: HeadShape, slots: usize, bits: Bits) -> u64 {
-        bits.bytes(&[shape.kv_width(), aligned(slots)])
+    pub fn bytes(shape: HeadShape, slots: usize, dtype: KvDtype) -> u64 {
+        dtype.bytes(&[shape.kv_width(), aligned(slots)])
     }
 
     /// Makes room for `slots` slots, of which nothing is known.
@@ -178,14 +178,14 @@ impl ByDimension {
 impl BySlot {
     /// Room for nothing yet.
     #[must_use]
-    pub fn new(bits: Bits) -> Self {
-        Self { values: Store::new(bits), slots: 0 }
+    pub fn new(dtype: KvDtype) -> Self {
+        Self { values: Store::new(dtype), slots: 0 }
     }
 
     /// Bytes that `slots` slots take.
     #[must_use]
-    pub fn bytes(shape: HeadShape, slots: usize, bits: Bits) -> u64 {
-        bits.bytes(&[shape.kv_heads, aligned(shape.head_dim), aligned(slots)])
+    pub fn bytes(shape: HeadShape, slots: usize, dtype: KvDtype) -> u64 {
+        dtype.bytes(&[shape.kv_heads, aligned(shape.head_dim), aligned(slots)])
     }
 
     /// Makes room for `slots` slots, of which nothing is known.
@@ -229,22 +229,22 @@ pub struct KeyValues {
 
 impl Default for KeyValues {
     fn default() -> Self {
-        Self::new(Bits::All)
+        Self::new(KvDtype::F32)
     }
 }
 
 impl KeyValues {
     /// Room for nothing yet.
     #[must_use]
-    pub fn new(bits: Bits) -> Self {
-        Self { keys: ByDimension::new(bits), values: BySlot::new(bits) }
+    pub fn new(dtype: KvDtype) -> Self {
+        Self { keys: ByDimension::new(dtype), values: BySlot::new(dtype) }
     }
 
     /// Bytes that `slots` slots take.
     #[must_use]
-    pub fn bytes(shape: HeadShape, slots: usize, bits: Bits) -> u64 {
-        let keys = ByDimension::bytes(shape, slots, bits);
-        keys.saturating_add(BySlot::bytes(shape, slots, bits))
+    pub fn bytes(shape: HeadShape, slots: usize, dtype: KvDtype) -> u64 {
+        let keys = ByDimension::bytes(shape, slots, dtype);
+        keys.saturating_add(BySlot::bytes(shape, slots, dtype))
     }
 
     /// Makes room for `slots` slots, of which nothing is known.

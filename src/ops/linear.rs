@@ -1,4 +1,4 @@
-//! Linear layers: frozen quantised weights and, beside them, trainable LoRA updates
+//! Linear layers: frozen quantized weights and, beside them, trainable LoRA updates
 //! (Hu et al. 2021, arXiv 2106.09685). Layers that share their input are computed together.
 
 use crate::kernels::gemm::{MatRef, gemm};
@@ -171,7 +171,7 @@ fn present<T>((update, other): (&Option<LayerUpdate>, T)) -> Option<(&LayerUpdat
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::gguf::GgmlType;
+    use crate::gguf::GgmlType;
     use crate::ops::check;
 
     const ROWS: usize = 3;

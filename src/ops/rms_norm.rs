@@ -1,4 +1,4 @@
-//! Root mean square normalisation (Zhang & Sennrich 2019, arXiv 1910.07467).
+//! Root mean square normalization (Zhang & Sennrich 2019, arXiv 1910.07467).
 
 use crate::kernels::elementwise::dot;
 use crate::kernels::threads::in_rows;

@@ -1,7 +1,7 @@
 //! Rotary position embedding (Su et al. 2021, arXiv 2104.09864).
 
+use crate::arch::spec::RopeStyle;
 use crate::kernels::threads::in_rows;
-use crate::model::spec::RopeStyle;
 
 /// What a value costs, in multiplications.
 const MACS: usize = 4;

@@ -5,13 +5,13 @@
 
 /// Whether the text after the answer phrase gives the wanted answer.
 ///
-/// Both are normalised (see [`normalise`]), the given text after being cut at its first line break
+/// Both are normalized (see [`normalize`]), the given text after being cut at its first line break
 /// and at its first full stop before a space. They match if they are equal, if the first number in
 /// the given text is the wanted answer, or if the given text starts with the wanted answer and a
 /// space. Digits are ASCII.
 #[must_use]
 pub fn is_correct(given: &str, wanted: &str) -> bool {
-    let (got, want) = (given_answer(given), normalise(wanted));
+    let (got, want) = (given_answer(given), normalize(wanted));
     got == want
         || first_number(&got) == Some(want.as_str())
         || got.strip_prefix(want.as_str()).is_some_and(|rest| rest.starts_with(' '))
@@ -35,7 +35,7 @@ pub fn majority(given: &[String]) -> Option<String> {
 /// The normal form of an answer: without space around it, then without full stops around it,
 /// without commas, in lower case.
 #[must_use]
-pub fn normalise(text: &str) -> String {
+pub fn normalize(text: &str) -> String {
     text.trim_matches(is_space).trim_matches('.').replace(',', "").to_lowercase()
 }
 
@@ -43,7 +43,7 @@ pub fn normalise(text: &str) -> String {
 /// its first sentence.
 fn given_answer(text: &str) -> String {
     let line = text.split('\n').next().unwrap_or_default();
-    normalise(line.split(". ").next().unwrap_or_default())
+    normalize(line.split(". ").next().unwrap_or_default())
 }
 
 /// The first match of `-?\d+(?:\.\d+)?`.

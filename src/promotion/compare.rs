@@ -10,15 +10,14 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::evaluate::{EvalSettings, evaluate};
-use super::forget::{GeneralTokens, summarise, text_kl};
+use super::forget::{GeneralTokens, summarize, text_kl};
 use super::gate::{Answered, Pair, Paired};
 use crate::data::Task;
+use crate::engine::interrupt::Interrupt;
+use crate::engine::{Adapter, Engine, ModelError};
 use crate::latro::generate::Policy;
 use crate::latro::learner::LearnError;
 use crate::latro::prompt::Prompter;
-use crate::model::ModelError;
-use crate::model::engine::{Adapter, Engine};
-use crate::model::interrupt::Interrupt;
 
 /// Everything that a comparison is made of.
 #[derive(Clone, Copy)]
@@ -159,7 +158,7 @@ impl Comparison<'_> {
         };
         Paired {
             questions: baseline.iter().zip(&candidate).map(pair).collect(),
-            forget: summarise(&texts).filter(|f| f.kl_nats_per_token.is_finite()),
+            forget: summarize(&texts).filter(|f| f.kl_nats_per_token.is_finite()),
             attempt: 1,
         }
     }

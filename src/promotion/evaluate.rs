@@ -76,7 +76,7 @@ impl Stop for AtTurnEnd {
 /// Asks every question; `progress` is told the tokens of every decoding step.
 ///
 /// # Errors
-/// [`LearnError`], above all [`crate::model::ModelError::Interrupted`].
+/// [`LearnError`], above all [`crate::engine::ModelError::Interrupted`].
 pub fn evaluate(
     policy: Policy<'_>,
     prompter: &Prompter,
@@ -182,7 +182,7 @@ fn answers(
 
 /// The numbers of an evaluation that started at `start`, at training step `step`.
 #[must_use]
-pub fn summarise(
+pub fn summarize(
     results: &[QuestionResult],
     settings: EvalSettings,
     step: u64,

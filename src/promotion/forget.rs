@@ -11,12 +11,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::interrupt::Interrupt;
+use crate::engine::{Adapter, Engine, Input, ModelError};
 use crate::kernels::Floats;
 use crate::kernels::threads::for_each;
 use crate::latro::prompt::{PromptError, Prompter};
-use crate::model::ModelError;
-use crate::model::engine::{Adapter, Engine, Input};
-use crate::model::interrupt::Interrupt;
 use crate::ops::head::logits_macs;
 
 /// Rows whose logits exist at a time, for both models: 32 MiB with a vocabulary of 262144.
@@ -194,7 +193,7 @@ fn kl(p: &[f32], q: &[f32]) -> f64 {
 
 /// Sums up texts: for each its Σ KL and its predicted tokens. `None` for no tokens.
 #[must_use]
-pub fn summarise(texts: &[(f64, usize)]) -> Option<Forget> {
+pub fn summarize(texts: &[(f64, usize)]) -> Option<Forget> {
     let tokens: usize = texts.iter().map(|(_, tokens)| tokens).sum();
     let sum: f64 = texts.iter().map(|(sum, _)| sum).sum();
     let means = texts.iter().map(|(sum, tokens)| sum / (*tokens).max(1) as f64);
@@ -212,12 +211,12 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::engine::device::DeviceKind;
+    use crate::gguf::GgufFile;
     use crate::kernels::Compute;
     use crate::latro::learner::LearnerState;
     use crate::latro::sampler::{stream, uniform};
     use crate::latro::settings::TrainSettings;
-    use crate::model::device::DeviceKind;
-    use crate::model::gguf::GgufFile;
     use crate::ops::check;
 
     fn tiny() -> (Engine, Prompter) {
@@ -361,10 +360,10 @@ mod tests {
 
     #[test]
     fn means_are_over_tokens() {
-        let forget = summarise(&[(1.0, 10), (3.0, 10), (0.0, 20)]).unwrap();
+        let forget = summarize(&[(1.0, 10), (3.0, 10), (0.0, 20)]).unwrap();
 
         assert_eq!((forget.kl_nats_per_token, forget.worst_text_nats_per_token), (0.1, 0.3));
         assert_eq!((forget.texts, forget.tokens), (3, 40));
-        assert_eq!(summarise(&[]), None);
+        assert_eq!(summarize(&[]), None);
     }
 }

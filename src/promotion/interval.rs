@@ -155,9 +155,9 @@ impl PairedCounts {
 fn wilson(count: f64, n: f64, z: f64) -> Interval {
     let p = count / n;
     let shrink = 1.0 + z * z / n;
-    let centre = (p + z * z / (2.0 * n)) / shrink;
+    let center = (p + z * z / (2.0 * n)) / shrink;
     let reach = z / shrink * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
-    Interval { estimate: p, lower: centre - reach, upper: centre + reach }
+    Interval { estimate: p, lower: center - reach, upper: center + reach }
 }
 
 /// P(X ≥ many) for X ~ binomial(many + few, ½).

@@ -51,7 +51,7 @@ pub struct PairedT {
 /// Tests whether the mean of the differences dᵢ = afterᵢ − beforeᵢ is 0.
 ///
 /// With mean d̄, s² = Σ(dᵢ − d̄)² / (n − 1), SE = s / √n, t = d̄ / SE and ν = n − 1:
-/// p = I_{ν/(ν+t²)}(ν/2, 1/2) (regularised incomplete beta function; two-sided), and the interval is
+/// p = I_{ν/(ν+t²)}(ν/2, 1/2) (regularized incomplete beta function; two-sided), and the interval is
 /// d̄ ± t₀.₉₇₅(ν) · SE. Differences that are all equal have SE 0; then p is 1 if they are 0, else 0.
 ///
 /// # Errors

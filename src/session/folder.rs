@@ -16,13 +16,13 @@ use sha2::{Digest, Sha256};
 
 use super::SessionError;
 use crate::data::Task;
+use crate::engine::device::DeviceKind;
 use crate::kernels::Compute;
 use crate::latro::learner::{LearnerState, Progress, Sampled};
 use crate::latro::metrics::MetricLine;
 use crate::latro::optimizer::AdamW;
 use crate::latro::sentinel::Sentinel;
 use crate::latro::settings::TrainSettings;
-use crate::model::device::DeviceKind;
 use crate::store::adapter::WEIGHTS_FILE;
 use crate::store::{
     AdapterConfig, AdapterManifest, AdapterShape, Checkpoint, DirLock, JsonLines, StoreError, Sync,

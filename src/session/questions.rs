@@ -1,9 +1,9 @@
 //! Which tasks can be put to a model: those that fit its context and that its chat template takes.
 
 use crate::data::Task;
+use crate::engine::ModelError;
+use crate::engine::interrupt::Interrupt;
 use crate::latro::prompt::{PromptError, Prompter};
-use crate::model::ModelError;
-use crate::model::interrupt::Interrupt;
 use crate::promotion::evaluate::ANSWER_TOKENS;
 
 /// Why no task can be asked.
@@ -130,7 +130,7 @@ fn counted(n: usize, noun: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::tokenizer::fixture::tokenizer;
+    use crate::text::tokenizer::fixture::tokenizer;
 
     fn task(question: &str) -> Task {
         Task { question: question.into(), answer: "7".into() }

@@ -6,12 +6,12 @@ use std::time::Instant;
 use super::folder::Saved;
 use super::{Folder, Identity, SessionError};
 use crate::data::Task;
+use crate::engine::ModelError;
 use crate::latro::learner::{LearnError, Learner, LearnerState, Sampled, tasks_of_step};
 use crate::latro::metrics::{EvalMetrics, MetricLine, StepMetrics};
 use crate::latro::sentinel::{Response, Sentinel, SentinelSettings, Trip, TripKind};
-use crate::model::ModelError;
-use crate::report::memory::peak_memory_mib;
 use crate::store::AdapterShape;
+use crate::system::memory::peak_memory_mib;
 
 /// What a step is doing, for whoever shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

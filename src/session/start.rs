@@ -2,16 +2,16 @@
 //!
 //! Rank and layers must be those of the settings, because they are the parameters' shapes. Alpha must
 //! be too: the update is scaled by alpha / rank, so that another alpha would begin with another model
-//! than the one that was judged and promoted. The optimiser begins anew: its moments belong to the
+//! than the one that was judged and promoted. The optimizer begins anew: its moments belong to the
 //! gradients of other tasks.
 
 use std::path::Path;
 
 use super::SessionError;
+use crate::arch::lora::Target;
+use crate::arch::spec::ModelSpec;
 use crate::latro::learner::LearnerState;
 use crate::latro::settings::TrainSettings;
-use crate::model::lora::Target;
-use crate::model::spec::ModelSpec;
 use crate::store::adapter::WEIGHTS_FILE;
 use crate::store::{AdapterManifest, AdapterShape, file_sha256, read_peft};
 

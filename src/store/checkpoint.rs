@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use super::StoreError;
 use super::json::{hex, to_json_checked};
 use super::tensors::{TensorReader, for_each_chunk, write_tensors};
-use crate::model::lora::{Factor, LoraKey, LoraTensors, Matrix, Target};
+use crate::arch::lora::{Factor, LoraKey, LoraTensors, Matrix, Target};
 
 /// The metadata entry that holds hash and header.
 const METADATA_KEY: &str = "latrod";

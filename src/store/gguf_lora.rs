@@ -11,7 +11,7 @@ use std::path::Path;
 use super::StoreError;
 use super::durable::write_atomic;
 use super::tensors::for_each_chunk;
-use crate::model::lora::{Factor, LoraKey, LoraTensors};
+use crate::arch::lora::{Factor, LoraKey, LoraTensors};
 
 /// Tensor data starts at multiples of this, GGUF's default.
 const ALIGNMENT: usize = 32;
@@ -113,7 +113,7 @@ mod tests {
     use candle_core::{DType, Device};
 
     use super::*;
-    use crate::model::lora::{Matrix, Target};
+    use crate::arch::lora::{Matrix, Target};
 
     #[test]
     fn candle_reads_what_is_written_here() {

@@ -16,7 +16,7 @@ use safetensors::tensor::{Metadata, TensorInfo};
 
 use super::StoreError;
 use super::durable::{open_regular, write_atomic};
-use crate::model::lora::Matrix;
+use crate::arch::lora::Matrix;
 
 /// The largest header that is read or written, in bytes.
 const MAX_HEADER_BYTES: u64 = 64 << 20;
@@ -47,7 +47,7 @@ pub fn read_safetensors(path: &Path) -> Result<BTreeMap<String, Matrix>, StoreEr
 }
 
 /// As [`write_safetensors`], with one entry of metadata. One, because the `safetensors` crate
-/// orders several by a randomised hash, and equal content must give equal bytes.
+/// orders several by a randomized hash, and equal content must give equal bytes.
 pub(super) fn write_tensors<M: Borrow<Matrix>>(
     path: &Path,
     metadata: (&str, &str),

@@ -18,8 +18,7 @@ use tokio::time::{timeout, timeout_at};
 
 use super::protocol::{FromWorker, MAX_LINE_BYTES, ToWorker, decode, encode};
 use super::{Pulse, WorkerSettings};
-use crate::config::secret;
-use crate::daemon::notify;
+use crate::system::{notify, secret};
 
 /// The daemon's own variables, which may hold secrets.
 const OWN_PREFIX: &[u8] = b"LATROD_";

@@ -5,10 +5,10 @@ use std::io;
 
 use super::protocol::{Failure, FailureKind, FromWorker};
 use crate::data::DataError;
+use crate::engine::ModelError;
+use crate::gguf::GgufError;
 use crate::latro::learner::LearnError;
 use crate::latro::prompt::PromptError;
-use crate::model::ModelError;
-use crate::model::gguf::GgufError;
 use crate::session::{QuestionsError, SessionError};
 use crate::store::StoreError;
 

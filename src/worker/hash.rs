@@ -14,7 +14,7 @@ use std::{fs, io};
 use log::{debug, warn};
 use serde::{Deserialize, Serialize};
 
-use crate::model::gguf::{GgufError, GgufFile};
+use crate::gguf::{GgufError, GgufFile};
 use crate::store::{load_json, save_json};
 
 /// A file changed less than this many seconds ago may change again within the same tick of its

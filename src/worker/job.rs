@@ -9,10 +9,10 @@ use super::load::Model;
 use super::memory::Needs;
 use super::protocol::{Began, CompareJob, Failure, FailureKind, FromWorker, TrainJob};
 use crate::data::{Task, TaskLimits, read_tasks};
+use crate::engine::Adapter;
+use crate::engine::interrupt::Interrupt;
 use crate::latro::learner::{Learner, LearnerState};
 use crate::latro::settings::{Method, TrainSettings};
-use crate::model::engine::Adapter;
-use crate::model::interrupt::Interrupt;
 use crate::promotion::compare::Comparison;
 use crate::promotion::evaluate::EvalSettings;
 use crate::promotion::forget::GeneralTokens;
@@ -42,7 +42,7 @@ pub fn train(
         weights: model.weights,
         threads: model.threads,
         compute: model.engine.compute,
-        pieces: model.pieces,
+        row_chunks: model.row_chunks,
         settings: &settings,
         prompt_tokens: questions.longest_prompt,
         answer_tokens: questions.longest_answer,
@@ -174,7 +174,7 @@ pub fn compare(
         weights: model.weights,
         threads: model.threads,
         compute: model.engine.compute,
-        pieces: model.pieces,
+        row_chunks: model.row_chunks,
         settings: &settings,
         prompt_tokens: questions.longest_prompt,
         answer_tokens: questions.longest_answer,

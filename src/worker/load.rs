@@ -8,14 +8,13 @@ use std::time::Instant;
 use super::hash::{Stamp, sha256};
 use super::memory::{Limit, Needs};
 use super::protocol::{Failure, FailureKind, Loaded, PlanMib, Setup};
-use crate::kernels::Compute;
-use crate::kernels::threads;
+use crate::arch::spec::ModelSpec;
+use crate::engine::Engine;
+use crate::engine::cpu::scratch::RowChunks;
+use crate::engine::cpu::weights::WeightBytes;
+use crate::gguf::{GgmlType, GgufFile, printable};
+use crate::kernels::{Compute, threads};
 use crate::latro::prompt::Prompter;
-use crate::model::engine::Engine;
-use crate::model::gguf::{GgmlType, GgufFile, printable};
-use crate::model::scratch::Pieces;
-use crate::model::spec::ModelSpec;
-use crate::model::weights::WeightBytes;
 
 /// Tokens of an answer with its phrase, for the plan before the tasks are known.
 const ANSWER_TOKENS: usize = 32;
@@ -32,7 +31,7 @@ pub struct Model {
     pub threads: usize,
     pub compute: Compute,
     /// How rows are cut, as planned.
-    pub pieces: Pieces,
+    pub row_chunks: RowChunks,
     /// Rationales sampled together, at most.
     pub batch: usize,
     pub limit: Limit,
@@ -58,13 +57,13 @@ pub fn load(setup: &Setup) -> Result<(Model, Loaded), Failure> {
         weights,
         threads,
         compute: setup.compute,
-        pieces: Pieces::default(),
+        row_chunks: RowChunks::default(),
         settings: &setup.settings,
         prompt_tokens: setup.prompt_tokens.min(spec.context_length),
         answer_tokens: ANSWER_TOKENS,
     };
     let limit = Limit::find(setup.memory_limit_mib, Path::new("/"));
-    let (batch, plan) = needs.fit_pieces(setup.batch, limit)?;
+    let (batch, plan) = needs.fit_row_chunks(setup.batch, limit)?;
     let sha256 = sha256(&file, stamp, setup.hash_cache.as_deref())?;
     if let Some(expected) = &setup.expected_sha256
         && !expected.eq_ignore_ascii_case(&sha256)
@@ -79,15 +78,15 @@ pub fn load(setup: &Setup) -> Result<(Model, Loaded), Failure> {
         ));
     }
     let mut engine = Engine::load(&file, setup.compute, setup.device)?;
-    let pieces = needs.pieces;
-    engine.cut(pieces);
+    let row_chunks = needs.row_chunks;
+    engine.cut(row_chunks);
     let prompter = Prompter::new(&file)?;
     let loaded = Loaded {
         file: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         name: file.metadata().opt_str("general.name")?.map(printable),
         sha256: sha256.clone(),
         architecture: spec.architecture.name().into(),
-        quantisation: quantisation(&file),
+        quantization: quantization(&file),
         file_bytes: file.file_len(),
         tensors: file.tensors().len(),
         parameters: file.tensors().iter().map(|t| t.elements() as u64).sum(),
@@ -112,7 +111,7 @@ pub fn load(setup: &Setup) -> Result<(Model, Loaded), Failure> {
         weights,
         threads,
         compute: setup.compute,
-        pieces,
+        row_chunks,
         batch,
         limit,
     };
@@ -149,7 +148,7 @@ fn unreadable(path: &Path, error: &io::Error) -> Failure {
 }
 
 /// The type that most bytes of the file's tensors have.
-fn quantisation(file: &GgufFile) -> String {
+fn quantization(file: &GgufFile) -> String {
     let mut bytes: BTreeMap<GgmlType, u64> = BTreeMap::new();
     for tensor in file.tensors() {
         *bytes.entry(tensor.ggml_type).or_default() += tensor.bytes().unwrap_or(0);

@@ -6,15 +6,15 @@
 use std::path::Path;
 
 use super::protocol::{Failure, FailureKind, PlanMib};
+use crate::arch::spec::ModelSpec;
+use crate::engine::cpu::scratch::RowChunks;
+use crate::engine::cpu::weights::WeightBytes;
+use crate::engine::device::DeviceKind;
 use crate::kernels::Compute;
-use crate::latro::memory::{MemoryPlan, MemorySettings};
-use crate::latro::memory_fit::{Fitting, fit, fit_batch};
 use crate::latro::settings::TrainSettings;
-use crate::model::device::DeviceKind;
-use crate::model::scratch::Pieces;
-use crate::model::spec::ModelSpec;
-use crate::model::weights::WeightBytes;
-use crate::report::memory::{available_memory, cgroup_memory};
+use crate::memory::fit::{Fitting, fit, fit_batch};
+use crate::memory::plan::{MemoryPlan, MemorySettings};
+use crate::system::memory::{available_memory, cgroup_memory};
 
 /// Memory that is left to others at least, in bytes; a tenth of what is free where that is more.
 const MARGIN: u64 = 64 << 20;
@@ -57,7 +57,7 @@ pub struct Needs<'a> {
     pub threads: usize,
     /// How rows are cut.
     pub compute: Compute,
-    pub pieces: Pieces,
+    pub row_chunks: RowChunks,
     pub settings: &'a TrainSettings,
     /// The longest prompt, in tokens.
     pub prompt_tokens: usize,
@@ -71,7 +71,7 @@ impl Needs<'_> {
         let tokens = (self.prompt_tokens, self.answer_tokens);
         let settings =
             MemorySettings::of_run(self.settings, batch, tokens, (self.threads, self.compute));
-        MemorySettings { pieces: self.pieces, ..settings }
+        MemorySettings { row_chunks: self.row_chunks, ..settings }
     }
 
     /// The plan for sampling `batch` rationales together.
@@ -101,7 +101,7 @@ impl Needs<'_> {
     ///
     /// # Errors
     /// As [`Self::fit`].
-    pub fn fit_pieces(
+    pub fn fit_row_chunks(
         &mut self,
         batch: usize,
         limit: Limit,
@@ -110,7 +110,7 @@ impl Needs<'_> {
             return self.fit(batch, limit);
         }
         match fit(self.spec, &self.weights, &self.settings(batch), limit.bytes) {
-            Ok(Fitting { settings, .. }) => self.pieces = settings.pieces,
+            Ok(Fitting { settings, .. }) => self.row_chunks = settings.row_chunks,
             Err(least) => return Err(self.too_little(least.total, limit)),
         }
         self.fit(batch, limit)
@@ -129,7 +129,7 @@ impl Needs<'_> {
     }
 
     /// For asking `batch` questions together, one rationale each. The adapters that are compared take
-    /// no more than one adapter and the optimiser that is not there.
+    /// no more than one adapter and the optimizer that is not there.
     fn question_settings(&self, batch: usize) -> MemorySettings {
         MemorySettings { k: 1, batch: 0, questions: batch.max(1), ..self.settings(0) }
     }
@@ -185,7 +185,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::model::gguf::GgufFile;
+    use crate::gguf::GgufFile;
 
     fn spec() -> (ModelSpec, WeightBytes) {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny.gguf");
@@ -211,7 +211,7 @@ mod tests {
             weights,
             threads: 2,
             compute: Compute::Fast,
-            pieces: Pieces::default(),
+            row_chunks: RowChunks::default(),
             settings: &settings,
             prompt_tokens: 50,
             answer_tokens: 8,
@@ -239,7 +239,7 @@ mod tests {
             weights,
             threads: 2,
             compute: Compute::Fast,
-            pieces: Pieces::default(),
+            row_chunks: RowChunks::default(),
             settings: &settings,
             prompt_tokens: 50,
             answer_tokens: 8,

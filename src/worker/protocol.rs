@@ -21,11 +21,11 @@ use std::path::PathBuf;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::engine::device::DeviceKind;
 use crate::kernels::Compute;
 use crate::latro::metrics::StepMetrics;
 use crate::latro::sentinel::Trip;
 use crate::latro::settings::TrainSettings;
-use crate::model::device::DeviceKind;
 
 /// The longest line that either side reads or writes, in bytes. The longest message there is, a
 /// `Train` with its settings and three paths, stays under 16 KiB.
@@ -154,7 +154,7 @@ pub struct Loaded {
     /// `general.architecture`, for example `llama`.
     pub architecture: String,
     /// The type of most of the weights, by bytes, for example `Q4_1`.
-    pub quantisation: String,
+    pub quantization: String,
     pub file_bytes: u64,
     pub tensors: usize,
     /// Values in all tensors.
@@ -177,7 +177,7 @@ pub struct Loaded {
     pub load_s: f64,
 }
 
-/// A memory plan in MiB, see [`crate::latro::memory::MemoryPlan`].
+/// A memory plan in MiB, see [`crate::memory::plan::MemoryPlan`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlanMib {

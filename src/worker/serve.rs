@@ -31,7 +31,7 @@ use super::protocol::{
     Failure, FailureKind, FromWorker, ProtocolError, ToWorker, decode, encode, read_line,
 };
 use super::{guest, job};
-use crate::model::interrupt::Interrupt;
+use crate::engine::interrupt::Interrupt;
 
 /// How long the main thread is given to end, once asked to.
 const EXIT_BOUND: Duration = Duration::from_secs(5);

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::protocol::Setup;
+use crate::engine::device::DeviceKind;
 use crate::kernels::Compute;
 use crate::latro::settings::TrainSettings;
-use crate::model::device::DeviceKind;
 
 /// The most threads that may be asked for: starting many more takes minutes.
 const MAX_THREADS: usize = 1024;

@@ -11,14 +11,14 @@ use jiff::ToSpan;
 use jiff::civil::date;
 use jiff::tz::TimeZone;
 use latrod::config::CycleSettings;
+use latrod::contract::event::Event;
+use latrod::contract::topics::Topics;
 use latrod::daemon::activity::{Activity, ActivitySettings, IdleJudge, Own, Users};
 use latrod::daemon::cycle::Stage;
 use latrod::daemon::plan::{Known, plan};
 use latrod::daemon::scheduler::{Job, Order, Scheduler, State, Work, WorkerState, World};
-use latrod::data::spool::{Spool, SpoolSettings};
-use latrod::report::event::Event;
+use latrod::intake::{Spool, SpoolSettings};
 use latrod::report::outbox::{self, Limits, Outbox};
-use latrod::report::topics::Topics;
 use latrod::store::ledger::Ledger;
 
 const DAY_S: u64 = 86_400;
@@ -267,7 +267,7 @@ fn a_day_of_idle_windows_heat_battery_outages_and_tasks() {
             );
             if decision.state != last_state {
                 last_state = decision.state;
-                let reason = latrod::report::event::Sentence::new(&decision.reason);
+                let reason = latrod::contract::event::Sentence::new(&decision.reason);
                 tell(&outbox, &ledger, &mut told, &Event::Recovered { sentence: reason });
             }
             let Some(order) = decision.order else { break };

@@ -1,10 +1,9 @@
 //! Damaged models: whatever is wrong with the file, the program ends in time, by itself, and with
 //! a sentence if it cannot do its work.
 
-use std::fs;
 use std::ops::Range;
 use std::path::Path;
-use std::thread;
+use std::{fs, thread};
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -26,7 +25,7 @@ struct Sound {
 impl Sound {
     fn read() -> Self {
         let path = fixture("tiny.gguf");
-        let file = latrod::model::gguf::GgufFile::open(&path).unwrap();
+        let file = latrod::gguf::GgufFile::open(&path).unwrap();
         let places = |wanted: fn(&str) -> bool| -> Vec<Range<usize>> {
             let named = file.tensors().iter().filter(|t| wanted(&t.name));
             named

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use latrod::engine::device::DeviceKind;
 use latrod::kernels::Compute;
 use latrod::latro::settings::TrainSettings;
-use latrod::model::device::DeviceKind;
 use latrod::worker::WorkerSettings;
 use latrod::worker::child::{End, Worker, WorkerEvent};
 use latrod::worker::protocol::{

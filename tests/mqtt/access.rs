@@ -1,7 +1,7 @@
 //! Who may speak: certificates and the sample access list.
 
+use latrod::contract::wire::Action;
 use latrod::report::mqtt::MqttSettings;
-use latrod::report::wire::Action;
 
 use crate::broker::Broker;
 use crate::device::{Device, command, command_for, settings};

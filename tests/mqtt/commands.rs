@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use latrod::contract::wire::{Action, Command};
 use latrod::report::mqtt::{MqttSettings, Protocol};
-use latrod::report::wire::{Action, Command};
 
 use crate::broker::Broker;
 use crate::device::{Device, command, ledger, settings};
@@ -166,7 +166,7 @@ async fn a_failing_ledger_silences_neither_state_nor_events_and_loses_no_command
     device.db.pragma_update(None, "query_only", true).unwrap();
 
     device.tell(7);
-    device.link.set_state(latrod::report::wire::State {
+    device.link.set_state(latrod::contract::wire::State {
         state: "degraded".to_owned(),
         ..Default::default()
     });

@@ -5,12 +5,13 @@ use std::pin::pin;
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
-use latrod::report::event::{Event, Sentence};
+use latrod::contract::event::{Event, Sentence};
+use latrod::contract::sign;
+use latrod::contract::sign::sign;
+use latrod::contract::wire::{Action, Birth, Command, State};
 use latrod::report::inbox::{self, Outcome};
 use latrod::report::mqtt::{Identity, Link, LinkEvent, MqttSettings};
 use latrod::report::outbox;
-use latrod::report::sign::{self, sign};
-use latrod::report::wire::{Action, Birth, Command, State};
 use rusqlite::Connection;
 
 use crate::broker::{Broker, LOCAL_PASSWORD, PATIENCE};

@@ -3,8 +3,8 @@
 use crate::broker::Broker;
 use crate::device::{Device, command, settings};
 use crate::observer::{Observer, Seen};
+use latrod::contract::wire::Action;
 use latrod::report::mqtt::{MqttSettings, Protocol};
-use latrod::report::wire::Action;
 
 /// A broker keeps a message that the device cannot read, and delivers it again at every connection.
 /// The device gets rid of it and takes commands again.

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use latrod::contract::wire::Progress;
 use latrod::report::mqtt::{MqttSettings, Protocol};
-use latrod::report::wire::Progress;
 
 use crate::broker::Broker;
 use crate::device::{Device, ledger, settings, settings_with_password};
@@ -161,7 +161,7 @@ async fn a_long_outage_fills_neither_disk_nor_memory() {
     for n in 0..250 {
         device.tell(n);
         device.link.progress(&Progress::new(n as u64, 0, []));
-        device.link.set_state(latrod::report::wire::State::default());
+        device.link.set_state(latrod::contract::wire::State::default());
     }
     device.run_for_ms(100).await;
     let counts = device.link.counts(Some(&device.db));

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use latrod::contract::wire::State;
 use latrod::report::mqtt::Protocol;
-use latrod::report::wire::State;
 
 use crate::broker::{Broker, LOCAL_PASSWORD, LOCAL_USER};
 use crate::device::{Device, settings};

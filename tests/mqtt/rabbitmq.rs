@@ -9,8 +9,8 @@ use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use latrod::contract::wire::Action;
 use latrod::report::mqtt::MqttSettings;
-use latrod::report::wire::Action;
 use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
 use tempfile::TempDir;
 

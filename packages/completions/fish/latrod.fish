@@ -69,7 +69,7 @@ false\t''"
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l collapse-tokens -d 'Mean rationale length, in tokens, that counts as a collapse; 0: never' -r
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l skip-flat -d 'Skip questions whose rewards hardly differ' -r -f -a "true\t''
 false\t''"
-complete -c latrod -n "__fish_latrod_using_subcommand train" -l normalise-advantage -d 'Divide advantages by their standard deviation' -r -f -a "true\t''
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l normalize-advantage -d 'Divide advantages by their standard deviation' -r -f -a "true\t''
 false\t''"
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l rank -d 'Rank of the LoRA update' -r
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l alpha -d 'Alpha: the update is scaled by alpha / rank' -r

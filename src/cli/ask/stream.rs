@@ -7,9 +7,9 @@
 use std::io::{self, Write};
 use std::sync::{Mutex, PoisonError};
 
+use crate::engine::interrupt::Interrupt;
 use crate::latro::generate::Stop;
 use crate::latro::prompt::{PHRASE, Prompter, StopWatch};
-use crate::model::interrupt::Interrupt;
 
 /// The text of a rationale and an answer on their way to `out`.
 #[derive(Debug)]
@@ -208,7 +208,7 @@ impl Stop for AnswerEnd<'_> {
 mod tests {
     use super::*;
     use crate::latro::prompt::Finish;
-    use crate::model::tokenizer::fixture::{IM_END, tokenizer};
+    use crate::text::tokenizer::fixture::{IM_END, tokenizer};
 
     fn prompter() -> Prompter {
         Prompter::from_parts(tokenizer(), None).unwrap()

@@ -7,14 +7,14 @@ use serde_json::json;
 use crate::cli::CliError;
 use crate::cli::common::{failed, load_model, read_adapter, say, usage};
 use crate::cli::debug::rollouts::read_rollouts;
+use crate::engine::cpu::adapter::zeros_like;
+use crate::engine::device::DeviceKind;
+use crate::engine::interrupt::Interrupt;
 use crate::kernels::Compute;
 use crate::latro::log_prob::{Forward, score};
 use crate::latro::objective::judge;
 use crate::latro::optimizer::global_norm;
 use crate::latro::settings::TrainSettings;
-use crate::model::adapter::zeros_like;
-use crate::model::device::DeviceKind;
-use crate::model::interrupt::Interrupt;
 use crate::store::{AdapterShape, peft_tensors, write_safetensors};
 
 /// Write the gradient of the loss for every LoRA tensor, under PEFT's names and in its row order

@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::CliError;
 use crate::cli::common::{load_adapter, load_model, usage};
+use crate::engine::device::DeviceKind;
+use crate::engine::interrupt::Interrupt;
+use crate::engine::{Adapter, Engine, Input, ModelError};
 use crate::kernels::{Compute, Floats};
-use crate::model::ModelError;
-use crate::model::device::DeviceKind;
-use crate::model::engine::{Adapter, Engine, Input};
-use crate::model::interrupt::Interrupt;
 use crate::store::write_atomic;
 
 /// The largest file of ids that is read.

@@ -4,13 +4,13 @@ use std::path::Path;
 
 use crate::cli::CliError;
 use crate::cli::common::usage;
-use crate::latro::rollout::Rollout;
+use crate::latro::rollout::RolloutGroup;
 
 /// The largest rollout file that is read.
 const MAX_ROLLOUT_BYTES: u64 = 1 << 30;
 
 /// Reads rollouts, one JSON object a line.
-pub fn read_rollouts(path: &Path) -> Result<Vec<Rollout>, CliError> {
+pub fn read_rollouts(path: &Path) -> Result<Vec<RolloutGroup>, CliError> {
     let shown = path.display();
     let size = std::fs::metadata(path).map_err(|e| usage(format!("{shown}: {e}")))?.len();
     if size > MAX_ROLLOUT_BYTES {
@@ -20,7 +20,7 @@ pub fn read_rollouts(path: &Path) -> Result<Vec<Rollout>, CliError> {
     let mut rollouts = Vec::new();
     for (i, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let line_number = i + 1;
-        let rollout: Rollout = serde_json::from_str(line)
+        let rollout: RolloutGroup = serde_json::from_str(line)
             .map_err(|e| usage(format!("{shown}, line {line_number}: {e}")))?;
         rollouts.push(rollout);
     }

@@ -7,12 +7,12 @@ use serde_json::json;
 use crate::cli::CliError;
 use crate::cli::common::{load_adapter, load_model, say, usage};
 use crate::cli::debug::rollouts::read_rollouts;
+use crate::engine::device::DeviceKind;
+use crate::engine::interrupt::Interrupt;
 use crate::kernels::Compute;
 use crate::latro::log_prob::score;
 use crate::latro::objective::judge;
 use crate::latro::settings::TrainSettings;
-use crate::model::device::DeviceKind;
-use crate::model::interrupt::Interrupt;
 
 /// Score given rationales: log-probabilities, rewards and advantages, one JSON line a task
 #[derive(Debug, clap::Args)]

@@ -4,8 +4,8 @@ use std::io::{BufRead, Read, Write};
 use std::path::PathBuf;
 
 use crate::cli::CliError;
-use crate::model::gguf::GgufFile;
-use crate::model::tokenizer::Tokenizer;
+use crate::gguf::GgufFile;
+use crate::text::tokenizer::Tokenizer;
 
 /// The longest line of standard input, in bytes.
 const LONGEST_LINE: usize = 16 << 20;

@@ -7,9 +7,9 @@ use serde_json::Value;
 
 use crate::cli::CliError;
 use crate::cli::common::failed;
+use crate::engine::device::DeviceKind;
 use crate::kernels::Compute;
 use crate::latro::metrics::EvalMetrics;
-use crate::model::device::DeviceKind;
 use crate::promotion::evaluate::QuestionResult;
 use crate::promotion::statistics::{McNemar, PairedT, mcnemar, paired_t};
 

@@ -3,11 +3,11 @@
 
 use super::{Driver, wall};
 use crate::config::Config;
+use crate::contract::event::Sentence;
+use crate::contract::wire::{AckState, Action};
 use crate::daemon::memory::{Remembered, Wishes};
 use crate::daemon::trouble::Trouble;
-use crate::report::event::Sentence;
 use crate::report::inbox::{Accepted, CLOCK_IS_SET_FROM_S, Outcome};
-use crate::report::wire::{AckState, Action};
 
 impl Driver {
     /// Does a command, or begins to.

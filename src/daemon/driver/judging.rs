@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::teller::Teller;
 use super::{Driver, wall};
+use crate::contract::event::{Event, Numbers, Sentence};
 use crate::daemon::check::CheckFolder;
 use crate::daemon::cycle::Stage;
 use crate::daemon::faults::FaultKind;
@@ -14,7 +15,6 @@ use crate::daemon::hook::HookKind;
 use crate::daemon::memory::{HookDue, Judged, LastCycle, Remembered};
 use crate::daemon::trouble::Trouble;
 use crate::promotion::gate::{self, Check, Decision, Evidence, Verdict};
-use crate::report::event::{Event, Numbers, Sentence};
 use crate::report::inbox::Outcome;
 use crate::session::comparison;
 use crate::store::StoreError;

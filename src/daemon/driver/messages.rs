@@ -1,13 +1,13 @@
 //! What the worker says, and what follows from it.
 
 use super::{Driver, wall};
+use crate::contract::event::{Ending, Event, Sentence};
 use crate::daemon::cycle::Stage;
 use crate::daemon::faults::FaultKind;
 use crate::daemon::memory::{KnownModel, Remembered};
 use crate::daemon::scheduler::Job;
 use crate::daemon::trouble::Trouble;
 use crate::data::{TaskId, TaskLimits, read_tasks};
-use crate::report::event::{Ending, Event, Sentence};
 use crate::worker::child::{End, WorkerEvent};
 use crate::worker::hash::Stamp;
 use crate::worker::protocol::{Failure, FailureKind, FromWorker, Loaded};

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::{Driver, wall};
+use crate::contract::event::{Event, Sentence};
 use crate::daemon::check::CheckFolder;
 use crate::daemon::cycle::{Basis, Cycle, Snapshot, Stage};
 use crate::daemon::faults::FaultKind;
@@ -10,7 +11,6 @@ use crate::daemon::memory::Remembered;
 use crate::daemon::scheduler::{Job, Order};
 use crate::daemon::trouble::Trouble;
 use crate::latro::settings::TrainSettings;
-use crate::report::event::{Event, Sentence};
 use crate::report::inbox::Outcome;
 use crate::store::AdapterConfig;
 use crate::store::ledger::StoredTask;

@@ -6,13 +6,13 @@ use std::time::Duration;
 use log::Level;
 
 use crate::config::Config;
+use crate::contract::event::{Event, Severity};
+use crate::contract::wire;
 use crate::daemon::scheduler::State;
 use crate::latro::metrics::StepMetrics;
 use crate::report::ReportError;
-use crate::report::event::{Event, Severity};
 use crate::report::inbox::{Accepted, Outcome};
 use crate::report::mqtt::{Identity, Link, LinkCounts, LinkEvent};
-use crate::report::wire;
 use crate::store::ledger::{Ledger, LedgerError};
 use crate::worker::protocol::Loaded;
 
@@ -63,7 +63,7 @@ impl Teller {
         self.birth.model = Some(wire::ModelInfo {
             sha256: loaded.sha256.clone(),
             architecture: loaded.architecture.clone(),
-            quantisation: loaded.quantisation.clone(),
+            quantization: loaded.quantization.clone(),
             file_mib: loaded.file_bytes >> 20,
         });
         let plan = &loaded.plan;

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use super::Driver;
 use super::teller::numbers;
+use crate::contract::event::{Event, Sentence};
+use crate::contract::wire;
 use crate::daemon::hook::{HookEvent, HookKind, HookOutcome, HookResult};
 use crate::daemon::memory::{HookDue, Remembered};
 use crate::daemon::scheduler::{State, WorkerState};
@@ -13,9 +15,7 @@ use crate::daemon::status::{
 use crate::daemon::storage::Rebuilt;
 use crate::daemon::trouble::Trouble;
 use crate::report::ReportError;
-use crate::report::event::{Event, Sentence};
 use crate::report::mqtt::LinkEvent;
-use crate::report::wire;
 use crate::store::ledger::LedgerError;
 
 impl Driver {
@@ -54,7 +54,7 @@ impl Driver {
         self.tell(Event::LedgerRebuilt { set_aside, tasks });
     }
 
-    pub(super) fn tell_intake(&mut self, intake: &crate::data::spool::Intake) {
+    pub(super) fn tell_intake(&mut self, intake: &crate::intake::Intake) {
         let count = intake.train + intake.held_out;
         if count > 0 || intake.rejected > 0 {
             self.tell(Event::TasksTaken { count, rejected: intake.rejected });

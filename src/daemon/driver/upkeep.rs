@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use super::{Driver, wall};
 use crate::config::Config;
+use crate::contract::event::{Event, Sentence};
 use crate::daemon::activity::{Activity, IdleJudge};
 use crate::daemon::faults::FaultKind;
 use crate::daemon::memory::{HookDue, Judged, KnownModel, LastCycle, Remembered, Wishes};
 use crate::daemon::trouble::Trouble;
-use crate::report::event::{Event, Sentence};
 use crate::store::ledger::{Ledger, LedgerError};
 
 impl Driver {

@@ -13,12 +13,12 @@ use crate::kernels::isa::Output;
 use crate::kernels::layout::{BLOCK, PackedMatrix, TILE};
 use crate::kernels::view::{eight_times, with_reader};
 
-/// As [`super::super::portable::quantise_block`], to the bit for finite values.
+/// As [`super::super::portable::quantize_block`], to the bit for finite values.
 ///
 /// # Safety
 /// AVX2.
 #[target_feature(enable = "avx2")]
-pub(in crate::kernels) unsafe fn quantise_block(values: &[f32; BLOCK], to: &mut ActBlock) {
+pub(in crate::kernels) unsafe fn quantize_block(values: &[f32; BLOCK], to: &mut ActBlock) {
     let (eights, _) = values.as_chunks::<8>();
     let mut x = [_mm256_setzero_ps(); 4];
     // The largest absolute value by its bits, so that NaN counts as larger than anything.
@@ -94,7 +94,7 @@ unsafe fn multiply<const VNNI: bool>(w: &PackedMatrix, tile: usize, group: &[Act
             width: width - first,
         };
         // SAFETY: the caller's promise; the reader is that of the matrix.
-        with_reader!(quantised w, R => unsafe {
+        with_reader!(quantized w, R => unsafe {
             job.all_rows::<R, VNNI>(group.as_ptr(), c.from(0, first));
         });
     }
@@ -266,9 +266,9 @@ unsafe fn add_scaled(sum: __m256, dot: __m256i, w: Affine, d_x: f32, sum_x: f32)
 
 #[cfg(test)]
 mod tests {
+    use crate::gguf::GgmlType;
     use crate::kernels::isa::Isa;
     use crate::kernels::{Compute, PackedMatrix};
-    use crate::model::gguf::GgmlType;
 
     /// Type, columns and bytes of a block, places of the f16 scales.
     const TYPES: [(GgmlType, usize, usize, &[usize]); 10] = [

@@ -9,12 +9,12 @@ use crate::kernels::isa::Output;
 use crate::kernels::layout::{BLOCK, PackedMatrix, TILE};
 use crate::kernels::view::{View, eight_times, with_reader};
 
-/// As [`super::super::portable::quantise_block`], to the bit for finite values.
+/// As [`super::super::portable::quantize_block`], to the bit for finite values.
 ///
 /// # Safety
 /// AVX-512 as in [`super::available`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-pub(in crate::kernels) unsafe fn quantise_block(values: &[f32; BLOCK], to: &mut ActBlock) {
+pub(in crate::kernels) unsafe fn quantize_block(values: &[f32; BLOCK], to: &mut ActBlock) {
     // SAFETY: both arrays have 32 items.
     let x = unsafe { [_mm512_loadu_ps(values.as_ptr()), _mm512_loadu_ps(values.as_ptr().add(16))] };
     // The largest absolute value by its bits, so that NaN counts as larger than anything.
@@ -59,7 +59,7 @@ pub(in crate::kernels) unsafe fn multiply_int8(
         mask: mask(w.rows - tile * TILE, 0),
     };
     // SAFETY: the caller's promise; the reader is that of the matrix.
-    with_reader!(quantised w, R => unsafe { job.all_rows::<R>(group.as_ptr(), c) });
+    with_reader!(quantized w, R => unsafe { job.all_rows::<R>(group.as_ptr(), c) });
 }
 
 /// The part of a product that is the same for all rows of the group.

@@ -8,7 +8,7 @@ mod int8;
 mod panels;
 mod readers;
 
-pub(super) use int8::{multiply_int8, quantise_block};
+pub(super) use int8::{multiply_int8, quantize_block};
 pub(super) use panels::{decode_panel, decode_panel_transposed, multiply_fused, multiply_panel};
 
 /// Whether this machine has every extension that the functions here use.

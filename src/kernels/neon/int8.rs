@@ -13,8 +13,8 @@ use crate::kernels::isa::Output;
 use crate::kernels::layout::{BLOCK, PackedMatrix, TILE};
 use crate::kernels::view::{View, eight_times, with_reader};
 
-/// As [`super::super::portable::quantise_block`], to the bit for finite values.
-pub(in crate::kernels) fn quantise_block(values: &[f32; BLOCK], to: &mut ActBlock) {
+/// As [`super::super::portable::quantize_block`], to the bit for finite values.
+pub(in crate::kernels) fn quantize_block(values: &[f32; BLOCK], to: &mut ActBlock) {
     // SAFETY: every aarch64 target has NEON; `values` has 32 floats and `to.q` 32 bytes.
     unsafe {
         let x: [_; 8] = std::array::from_fn(|i| vld1q_f32(values.as_ptr().add(4 * i)));
@@ -59,7 +59,7 @@ pub(in crate::kernels) unsafe fn multiply_int8(
         width: TILE.min(w.rows - tile * TILE),
     };
     // SAFETY: the caller's promise; the reader is that of the matrix.
-    with_reader!(quantised w, R => unsafe {
+    with_reader!(quantized w, R => unsafe {
         match dots {
             Dots::Widening => Widening::multiply::<R>(&job, group, c),
             Dots::Dotprod => Dotprod::multiply::<R>(&job, group, c),

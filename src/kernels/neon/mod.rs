@@ -14,7 +14,7 @@ mod readers;
 
 use std::arch::is_aarch64_feature_detected;
 
-pub(super) use int8::{multiply_int8, quantise_block};
+pub(super) use int8::{multiply_int8, quantize_block};
 pub(super) use panels::{decode_panel, decode_panel_transposed, multiply_fused, multiply_panel};
 
 /// What int8 products are summed with; later ones are better.

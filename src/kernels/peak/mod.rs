@@ -186,7 +186,7 @@ fn best_rate(threads: usize, run: impl Fn(usize) -> f64 + Sync) -> f64 {
 mod tests {
     use super::*;
 
-    /// Every loop runs here, and its time grows with its turns: nothing was optimised away.
+    /// Every loop runs here, and its time grows with its turns: nothing was optimized away.
     #[test]
     fn loops_take_time_for_every_turn() {
         for l in loops() {

@@ -1,10 +1,10 @@
 use ed25519_dalek::SigningKey;
 
 use super::*;
+use crate::contract::sign::sign;
+use crate::contract::topics::Topics;
+use crate::contract::wire::Message;
 use crate::report::outbox::{self, Limits};
-use crate::report::sign::sign;
-use crate::report::topics::Topics;
-use crate::report::wire::Message;
 
 const NOW_S: u64 = 1_800_000_000;
 const NOW_MS: u64 = NOW_S * 1000;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::connection::{ConnectOptions, Connection, Lost, Signal};
-use crate::report::topics::{Kind, Topics};
-use crate::report::wire::{Ack, Command, MAX_PAYLOAD_BYTES, Message};
+use crate::contract::topics::{Kind, Topics};
+use crate::contract::wire::{Ack, Command, MAX_PAYLOAD_BYTES, Message};
 
 /// Between two attempts to connect.
 const PAUSE: Duration = Duration::from_secs(1);

@@ -7,10 +7,10 @@
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::contract::topics::{Kind, Topics};
+use crate::contract::wire::{Head, Message};
 use crate::report::ReportError;
 use crate::report::outbox::encode;
-use crate::report::topics::{Kind, Topics};
-use crate::report::wire::{Head, Message};
 
 /// One of the topics, in the order in which they are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

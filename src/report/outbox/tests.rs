@@ -3,8 +3,8 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 
 use super::*;
-use crate::report::event::Sentence;
-use crate::report::wire::AckState;
+use crate::contract::event::Sentence;
+use crate::contract::wire::AckState;
 
 fn ledger() -> Connection {
     let db = Connection::open_in_memory().unwrap();

@@ -6,14 +6,14 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::data::{Task, TaskLimits, read_tasks};
+use crate::engine::device::DeviceKind;
+use crate::engine::interrupt::Interrupt;
+use crate::engine::{Adapter, Engine};
+use crate::gguf::GgufFile;
 use crate::latro::learner::LearnerState;
 use crate::latro::prompt::Prompter;
 use crate::latro::sampler::{stream, uniform};
 use crate::latro::settings::TrainSettings;
-use crate::model::device::DeviceKind;
-use crate::model::engine::{Adapter, Engine};
-use crate::model::gguf::GgufFile;
-use crate::model::interrupt::Interrupt;
 use crate::promotion::evaluate::evaluate;
 use crate::promotion::forget::GeneralTokens;
 use crate::promotion::gate::{Decision, GateSettings, Verdict, decide};

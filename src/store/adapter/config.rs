@@ -1,7 +1,7 @@
 //! `adapter_config.json` as PEFT 0.21 writes it, for plain LoRA.
 //!
 //! Unknown fields are ignored; known ones that change what the adapter computes and that latrod
-//! does not compute are refused by name. Dropout and the kinds of initialisation that leave the
+//! does not compute are refused by name. Dropout and the kinds of initialization that leave the
 //! base alone concern training in PEFT only.
 
 use std::io;
@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use super::super::StoreError;
 use super::super::durable::{create_folder, write_atomic};
 use super::super::json::read_text;
-use crate::model::lora::Target;
+use crate::arch::lora::Target;
 
 /// PEFT's name for the configuration file.
 pub const CONFIG_FILE: &str = "adapter_config.json";

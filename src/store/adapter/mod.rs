@@ -18,8 +18,8 @@ pub use names::{lora_from_peft, peft_tensors};
 use super::StoreError;
 use super::durable::create_folder;
 use super::tensors::{TensorReader, write_safetensors};
-use crate::model::lora::{Factor, LoraKey, LoraTensors, Target};
-use crate::model::spec::ModelSpec;
+use crate::arch::lora::{Factor, LoraKey, LoraTensors, Target};
+use crate::arch::spec::ModelSpec;
 use names::peft_name;
 
 /// PEFT's name for the file of tensors.

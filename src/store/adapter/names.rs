@@ -1,14 +1,14 @@
 //! PEFT's tensor names, and the row order of q and k.
 //!
 //! For llama architecture, GGUF files store q's and k's rows so that the two halves of a rotary
-//! pair are neighbours: in a head of size d, GGUF row 2i+j is row j·d/2+i of Hugging Face's order
+//! pair are neighbors: in a head of size d, GGUF row 2i+j is row j·d/2+i of Hugging Face's order
 //! (j = 0, 1). An update B·A has the rows of B, so only B is reordered.
 
 use std::collections::BTreeMap;
 
 use super::super::StoreError;
 use super::AdapterShape;
-use crate::model::lora::{Factor, LoraKey, LoraTensors, Matrix, Target};
+use crate::arch::lora::{Factor, LoraKey, LoraTensors, Matrix, Target};
 
 const PREFIX: &str = "base_model.model.model.layers.";
 

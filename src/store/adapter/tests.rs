@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::lora::Matrix;
+use crate::arch::lora::Matrix;
 
 /// Two layers, two heads of four rows, one key head; input 3.
 fn shape() -> AdapterShape {

@@ -150,7 +150,7 @@ impl Ledger {
 
     /// Sets the tasks aside (or, with `false`, takes them back): those are neither trained nor
     /// evaluated on. Returns how many changed. Unknown ids are skipped. Part of a transaction if
-    /// called in one; else call [`crate::data::spool::Spool::set_aside`], which also survives the
+    /// called in one; else call [`crate::intake::Spool::set_aside`], which also survives the
     /// loss of the ledger.
     ///
     /// # Errors

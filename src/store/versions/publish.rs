@@ -7,8 +7,8 @@ use serde_json::Value;
 use super::id::MAX_NUMBER;
 use super::manifest::{FILES, GGUF_FILE, MAX_ANCESTORS, VersionManifest};
 use super::{PUBLISHING, Version, VersionError, VersionId, Versions};
-use crate::model::gguf::GgufFile;
-use crate::model::spec::{ModelSpec, SpecError};
+use crate::arch::spec::{ModelSpec, SpecError};
+use crate::gguf::GgufFile;
 use crate::store::adapter::{CONFIG_FILE, MANIFEST_FILE, WEIGHTS_FILE, file_sha256};
 use crate::store::{AdapterManifest, AdapterShape, StoreError, read_peft, write_gguf_lora};
 

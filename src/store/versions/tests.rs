@@ -7,7 +7,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
-use crate::model::lora::{Factor, LoraKey, LoraTensors, Matrix, Target};
+use crate::arch::lora::{Factor, LoraKey, LoraTensors, Matrix, Target};
 use crate::store::adapter::{MANIFEST_FILE, WEIGHTS_FILE};
 use crate::store::{AdapterConfig, AdapterManifest, AdapterShape, read_peft, write_peft};
 

@@ -3,12 +3,10 @@
 
 #[path = "../../../src/kernels/mod.rs"]
 pub mod kernels;
-#[path = "../../../src/model/gguf/types.rs"]
+#[path = "../../../src/gguf/types.rs"]
 mod types;
 
-/// What the kernels know of models.
-pub mod model {
-    pub mod gguf {
-        pub use crate::types::GgmlType;
-    }
+/// What the kernels know of GGUF files.
+pub mod gguf {
+    pub use crate::types::GgmlType;
 }

@@ -8,11 +8,11 @@ use super::{ConnectOptions, Incoming, Lost, Refusal, Report, Signal, Ticket, Wil
 use crate::report::mqtt::settings::Broker;
 
 /// Largest packet that is read. A larger one ends the connection, so it lies well above what is
-/// looked at ([`crate::report::wire::MAX_COMMAND_BYTES`]): too large a command is refused, not fatal.
+/// looked at ([`crate::contract::wire::MAX_COMMAND_BYTES`]): too large a command is refused, not fatal.
 const MAX_INCOMING_BYTES: u32 = 1 << 20;
 
 /// Largest packet that is written: the largest payload and room for its topic.
-const MAX_OUTGOING_BYTES: usize = crate::report::wire::MAX_PAYLOAD_BYTES + 4096;
+const MAX_OUTGOING_BYTES: usize = crate::contract::wire::MAX_PAYLOAD_BYTES + 4096;
 
 /// Time for DNS, TCP, TLS and CONNACK together, and for writing one packet.
 const NETWORK_TIMEOUT_S: u64 = 20;

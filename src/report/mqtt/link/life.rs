@@ -6,13 +6,13 @@ use rusqlite::Connection as Ledger;
 use tokio::time::Instant;
 
 use super::{LEDGER_PAUSE, Link, LinkEvent, Phase, random, seconds};
+use crate::contract::sign::read_small;
+use crate::contract::topics::Kind;
+use crate::contract::wire::{Message, Presence};
 use crate::report::ReportError;
 use crate::report::mqtt::connection::{ConnectOptions, Connection, Lost, Will};
 use crate::report::mqtt::{backoff, tls};
 use crate::report::outbox::{encode, head};
-use crate::report::sign::read_small;
-use crate::report::topics::Kind;
-use crate::report::wire::{Message, Presence};
 
 /// A connection that lasted this long was a good one: the next delay is short again. A broker that
 /// accepts and then throws us out does not count.

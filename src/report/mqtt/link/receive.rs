@@ -10,10 +10,10 @@ use rusqlite::Connection as Ledger;
 use tokio::time::Instant;
 
 use super::{Incoming, LEDGER_PAUSE, Link, LinkEvent, Phase};
-use crate::report::event::Sentence;
+use crate::contract::event::Sentence;
+use crate::contract::topics::Kind;
+use crate::contract::wire::{Ack, AckState};
 use crate::report::inbox::Receipt;
-use crate::report::topics::Kind;
-use crate::report::wire::{Ack, AckState};
 
 /// Commands that are held at most; brokers deliver some 20 without acknowledgement.
 const MAX_HELD: usize = 64;

@@ -4,10 +4,10 @@ use std::fmt;
 use std::time::Duration;
 
 use super::wall_clock_ms;
+use crate::contract::event::Sentence;
+use crate::contract::topics::Topics;
 use crate::report::ReportError;
-use crate::report::event::Sentence;
 use crate::report::inbox::Accepted;
-use crate::report::topics::Topics;
 
 /// Who speaks: names, and a number of this start of the daemon.
 #[derive(Debug, Clone)]

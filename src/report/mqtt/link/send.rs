@@ -5,10 +5,10 @@ use rusqlite::Connection as Ledger;
 use serde::Serialize;
 
 use super::{Link, LinkEvent, Phase, Which};
+use crate::contract::wire::{Head, Message};
 use crate::report::mqtt::connection::Refusal;
 use crate::report::mqtt::retained::Due;
 use crate::report::outbox::{self, encode, head};
-use crate::report::wire::{Head, Message};
 
 /// Messages kept in memory because the ledger failed, or not worth the disk, at most.
 const MAX_VOLATILE: usize = 64;
@@ -76,7 +76,7 @@ impl Link {
         while let Phase::Open { connection, .. } = &mut self.phase
             && let Some(payload) = self.progress.front()
         {
-            let topic = self.identity.topics.of(&crate::report::topics::Kind::Progress);
+            let topic = self.identity.topics.of(&crate::contract::topics::Kind::Progress);
             if !connection.publish_unreliable(&topic, payload.clone()) {
                 break;
             }

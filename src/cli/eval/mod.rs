@@ -1,0 +1,263 @@
+//! `latrod eval`: how good a model is on held-out tasks, and how much better with an adapter.
+
+mod report;
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use clap::builder::RangedU64ValueParser;
+use serde_json::json;
+
+use self::report::{Comparison, Report, metrics};
+use crate::cli::CliError;
+use crate::cli::common::{
+    check_sampling_memory, load_adapter, load_model, say, set_threads, usage, warn,
+};
+use crate::cli::progress::Progress;
+use crate::data::{Task, TaskLimits, read_tasks};
+use crate::engine::device::DeviceKind;
+use crate::engine::interrupt::Interrupt;
+use crate::engine::{Adapter, Engine};
+use crate::kernels::Compute;
+use crate::latro::generate::Policy;
+use crate::latro::prompt::Prompter;
+use crate::promotion::evaluate::{
+    ANSWER_TOKENS, EvalSettings, QuestionResult, evaluate, summarize,
+};
+use crate::session::Questions;
+use crate::store::write_atomic;
+
+/// The temperature of the votes: samples of what the policy believes, undistorted.
+const VOTE_TEMPERATURE: f32 = 1.0;
+
+/// Measure accuracy and answer likelihood on held-out questions, with and without an adapter
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The model thinks about each question greedily, then finishes \"The answer is\". Accuracy is the share
+of right answers; log p(answer) is the log-likelihood of the right answer after that rationale, in
+nats. Tasks are JSON lines {\"question\", \"answer\"}. Questions that don't fit the model's context
+with their rationale and answer are left out and counted.
+
+With --adapter the same questions go to the untouched model and to the adapter, and the difference is
+tested: accuracy with McNemar's exact test, log p(answer) per token with a paired t-test. A p above
+0.05 means that chance explains the difference well enough.
+
+An adapter of `latrod train --method sft` has learned to answer at once: ask with --no-rationale. The
+untouched model is then asked the same way, so that only the adapter differs; --baseline-rationale
+lets it think, which compares the adapter with the model as it was used before.
+
+Examples:
+  latrod eval --model smol.gguf --tasks dev.jsonl
+  latrod eval --model smol.gguf --tasks dev.jsonl --adapter sums-adapter --json | jq .comparison
+  latrod eval --model smol.gguf --tasks dev.jsonl --votes 8 --limit 50 --details answers.jsonl")]
+pub struct Args {
+    /// The GGUF model
+    #[arg(long, value_name = "FILE")]
+    model: PathBuf,
+    /// Questions and answers: a JSON lines file or a folder of them
+    #[arg(long, value_name = "PATH")]
+    tasks: PathBuf,
+    /// A PEFT adapter folder, compared with the untouched model
+    #[arg(long, value_name = "DIR")]
+    adapter: Option<PathBuf>,
+    /// With --adapter: leave the untouched model out, in half the time
+    #[arg(long, requires = "adapter")]
+    no_baseline: bool,
+    /// Longest rationale, in tokens
+    #[arg(long, default_value_t = 128, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    max_new_tokens: usize,
+    /// Ask the first N questions only
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    limit: Option<usize>,
+    /// Also sample K rationales for each question and let their answers vote (maj@k)
+    #[arg(long, value_name = "K", value_parser = RangedU64ValueParser::<usize>::new().range(2..=1024))]
+    votes: Option<usize>,
+    /// Ask for the answer at once, without a rationale
+    #[arg(long, conflicts_with = "votes")]
+    no_rationale: bool,
+    /// With --no-rationale: let the untouched model think all the same
+    #[arg(long, requires_all = ["no_rationale", "adapter"], conflicts_with = "no_baseline")]
+    baseline_rationale: bool,
+    /// Rationales that are sampled together, at most: more is faster and takes more memory. The K
+    /// votes on one question are always sampled together
+    #[arg(long, default_value_t = 64, value_parser = RangedU64ValueParser::<usize>::new().range(1..=65536))]
+    batch: usize,
+    /// Seed of the votes
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// exact: f32; fast: activations rounded to 8 bits
+    #[arg(long, value_enum, default_value_t = Compute::Fast)]
+    compute: Compute,
+    /// Where to compute; all but cpu only if the program was built with it (cross/CUDA.md)
+    #[arg(long, value_enum, default_value_t = DeviceKind::Cpu)]
+    device: DeviceKind,
+    /// Threads to compute with; all cores if not given
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Write every question with the answers it got, one JSON line each
+    #[arg(long, value_name = "FILE.jsonl")]
+    details: Option<PathBuf>,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Unusable arguments or files (exit code 64), a failing computation or an unwritable file (1).
+pub fn run(args: Args) -> Result<(), CliError> {
+    set_threads(args.threads)?;
+    args.details.as_deref().map_or(Ok(()), check_folder_of)?;
+    let (tasks, bad_lines) = read(&args)?;
+    let (file, model) = load_model(&args.model, args.compute, args.device)?;
+    let adapter = args.adapter.as_ref().map(|dir| load_adapter(dir, &file, &model)).transpose()?;
+    let prompter = Prompter::new(&file).map_err(usage)?;
+    let (context, never) = (model.spec.context_length, Interrupt::new());
+    let questions = Questions::choose(&prompter, tasks, longest(&args), context, &never)?;
+    if let Some(sentence) = questions.left_out_sentence() {
+        warn(sentence);
+    }
+    check_memory(&args, &model, &questions)?;
+
+    let asker = Asker { args: &args, model: &model, prompter: &prompter, tasks: &questions.tasks };
+    let base = match args.no_baseline {
+        true => None,
+        false => {
+            let think = !args.no_rationale || args.baseline_rationale;
+            Some(asker.ask("untouched model", None, think)?)
+        }
+    };
+    let tuned = match &adapter {
+        Some(a) => Some(asker.ask("adapter", Some(a), !args.no_rationale)?),
+        None => None,
+    };
+
+    let comparison = match (&base, &tuned) {
+        (Some(base), Some(tuned)) => Some(Comparison::new(&base.results, &tuned.results)?),
+        _ => None,
+    };
+    let report = Report {
+        model: args.model.display().to_string(),
+        tasks: args.tasks.display().to_string(),
+        compute: args.compute,
+        device: args.device,
+        bad_lines,
+        left_out: questions.left_out(),
+        base: base.as_ref().map(|a| a.metrics.clone()),
+        adapter: tuned.as_ref().map(|a| a.metrics.clone()),
+        comparison,
+    };
+    say(if args.json { report.json()? } else { report.table() })?;
+    args.details
+        .as_deref()
+        .map_or(Ok(()), |path| write_details(path, &questions.tasks, base.as_ref(), tuned.as_ref()))
+}
+
+/// The tasks to ask and how many lines were bad.
+fn read(args: &Args) -> Result<(Vec<Task>, usize), CliError> {
+    let mut set = read_tasks(&args.tasks, &TaskLimits::default()).map_err(usage)?;
+    if let Some(first) = set.rejected.first() {
+        let (bad, good) = (set.rejected_count, set.tasks.len());
+        let (line, file, reason) = (first.line, first.file.display(), &first.reason);
+        warn(format_args!(
+            "{bad} bad lines among the tasks are left out, {good} tasks are good; the first is line \
+             {line} of {file}: {reason}"
+        ));
+    }
+    set.tasks.truncate(args.limit.unwrap_or(usize::MAX));
+    Ok((set.tasks, set.rejected_count))
+}
+
+/// The longest rationale that anybody is asked for.
+fn longest(args: &Args) -> Option<usize> {
+    (!args.no_rationale || args.baseline_rationale).then_some(args.max_new_tokens)
+}
+
+fn check_memory(args: &Args, model: &Engine, questions: &Questions) -> Result<(), CliError> {
+    let new = longest(args).unwrap_or(ANSWER_TOKENS);
+    let at_once = args.batch.min(questions.tasks.len());
+    let longest = questions.longest_prompt;
+    check_sampling_memory(model, at_once, 1, longest, new)?;
+    let votes = args.votes.unwrap_or(1);
+    check_sampling_memory(model, (args.batch / votes).max(1), votes, longest, new)
+}
+
+/// A path can be written to only in a folder that exists: better said before the work than after.
+fn check_folder_of(path: &Path) -> Result<(), CliError> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
+    if folder.is_some_and(|folder| !folder.is_dir()) || path.is_dir() {
+        let shown = path.display();
+        return Err(usage(format!("cannot write {shown}: name a file in a folder that exists")));
+    }
+    Ok(())
+}
+
+/// What one policy made of the questions.
+struct Answers {
+    results: Vec<QuestionResult>,
+    metrics: serde_json::Value,
+}
+
+struct Asker<'a> {
+    args: &'a Args,
+    model: &'a Engine,
+    prompter: &'a Prompter,
+    tasks: &'a [Task],
+}
+
+impl Asker<'_> {
+    fn ask(&self, who: &str, lora: Option<&Adapter>, think: bool) -> Result<Answers, CliError> {
+        let args = self.args;
+        let settings = EvalSettings {
+            think,
+            max_new_tokens: args.max_new_tokens,
+            batch: args.batch,
+            votes: args.votes.unwrap_or(0),
+            temperature: VOTE_TEMPERATURE,
+            seed: args.seed,
+        };
+        let interrupt = Interrupt::new();
+        let policy = Policy { model: self.model, lora, interrupt: &interrupt };
+        let most = most_tokens(self.tasks.len(), settings);
+        let mut progress = Progress::new(who, 0, most, "tokens at most");
+        let start = Instant::now();
+        let results = evaluate(policy, self.prompter, self.tasks, settings, |tokens| {
+            progress.advance(tokens as u64);
+        });
+        progress.finish();
+        let results = results?;
+        let metrics = metrics(&summarize(&results, settings, 0, 0.0, start), think)?;
+        Ok(Answers { results, metrics })
+    }
+}
+
+/// The most that [`evaluate`] can tell its `progress`: every rationale and answer at full length
+/// but for its first token, which comes with the prompt, and one for scoring each question.
+fn most_tokens(questions: usize, settings: EvalSettings) -> u64 {
+    let rationale = if settings.think { settings.max_new_tokens - 1 } else { 0 };
+    let branch = (rationale as u64).saturating_add(ANSWER_TOKENS as u64 - 1);
+    let votes = 1 + settings.votes as u64;
+    branch.saturating_mul(votes).saturating_add(1).saturating_mul(questions as u64)
+}
+
+fn write_details(
+    path: &Path,
+    tasks: &[Task],
+    base: Option<&Answers>,
+    adapter: Option<&Answers>,
+) -> Result<(), CliError> {
+    let of = |answers: Option<&Answers>, i: usize| answers.map(|a| json!(a.results[i]));
+    let written = write_atomic(path, |w| {
+        tasks.iter().enumerate().try_for_each(|(i, task)| {
+            let mut line = json!({ "question": task.question });
+            for (name, result) in [("base", of(base, i)), ("adapter", of(adapter, i))] {
+                if let Some(result) = result {
+                    line[name] = result;
+                }
+            }
+            writeln!(w, "{line}")
+        })
+    });
+    Ok(written?)
+}

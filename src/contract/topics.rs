@@ -1,0 +1,244 @@
+//! Every topic string of the MQTT contract, `latro/v1/<fleet>/<device>/…`, in one place.
+//!
+//! Names are checked here once, so that a name can neither add levels to a topic nor turn a
+//! subscription into a wildcard. Knows nothing of what the messages say.
+
+use crate::report::ReportError;
+
+/// The contract's name and version; the first two levels of every topic.
+pub const ROOT: &str = "latro/v1";
+
+/// Longest name of a fleet or a device, in bytes of UTF-8.
+pub const MAX_NAME_BYTES: usize = 64;
+
+/// Longest id of a command, in bytes.
+pub const MAX_COMMAND_ID_BYTES: usize = 64;
+
+/// What a message of a device is, by the level after the device's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// Online or offline; the last will. QoS 1, retained.
+    Status,
+    /// Who the device is. QoS 1, retained.
+    Birth,
+    /// What it does and why. QoS 1, retained.
+    State,
+    /// One training step's numbers. QoS 0.
+    Progress,
+    /// Something that happened. QoS 1.
+    Event,
+    /// A command, by its id. QoS 1.
+    Command(String),
+    /// What became of a command, by its id. QoS 1.
+    Ack(String),
+}
+
+/// The topics of one device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topics {
+    fleet: String,
+    device: String,
+}
+
+impl Topics {
+    /// The topics of `device` in `fleet`.
+    ///
+    /// # Errors
+    /// [`ReportError::Name`] for a name that cannot be a level of a topic.
+    pub fn new(fleet: &str, device: &str) -> Result<Self, ReportError> {
+        check_name("the fleet's name", fleet)?;
+        check_name("the device's name", device)?;
+        Ok(Self { fleet: fleet.to_owned(), device: device.to_owned() })
+    }
+
+    /// The fleet's name.
+    #[must_use]
+    pub fn fleet(&self) -> &str {
+        &self.fleet
+    }
+
+    /// The device's name.
+    #[must_use]
+    pub fn device(&self) -> &str {
+        &self.device
+    }
+
+    /// The topic for messages of `kind`.
+    #[must_use]
+    pub fn of(&self, kind: &Kind) -> String {
+        let Self { fleet, device } = self;
+        let (name, id) = match kind {
+            Kind::Status => ("status", None),
+            Kind::Birth => ("birth", None),
+            Kind::State => ("state", None),
+            Kind::Progress => ("progress", None),
+            Kind::Event => ("event", None),
+            Kind::Command(id) => ("cmd", Some(id)),
+            Kind::Ack(id) => ("ack", Some(id)),
+        };
+        id.map_or_else(
+            || format!("{ROOT}/{fleet}/{device}/{name}"),
+            |id| format!("{ROOT}/{fleet}/{device}/{name}/{id}"),
+        )
+    }
+
+    /// What the device subscribes to: all of its commands, whatever their id.
+    #[must_use]
+    pub fn command_filter(&self) -> String {
+        format!("{ROOT}/{}/{}/cmd/+", self.fleet, self.device)
+    }
+
+    /// The id in a command's topic; nothing if the topic is not a command of this device.
+    #[must_use]
+    pub fn command_id(&self, topic: &str) -> Option<String> {
+        match parse(topic)? {
+            (fleet, device, Kind::Command(id)) if fleet == self.fleet && device == self.device => {
+                Some(id)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Takes a topic apart: fleet, device and kind; nothing if it is not one of the contract's.
+#[must_use]
+pub fn parse(topic: &str) -> Option<(String, String, Kind)> {
+    let rest = topic.strip_prefix(ROOT)?.strip_prefix('/')?;
+    let mut levels = rest.split('/');
+    let (fleet, device, kind) = (levels.next()?, levels.next()?, levels.next()?);
+    check_name("", fleet).ok()?;
+    check_name("", device).ok()?;
+    let id = levels.next();
+    if levels.next().is_some() {
+        return None;
+    }
+    let kind = match (kind, id) {
+        ("status", None) => Kind::Status,
+        ("birth", None) => Kind::Birth,
+        ("state", None) => Kind::State,
+        ("progress", None) => Kind::Progress,
+        ("event", None) => Kind::Event,
+        ("cmd", Some(id)) => Kind::Command(checked_id(id)?),
+        ("ack", Some(id)) => Kind::Ack(checked_id(id)?),
+        _ => return None,
+    };
+    Some((fleet.to_owned(), device.to_owned(), kind))
+}
+
+fn checked_id(id: &str) -> Option<String> {
+    check_command_id(id).is_ok().then(|| id.to_owned())
+}
+
+/// Whether `name` can be a level of a topic, that is, a fleet or a device: 1 to
+/// [`MAX_NAME_BYTES`] bytes without `/`, `+`, `#`, control characters, spaces at an end or a
+/// leading `$`, which brokers keep for themselves (MQTT 3.1.1, 4.7.2).
+///
+/// # Errors
+/// [`ReportError::Name`], which says `what` the name belongs to.
+pub fn check_name(what: &'static str, name: &str) -> Result<(), ReportError> {
+    let why = if name.is_empty() {
+        "it is empty".to_owned()
+    } else if name.len() > MAX_NAME_BYTES {
+        format!("it has {} bytes, {MAX_NAME_BYTES} are allowed", name.len())
+    } else if let Some(c) = name.chars().find(|c| matches!(c, '/' | '+' | '#') || c.is_control()) {
+        format!("it contains {c:?}")
+    } else if name.starts_with('$') {
+        "it starts with $".to_owned()
+    } else if name.trim() != name {
+        "it starts or ends with a space".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(ReportError::Name { what, why })
+}
+
+/// Whether `id` can name a command: 1 to [`MAX_COMMAND_ID_BYTES`] of ASCII letters, digits, `-`
+/// and `_`.
+///
+/// # Errors
+/// [`ReportError::Name`].
+pub fn check_command_id(id: &str) -> Result<(), ReportError> {
+    let allowed = |c: u8| c.is_ascii_alphanumeric() || c == b'-' || c == b'_';
+    if !id.is_empty() && id.len() <= MAX_COMMAND_ID_BYTES && id.bytes().all(allowed) {
+        return Ok(());
+    }
+    let why = format!("1 to {MAX_COMMAND_ID_BYTES} letters, digits, - and _ are allowed");
+    Err(ReportError::Name { what: "the command's id", why })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn kinds() -> [Kind; 7] {
+        let id = "0a-Z_9".to_owned();
+        [
+            Kind::Status,
+            Kind::Birth,
+            Kind::State,
+            Kind::Progress,
+            Kind::Event,
+            Kind::Command(id.clone()),
+            Kind::Ack(id),
+        ]
+    }
+
+    #[test]
+    fn topics_are_those_of_the_contract() {
+        let topics = Topics::new("press", "jetson-3").unwrap();
+
+        let all = kinds().map(|k| topics.of(&k));
+
+        let names = ["status", "birth", "state", "progress", "event", "cmd/0a-Z_9", "ack/0a-Z_9"];
+        assert_eq!(all, names.map(|n| format!("latro/v1/press/jetson-3/{n}")));
+        assert_eq!(topics.command_filter(), "latro/v1/press/jetson-3/cmd/+");
+    }
+
+    #[test]
+    fn a_topic_is_taken_apart_again() {
+        let topics = Topics::new("Fabrik Süd", "ø-1").unwrap();
+        for kind in kinds() {
+            let parsed = parse(&topics.of(&kind)).unwrap();
+            assert_eq!(parsed, ("Fabrik Süd".to_owned(), "ø-1".to_owned(), kind));
+        }
+    }
+
+    #[test]
+    fn a_command_counts_only_for_its_device() {
+        let topics = Topics::new("f", "d").unwrap();
+        assert_eq!(topics.command_id("latro/v1/f/d/cmd/7"), Some("7".to_owned()));
+        let others = ["latro/v1/f/e/cmd/7", "latro/v1/f/d/ack/7", "latro/v1/f/d/cmd", "f/d/cmd/7"];
+        for other in others.iter().chain(&["latro/v1/f/d/cmd/7/8", "latro/v1/f/d/cmd/ä", ""]) {
+            assert_eq!(topics.command_id(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn names_that_would_change_a_topic_are_refused() {
+        let long = "x".repeat(MAX_NAME_BYTES + 1);
+        for name in ["", "a/b", "+", "#", "a+", "\0", "a\nb", "$SYS", " a", "a ", &long] {
+            assert!(Topics::new(name, "d").is_err(), "{name:?}");
+            assert!(Topics::new("f", name).is_err(), "{name:?}");
+        }
+    }
+
+    proptest! {
+        /// Whatever a name is, it is refused or stands alone on its level.
+        #[test]
+        fn a_name_never_adds_a_level(fleet in ".{0,80}", device in ".{0,80}") {
+            if let Ok(topics) = Topics::new(&fleet, &device) {
+                let topic = topics.of(&Kind::Event);
+                prop_assert_eq!(topic.split('/').count(), 5);
+                prop_assert!(!topic.contains(['+', '#']));
+                prop_assert_eq!(parse(&topic), Some((fleet, device, Kind::Event)));
+            }
+        }
+
+        #[test]
+        fn parsing_never_panics(topic in ".*") {
+            let _ = parse(&topic);
+        }
+    }
+}
