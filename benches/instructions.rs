@@ -14,6 +14,7 @@ use std::path::Path;
 use clap::Parser;
 use half::f16;
 use latrod::engine::Engine;
+use latrod::engine::cpu::CpuEngine;
 use latrod::engine::device::DeviceKind;
 use latrod::engine::interrupt::Interrupt;
 use latrod::gguf::{GgmlType, GgufFile};
@@ -142,7 +143,8 @@ impl Stop for Never {
 fn decoding() -> Work {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny.gguf");
     let file = GgufFile::open(&path).expect("the fixture is there");
-    let model = Engine::load(&file, Compute::Fast, DeviceKind::Cpu).expect("the fixture is sound");
+    let model =
+        CpuEngine::load(&file, Compute::Fast, DeviceKind::Cpu).expect("the fixture is sound");
     let limits = Limits {
         branches: 8,
         max_new_tokens: 16,

@@ -13,10 +13,11 @@ use std::process::Command;
 use clap::{Parser, ValueEnum};
 use latrod::arch::spec::ModelSpec;
 use latrod::engine::Engine;
-use latrod::engine::cpu::scratch::RowChunks;
-use latrod::engine::cpu::weights::WeightBytes;
+use latrod::engine::cpu::CpuEngine;
 use latrod::engine::device::DeviceKind;
 use latrod::engine::interrupt::Interrupt;
+use latrod::engine::row_chunks::RowChunks;
+use latrod::engine::weights::WeightBytes;
 use latrod::gguf::GgufFile;
 use latrod::kernels::Compute;
 use latrod::latro::generate::{Limits, Policy, Stop, generate};
@@ -197,8 +198,8 @@ fn run(args: &Args) -> Outcome<()> {
     latrod::kernels::threads::start(args.threads);
     let file = GgufFile::open(&args.model)?;
     phase("header", None);
-    let mut model = Engine::load(&file, s.compute, DeviceKind::Cpu)?;
-    model.cut(RowChunks { rows: s.rows, head_rows: s.head_rows });
+    let mut model = CpuEngine::load(&file, s.compute, DeviceKind::Cpu)?;
+    model.set_row_chunks(RowChunks { rows: s.rows, head_rows: s.head_rows });
     phase("loading", Some(plan.program + plan.weights + plan.loading));
     let prompter = Prompter::new(&file)?;
     phase("tokenizer", Some(plan.program + plan.weights));
@@ -206,7 +207,7 @@ fn run(args: &Args) -> Outcome<()> {
         TrainSettings { k: s.k, skip_flat: false, rank: s.rank, ..TrainSettings::edge() };
     let interrupt = Interrupt::new();
     let mut learner = Learner {
-        state: LearnerState::fresh(&model.spec, &settings),
+        state: LearnerState::fresh(model.spec(), &settings),
         model: &model,
         prompter: &prompter,
         settings: &settings,
@@ -225,7 +226,7 @@ fn run(args: &Args) -> Outcome<()> {
     Ok(())
 }
 
-fn sample(learner: &Learner<'_>, s: &Setting, step: u64) -> Outcome<Sampled> {
+fn sample(learner: &Learner<'_, CpuEngine>, s: &Setting, step: u64) -> Outcome<Sampled> {
     let prompt: Vec<u32> = (0..s.prompt as u32).map(|i| 5 + i % 100).collect();
     let adapter = learner.adapter()?;
     let policy =

@@ -12,9 +12,9 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Parser;
-use latrod::engine::Engine;
 use latrod::engine::device::DeviceKind;
 use latrod::engine::interrupt::Interrupt;
+use latrod::engine::{Engine, with_engine};
 use latrod::gguf::GgufFile;
 use latrod::kernels::Compute;
 use latrod::latro::generate::{Limits, Policy, Stop, generate};
@@ -72,15 +72,19 @@ impl Stop for Never {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args = Args::parse();
     latrod::kernels::threads::start(args.threads);
+    with_engine!(args.device, E => run::<E>(&args))
+}
+
+fn run<E: Engine>(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     let start = Instant::now();
     let file = GgufFile::open(&args.model)?;
-    let model = Engine::load(&file, args.compute, args.device)?;
+    let model = E::load(&file, args.compute, args.device)?;
     let load_s = start.elapsed().as_secs_f64();
     let prompter = Prompter::new(&file)?;
     let settings = TrainSettings { k: args.k, skip_flat: false, ..TrainSettings::edge() };
     let interrupt = Interrupt::new();
     let mut learner = Learner {
-        state: LearnerState::fresh(&model.spec, &settings),
+        state: LearnerState::fresh(model.spec(), &settings),
         model: &model,
         prompter: &prompter,
         settings: &settings,
@@ -89,7 +93,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let prompt: Vec<u32> = (0..args.prompt as u32).map(|i| 5 + i % 100).collect();
     for iter in 1..=args.iters {
-        let sampled = sample(&learner, &args, &prompt, iter)?;
+        let sampled = sample(&learner, args, &prompt, iter)?;
         if args.rollout_only {
             let line = json!({
                 "iter": iter, "k": args.k, "prompt_tokens": args.prompt, "new_tokens": args.new,
@@ -119,7 +123,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn sample(
-    learner: &Learner<'_>,
+    learner: &Learner<'_, impl Engine>,
     args: &Args,
     prompt: &[u32],
     step: u64,

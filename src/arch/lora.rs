@@ -35,6 +35,13 @@ impl Target {
         }
     }
 
+    /// Whether products with few rows are never rounded to 8 bits: K and V have few weights and many
+    /// readers. On `SmolLM2` these two are 6 % of a block's products and cause 40 % of the error.
+    #[must_use]
+    pub fn is_exact(self) -> bool {
+        matches!(self, Self::K | Self::V)
+    }
+
     /// The module that holds the layer in Hugging Face's naming, `self_attn` or `mlp`.
     #[must_use]
     pub const fn peft_parent(self) -> &'static str {
@@ -87,3 +94,10 @@ pub struct Matrix {
 
 /// One value per LoRA parameter: the weights, their gradients or an optimizer's moments.
 pub type LoraTensors = BTreeMap<LoraKey, Matrix>;
+
+/// Matrices of zeros in the shapes of `tensors`.
+#[must_use]
+pub fn zeros_like(tensors: &LoraTensors) -> LoraTensors {
+    let zeros = |m: &Matrix| Matrix { rows: m.rows, cols: m.cols, data: vec![0.0; m.data.len()] };
+    tensors.iter().map(|(key, m)| (*key, zeros(m))).collect()
+}

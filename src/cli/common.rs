@@ -9,7 +9,7 @@ use crate::arch::spec::ModelSpec;
 use crate::cli::CliError;
 use crate::engine::cpu::kv_cache::KvCache;
 use crate::engine::device::DeviceKind;
-use crate::engine::{Adapter, Engine, ModelError};
+use crate::engine::{Engine, ModelError};
 use crate::gguf::GgufFile;
 use crate::kernels::{Compute, float_bytes};
 use crate::latro::generate::{Limits, Places};
@@ -96,16 +96,16 @@ impl From<QuestionsError> for CliError {
 /// Refuses to sample more at once than the machine has memory for: `prompts` of `prompt_tokens`
 /// with `branches` continuations of `new_tokens` each. Devices that are not planned for take all.
 pub fn check_sampling_memory(
-    model: &Engine,
+    model: &impl Engine,
     prompts: usize,
     branches: usize,
     prompt_tokens: usize,
     new_tokens: usize,
 ) -> Result<(), CliError> {
-    if !model.device.is_planned() {
+    if !model.device().is_planned() {
         return Ok(());
     }
-    let (spec, compute) = (&model.spec, model.compute);
+    let (spec, compute) = (model.spec(), model.compute());
     // Nobody has room for more, and sums stay small.
     let most = 1 << 24;
     let limits = Limits {
@@ -167,14 +167,14 @@ pub fn check_device(device: DeviceKind) -> Result<(), CliError> {
 }
 
 /// Opens and loads a model.
-pub fn load_model(
+pub fn load_model<E: Engine>(
     path: &Path,
     compute: Compute,
     device: DeviceKind,
-) -> Result<(GgufFile, Engine), CliError> {
+) -> Result<(GgufFile, E), CliError> {
     check_device(device)?;
     let file = GgufFile::open(path).map_err(usage)?;
-    let model = Engine::load(&file, compute, device).map_err(usage)?;
+    let model = E::load(&file, compute, device).map_err(usage)?;
     Ok((file, model))
 }
 
@@ -182,9 +182,9 @@ pub fn load_model(
 pub fn read_adapter(
     dir: &Path,
     file: &GgufFile,
-    model: &Engine,
+    model: &impl Engine,
 ) -> Result<(AdapterConfig, LoraTensors), CliError> {
-    read_adapter_for(dir, file, &model.spec)
+    read_adapter_for(dir, file, model.spec())
 }
 
 /// As [`read_adapter`], for a model of which only the header was read.
@@ -200,7 +200,11 @@ pub fn read_adapter_for(
 }
 
 /// Reads a PEFT folder for computing with it.
-pub fn load_adapter(dir: &Path, file: &GgufFile, model: &Engine) -> Result<Adapter, CliError> {
+pub fn load_adapter<E: Engine>(
+    dir: &Path,
+    file: &GgufFile,
+    model: &E,
+) -> Result<E::Adapter, CliError> {
     let (config, tensors) = read_adapter(dir, file, model)?;
     Ok(model.adapter(&tensors, config.scale() as f32)?)
 }

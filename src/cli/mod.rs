@@ -94,8 +94,8 @@ pub fn main() -> ExitCode {
     });
     let result = match cli.command {
         Command::Train(a) => train::run(*a),
-        Command::Eval(a) => eval::run(a),
-        Command::Ask(a) => ask::run(a),
+        Command::Eval(a) => eval::run(&a),
+        Command::Ask(a) => ask::run(&a),
         #[cfg(feature = "operator")]
         Command::Give(a) => command::run(*a),
         #[cfg(not(feature = "operator"))]

@@ -12,10 +12,10 @@ use super::train_memory::{sentence, within_memory};
 use super::train_settings::SettingArgs;
 use crate::arch::spec::ModelSpec;
 use crate::data::{Task, TaskLimits, read_tasks, split};
-use crate::engine::cpu::scratch::RowChunks;
 use crate::engine::device::DeviceKind;
 use crate::engine::interrupt::Interrupt;
-use crate::engine::{Engine, ModelError};
+use crate::engine::row_chunks::RowChunks;
+use crate::engine::{Engine, ModelError, with_engine};
 use crate::gguf::GgufFile;
 use crate::kernels::Compute;
 use crate::latro::generate::Policy;
@@ -96,7 +96,11 @@ pub struct Args {
 /// # Errors
 /// Unusable arguments or files (exit code 64), a failing run (1), a run that is held by another
 /// process or was interrupted (75: run it again).
-pub fn run(mut args: Args) -> Result<(), CliError> {
+pub fn run(args: Args) -> Result<(), CliError> {
+    with_engine!(args.device, E => run_on::<E>(args))
+}
+
+fn run_on<E: Engine>(mut args: Args) -> Result<(), CliError> {
     let settings = args.settings.resolve()?;
     if args.batch == 0 {
         return Err(usage("--batch must be at least 1"));
@@ -151,10 +155,10 @@ pub fn run(mut args: Args) -> Result<(), CliError> {
         }
         false => RowChunks::default(),
     };
-    let mut model = Engine::load(&file, args.compute, args.device).map_err(usage)?;
-    model.cut(row_chunks);
+    let mut model = E::load(&file, args.compute, args.device).map_err(usage)?;
+    model.set_row_chunks(row_chunks);
     let learner = Learner {
-        state: LearnerState::fresh(&model.spec, &settings),
+        state: LearnerState::fresh(model.spec(), &settings),
         model: &model,
         prompter: &prompter,
         settings: &settings,
@@ -250,14 +254,14 @@ fn that_fit(
 }
 
 /// A training run with its evaluations.
-struct Run<'a> {
+struct Run<'a, E: Engine> {
     args: &'a Args,
     settings: &'a TrainSettings,
     held_out: &'a [Task],
-    session: Session<'a>,
+    session: Session<'a, E>,
 }
 
-impl Run<'_> {
+impl<E: Engine> Run<'_, E> {
     fn learn(&mut self) -> Result<(), SessionError> {
         if self.session.steps_done() > 0 && !self.args.json {
             say(&format!("going on after step {}", self.session.steps_done()));

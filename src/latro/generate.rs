@@ -11,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::sampler::{Pick, pick};
 use crate::engine::interrupt::Interrupt;
-use crate::engine::{Adapter, Cache, Engine, Input, ModelError};
+use crate::engine::{Engine, Input, ModelError};
 use crate::kernels::Floats;
 use crate::kernels::threads::for_each;
 use crate::ops::attention_plan::{AttentionPlan, Segment};
@@ -85,12 +85,19 @@ impl Places {
 }
 
 /// The policy: a model, perhaps with an adapter.
-#[derive(Clone, Copy)]
-pub struct Policy<'a> {
-    pub model: &'a Engine,
-    pub lora: Option<&'a Adapter>,
+pub struct Policy<'a, E: Engine> {
+    pub model: &'a E,
+    pub lora: Option<&'a E::Adapter>,
     pub interrupt: &'a Interrupt,
 }
+
+impl<E: Engine> Clone for Policy<'_, E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<E: Engine> Copy for Policy<'_, E> {}
 
 /// Generates `limits.branches` continuations of each prompt: `[prompt][branch][token]`, the token
 /// that ended a branch included.
@@ -102,8 +109,8 @@ pub struct Policy<'a> {
 /// [`ModelError::Context`] if a prompt and its new tokens don't fit the model's context;
 /// [`ModelError::NonFinite`] if the model computes no numbers; [`ModelError::Interrupted`]; a failing
 /// device.
-pub fn generate<S: Stop>(
-    policy: Policy<'_>,
+pub fn generate<E: Engine, S: Stop>(
+    policy: Policy<'_, E>,
     prompts: &[Vec<u32>],
     limits: Limits,
     rng: impl Fn(usize, usize) -> ChaCha8Rng,
@@ -129,11 +136,11 @@ pub fn generate<S: Stop>(
 }
 
 fn check_context(
-    model: &Engine,
+    model: &impl Engine,
     prompts: &[Vec<u32>],
     max_new_tokens: usize,
 ) -> Result<(), ModelError> {
-    let context = model.spec.context_length;
+    let context = model.spec().context_length;
     for prompt in prompts {
         let tokens = prompt.len() + max_new_tokens;
         if tokens > context {
@@ -170,7 +177,7 @@ struct OpenPrompt {
 }
 
 /// Branches that are computed together, what waits for them, and what has been computed.
-struct Batch<'a, S> {
+struct Batch<'a, E: Engine, S> {
     prompts: &'a [Vec<u32>],
     limits: Limits,
     vocabulary: usize,
@@ -179,7 +186,7 @@ struct Batch<'a, S> {
     open: Vec<OpenPrompt>,
     /// In the order of prompts, so that those that see the same stand together.
     live: Vec<Branch<S>>,
-    cache: Cache,
+    cache: E::Cache,
     /// First slots of places that nobody uses.
     free_prompts: Vec<usize>,
     free_branches: Vec<usize>,
@@ -187,8 +194,8 @@ struct Batch<'a, S> {
     logits: Floats,
 }
 
-impl<'a, S: Stop> Batch<'a, S> {
-    fn new(model: &Engine, prompts: &'a [Vec<u32>], limits: Limits) -> Result<Self, ModelError> {
+impl<'a, E: Engine, S: Stop> Batch<'a, E, S> {
+    fn new(model: &E, prompts: &'a [Vec<u32>], limits: Limits) -> Result<Self, ModelError> {
         let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
         let places = Places::new(prompts.len(), longest, &limits);
         let home = |i: usize| i * places.prompt_slots;
@@ -196,7 +203,7 @@ impl<'a, S: Stop> Batch<'a, S> {
         Ok(Self {
             prompts,
             limits,
-            vocabulary: model.spec.vocab,
+            vocabulary: model.spec().vocab,
             admitted: 0,
             open: Vec::with_capacity(places.prompts),
             live: Vec::with_capacity(places.branches),
@@ -204,7 +211,7 @@ impl<'a, S: Stop> Batch<'a, S> {
             free_prompts: (0..places.prompts).rev().map(home).collect(),
             free_branches: (0..places.branches).rev().map(own).collect(),
             // All rows at once: growing would copy them.
-            logits: Floats::zeroed(places.branches * model.spec.vocab),
+            logits: Floats::zeroed(places.branches * model.spec().vocab),
         })
     }
 
@@ -237,7 +244,11 @@ impl<'a, S: Stop> Batch<'a, S> {
     }
 
     /// Feeds each live branch's last token and the admitted prompts; leaves the logits behind them.
-    fn compute(&mut self, policy: Policy<'_>, admitted: &Range<usize>) -> Result<(), ModelError> {
+    fn compute(
+        &mut self,
+        policy: Policy<'_, E>,
+        admitted: &Range<usize>,
+    ) -> Result<(), ModelError> {
         let model = policy.model;
         let (mut tokens, mut positions) = (Vec::new(), Vec::new());
         let mut plan = AttentionPlan::default();
@@ -334,6 +345,7 @@ mod tests {
 
     use super::*;
     use crate::engine::device::DeviceKind;
+    use crate::engine::with_engine;
     use crate::gguf::GgufFile;
     use crate::kernels::Compute;
     use crate::latro::sampler::stream;
@@ -350,9 +362,13 @@ mod tests {
 
     /// Prompts of different lengths, whose branches end after 3, 4 and 5 tokens.
     fn sampled(batch: usize, device: DeviceKind) -> Vec<Vec<Vec<u32>>> {
+        with_engine!(device, E => sampled_by::<E>(batch, device))
+    }
+
+    fn sampled_by<E: Engine>(batch: usize, device: DeviceKind) -> Vec<Vec<Vec<u32>>> {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny.gguf");
         let file = GgufFile::open(&path).unwrap();
-        let model = Engine::load(&file, Compute::Exact, device).unwrap();
+        let model = E::load(&file, Compute::Exact, device).unwrap();
         let interrupt = Interrupt::new();
         let policy = Policy { model: &model, lora: None, interrupt: &interrupt };
         let prompts = [vec![5, 6, 7], (9..50).collect(), vec![8]];

@@ -24,12 +24,11 @@ use super::rollout::RolloutGroup;
 use super::sampler::{Pick, stream, uniform};
 use super::settings::{Method, TrainSettings};
 use super::tally::Tally;
-use crate::arch::lora::{Factor, LoraKey, LoraTensors, Matrix};
+use crate::arch::lora::{Factor, LoraKey, LoraTensors, Matrix, zeros_like};
 use crate::arch::spec::ModelSpec;
 use crate::data::Task;
-use crate::engine::cpu::adapter::zeros_like;
 use crate::engine::interrupt::Interrupt;
-use crate::engine::{Adapter, Engine, ModelError};
+use crate::engine::{Engine, ModelError};
 
 /// Why a step could not be done. The learner's state is then as it was before the step.
 #[derive(Debug, thiserror::Error)]
@@ -128,8 +127,8 @@ pub struct Sampled {
 }
 
 /// The learner with what it works on.
-pub struct Learner<'a> {
-    pub model: &'a Engine,
+pub struct Learner<'a, E: Engine> {
+    pub model: &'a E,
     pub prompter: &'a Prompter,
     pub settings: &'a TrainSettings,
     /// Branches that are sampled together.
@@ -144,12 +143,12 @@ impl Stop for StopWatch<'_> {
     }
 }
 
-impl Learner<'_> {
+impl<E: Engine> Learner<'_, E> {
     /// What has been learned so far, ready to compute with.
     ///
     /// # Errors
     /// If the device has no memory for it.
-    pub fn adapter(&self) -> Result<Adapter, ModelError> {
+    pub fn adapter(&self) -> Result<E::Adapter, ModelError> {
         let scale = self.settings.alpha / self.settings.rank as f32;
         self.model.adapter(&self.state.params, scale)
     }
@@ -276,7 +275,7 @@ impl Learner<'_> {
         &self,
         rollout: &RolloutGroup,
         prompts: usize,
-        adapter: &Adapter,
+        adapter: &E::Adapter,
         flat: &mut FlatFilter,
         sums: &mut LoraTensors,
         tally: &mut Tally,

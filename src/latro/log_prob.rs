@@ -3,7 +3,7 @@
 use super::tree::Tree;
 use crate::arch::lora::LoraTensors;
 use crate::engine::interrupt::Interrupt;
-use crate::engine::{Adapter, Engine, Hidden, Input, ModelError, Trace};
+use crate::engine::{Engine, Input, ModelError};
 use crate::ops::head::TokenScores;
 
 /// Log-probability and entropy of every predicted token of `tree`, without gradients.
@@ -11,9 +11,9 @@ use crate::ops::head::TokenScores;
 /// # Errors
 /// [`ModelError::Interrupted`] between blocks; [`ModelError::Token`] on foreign tokens; a failing
 /// device.
-pub fn score(
-    model: &Engine,
-    lora: Option<&Adapter>,
+pub fn score<E: Engine>(
+    model: &E,
+    lora: Option<&E::Adapter>,
     tree: &Tree,
     interrupt: &Interrupt,
 ) -> Result<TokenScores, ModelError> {
@@ -23,19 +23,19 @@ pub fn score(
 
 /// A forward pass of the policy whose gradient can be taken.
 #[derive(Debug)]
-pub struct Forward {
-    trace: Trace,
+pub struct Forward<E: Engine> {
+    trace: E::Trace,
     scores: TokenScores,
 }
 
-impl Forward {
+impl<E: Engine> Forward<E> {
     /// Runs the policy over `tree`.
     ///
     /// # Errors
     /// As [`score`].
     pub fn new(
-        model: &Engine,
-        adapter: &Adapter,
+        model: &E,
+        adapter: &E::Adapter,
         tree: &Tree,
         interrupt: &Interrupt,
     ) -> Result<Self, ModelError> {
@@ -60,8 +60,8 @@ impl Forward {
     /// If there is not one coefficient for each predicted token of the same `tree`.
     pub fn backward(
         mut self,
-        model: &Engine,
-        adapter: &Adapter,
+        model: &E,
+        adapter: &E::Adapter,
         tree: &Tree,
         coefficients: &[f32],
         sums: &mut LoraTensors,
@@ -69,7 +69,7 @@ impl Forward {
     ) -> Result<(), ModelError> {
         assert_eq!(coefficients.len(), tree.targets.len(), "one coefficient a prediction");
         let per_token = self.scores.gradient.take().expect("a forward pass keeps the gradient");
-        let gradient = hidden_gradient(model.spec.hidden, tree, coefficients, &per_token);
+        let gradient = hidden_gradient(model.spec().hidden, tree, coefficients, &per_token);
         drop(per_token);
         model.backward(self.trace, gradient, adapter, sums, interrupt)
     }
@@ -87,13 +87,13 @@ fn hidden_gradient(width: usize, tree: &Tree, coefficients: &[f32], per_token: &
 }
 
 /// A tree that fits the model's context, as its input.
-fn checked<'a>(model: &Engine, tree: &'a Tree) -> Result<Input<'a>, ModelError> {
-    let (tokens, context) = (tree.longest(), model.spec.context_length);
+fn checked<'a>(model: &impl Engine, tree: &'a Tree) -> Result<Input<'a>, ModelError> {
+    let (tokens, context) = (tree.longest(), model.spec().context_length);
     if tokens > context {
         let what = "a prompt with a rationale and an answer".to_owned();
         return Err(ModelError::Context { what, tokens, context });
     }
-    let vocabulary = model.spec.vocab;
+    let vocabulary = model.spec().vocab;
     if let Some(&id) = tree.targets.iter().find(|id| **id as usize >= vocabulary) {
         return Err(ModelError::Token { id, vocabulary });
     }
@@ -101,10 +101,10 @@ fn checked<'a>(model: &Engine, tree: &'a Tree) -> Result<Input<'a>, ModelError> 
 }
 
 /// Scores of the predicted tokens from the hidden states of all rows.
-fn head_scores(
-    model: &Engine,
+fn head_scores<E: Engine>(
+    model: &E,
     tree: &Tree,
-    hidden: &Hidden,
+    hidden: &E::Hidden,
     with_gradient: bool,
 ) -> Result<TokenScores, ModelError> {
     model.token_scores(hidden, &tree.rows, &tree.targets, with_gradient)

@@ -6,8 +6,7 @@
 //! hold them. Knows nothing of where gradients come from or where moments are kept.
 
 use super::settings::{AdamSettings, Schedule, TrainSettings};
-use crate::arch::lora::{LoraKey, LoraTensors};
-use crate::engine::cpu::adapter::zeros_like;
+use crate::arch::lora::{LoraKey, LoraTensors, zeros_like};
 
 /// Parameters, gradients or moments that don't belong together. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

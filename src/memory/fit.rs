@@ -4,8 +4,8 @@
 //! training take turns and a batch costs sampling alone; then rows are cut into smaller pieces.
 
 use crate::arch::spec::ModelSpec;
-use crate::engine::cpu::scratch::RowChunks;
-use crate::engine::cpu::weights::WeightBytes;
+use crate::engine::row_chunks::RowChunks;
+use crate::engine::weights::WeightBytes;
 use crate::memory::plan::{MemoryPlan, MemorySettings};
 
 /// The smallest pieces worth having: below, products take longer and hardly any memory is gained.

@@ -10,8 +10,9 @@ use crate::arch::lora::Target;
 use crate::arch::spec::ModelSpec;
 use crate::engine::cpu::adapter::PackedAdapter;
 use crate::engine::cpu::kv_cache::KvCache;
-use crate::engine::cpu::scratch::{PassSize, RowChunks};
-use crate::engine::cpu::weights::WeightBytes;
+use crate::engine::cpu::scratch::PassSize;
+use crate::engine::row_chunks::RowChunks;
+use crate::engine::weights::WeightBytes;
 use crate::kernels::{Compute, float_bytes};
 use crate::latro::generate::{Limits, Places};
 use crate::latro::sampler::Pick;
@@ -241,14 +242,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::arch::spec::{Architecture, Rope, RopeStyle};
+    use crate::arch::FAMILIES;
+    use crate::arch::spec::Rope;
 
     const F32: u64 = 4;
 
     /// The numbers of SmolLM2-135M.
     fn smollm2() -> ModelSpec {
         ModelSpec {
-            architecture: Architecture::Llama,
+            family: FAMILIES[0],
             layers: 30,
             hidden: 576,
             ffn: 1536,
@@ -258,15 +260,8 @@ mod tests {
             vocab: 49152,
             context_length: 8192,
             rms_eps: 1e-5,
-            rope: Rope {
-                style: RopeStyle::Interleaved,
-                base: 1e5,
-                dim: 64,
-                linear_factor: 1.0,
-                has_factors: false,
-            },
+            rope: Rope { base: 1e5, dim: 64, linear_factor: 1.0, has_factors: false },
             tied_embeddings: true,
-            permuted_qk: true,
         }
     }
 

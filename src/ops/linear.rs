@@ -77,33 +77,30 @@ impl FactorGradients<'_> {
 ///
 /// # Panics
 /// If the shapes don't fit together.
-pub fn forward<const N: usize>(
-    layers: [Layer<'_>; N],
+pub fn forward(
+    layers: &[Layer<'_>],
     lora: Option<&LoraGroup>,
     (x, rows): (&[f32], usize),
     h: &mut Floats,
-    y: [&mut [f32]; N],
+    y: &mut [&mut [f32]],
 ) {
+    assert_eq!(layers.len(), y.len(), "as many layers as results");
     if let Some(lora) = lora {
         h.resize(rows * lora.a.rows());
         lora.a.matmul(x, rows, h, false);
     }
     let h = &h[..];
-    let mut updates = [None; N];
-    for (i, update) in updates.iter_mut().enumerate() {
-        let layer = lora.and_then(|lora| Some((lora, lora.layers[i].as_ref()?)));
-        *update = layer.filter(|_| rows > 0).map(|(lora, LayerUpdate { first, b, .. })| Update {
-            h: &h[*first..],
-            stride: lora.a.rows(),
-            b,
-        });
-    }
-    let mut updates = updates.into_iter();
-    let mut layers = layers.into_iter();
-    let mut products = y.map(|y| {
-        let (w, compute) = layers.next().expect("as many layers as results");
-        Product { w, compute, y, update: updates.next().expect("as many updates as results") }
-    });
+    let update = |i: usize| {
+        let lora = lora.filter(|_| rows > 0)?;
+        let LayerUpdate { first, b, .. } = lora.layers[i].as_ref()?;
+        Some(Update { h: &h[*first..], stride: lora.a.rows(), b })
+    };
+    let mut products: Vec<Product<'_>> = layers
+        .iter()
+        .zip(y)
+        .enumerate()
+        .map(|(i, (&(w, compute), y))| Product { w, compute, y, update: update(i) })
+        .collect();
     matmul_shared(x, rows, &mut products);
 }
 
@@ -112,10 +109,10 @@ pub fn forward<const N: usize>(
 ///
 /// # Panics
 /// If the shapes don't fit together.
-pub fn input_gradient<const N: usize>(
-    layers: [Layer<'_>; N],
+pub fn input_gradient(
+    layers: &[Layer<'_>],
     lora: Option<&LoraGroup>,
-    g: [&[f32]; N],
+    g: &[&[f32]],
     rows: usize,
     (dx, dh): (&mut [f32], &mut Floats),
 ) {
@@ -140,12 +137,12 @@ pub fn input_gradient<const N: usize>(
 ///
 /// # Panics
 /// If the shapes don't fit together or a layer with LoRA has no gradients to add to.
-pub fn factor_gradients<const N: usize>(
+pub fn factor_gradients<'a>(
     lora: Option<&LoraGroup>,
     (x, rows): (&[f32], usize),
-    g: [&[f32]; N],
+    g: &[&[f32]],
     dh: &[f32],
-    gradients: [Option<FactorGradients<'_>>; N],
+    gradients: impl IntoIterator<Item = Option<FactorGradients<'a>>>,
 ) {
     let Some(lora) = lora else { return };
     let (ranks, input) = (lora.a.rows(), lora.a.cols());
@@ -206,7 +203,7 @@ mod tests {
             let mut h = Floats::default();
             let (mut p, mut q, mut r) = (vec![0.0; 15], vec![0.0; 12], vec![0.0; 9]);
             let x = (split(all).0, ROWS);
-            forward(layers(), Some(&group(all)), x, &mut h, [&mut p, &mut q, &mut r]);
+            forward(&layers(), Some(&group(all)), x, &mut h, &mut [&mut p, &mut q, &mut r]);
             [p, q, r].concat()
         };
         let all = check::numbers(ROWS * INPUT + 2 * RANK * INPUT + (5 + 3) * RANK, 4);
@@ -220,8 +217,8 @@ mod tests {
                 None,
                 Some(FactorGradients { a: &mut da3, b: &mut db3 }),
             ];
-            let g = [&g[..15], &g[15..27], &g[27..]];
-            input_gradient(layers(), Some(&lora), g, ROWS, (&mut dx, &mut dh));
+            let g = &[&g[..15], &g[15..27], &g[27..]];
+            input_gradient(&layers(), Some(&lora), g, ROWS, (&mut dx, &mut dh));
             factor_gradients(Some(&lora), (x, ROWS), g, &dh, gradients);
             [dx, da, db, da3, db3].concat()
         };
@@ -237,7 +234,7 @@ mod tests {
         w.matmul(Compute::Exact, &x, ROWS, &mut wanted);
 
         let mut h = Floats::default();
-        forward([(&w, Compute::Exact)], None, (&x, ROWS), &mut h, [&mut y]);
+        forward(&[(&w, Compute::Exact)], None, (&x, ROWS), &mut h, &mut [&mut y]);
 
         assert_eq!(y, wanted);
     }

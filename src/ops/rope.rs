@@ -1,7 +1,15 @@
 //! Rotary position embedding (Su et al. 2021, arXiv 2104.09864).
 
-use crate::arch::spec::RopeStyle;
 use crate::kernels::threads::in_rows;
+
+/// Which values of a head form the pairs that are rotated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RopeStyle {
+    /// Pairs (2i, 2i+1): ggml's NORM, files of the llama architecture.
+    Interleaved,
+    /// Pairs (i, i + dim/2): ggml's NEOX.
+    Halves,
+}
 
 /// What a value costs, in multiplications.
 const MACS: usize = 4;

@@ -14,19 +14,18 @@ use super::forget::{GeneralTokens, summarize, text_kl};
 use super::gate::{Answered, Pair, Paired};
 use crate::data::Task;
 use crate::engine::interrupt::Interrupt;
-use crate::engine::{Adapter, Engine, ModelError};
+use crate::engine::{Engine, ModelError};
 use crate::latro::generate::Policy;
 use crate::latro::learner::LearnError;
 use crate::latro::prompt::Prompter;
 
 /// Everything that a comparison is made of.
-#[derive(Clone, Copy)]
-pub struct Comparison<'a> {
-    pub model: &'a Engine,
+pub struct Comparison<'a, E: Engine> {
+    pub model: &'a E,
     pub prompter: &'a Prompter,
     /// The active adapter; `None` for the base model.
-    pub baseline: Option<&'a Adapter>,
-    pub candidate: &'a Adapter,
+    pub baseline: Option<&'a E::Adapter>,
+    pub candidate: &'a E::Adapter,
     /// Questions that fit the model's context.
     pub questions: &'a [Task],
     /// General prompts; none if forgetting is not looked at.
@@ -35,6 +34,14 @@ pub struct Comparison<'a> {
     pub settings: EvalSettings,
     pub interrupt: &'a Interrupt,
 }
+
+impl<E: Engine> Clone for Comparison<'_, E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<E: Engine> Copy for Comparison<'_, E> {}
 
 /// Who answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +70,7 @@ pub enum Done {
     Text { kl_nats: Option<f64>, tokens: usize },
 }
 
-impl Comparison<'_> {
+impl<E: Engine> Comparison<'_, E> {
     /// The pieces, in the order in which they are computed: the questions in groups, each first with
     /// the baseline and then with the candidate; then the general prompts.
     #[must_use]
@@ -104,7 +111,7 @@ impl Comparison<'_> {
 
     fn answers(
         &self,
-        lora: Option<&Adapter>,
+        lora: Option<&E::Adapter>,
         questions: &[Task],
     ) -> Result<Vec<Answered>, LearnError> {
         let policy = Policy { model: self.model, lora, interrupt: self.interrupt };

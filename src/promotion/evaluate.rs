@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use super::answer::{is_correct, majority};
 use crate::data::Task;
+use crate::engine::Engine;
 use crate::latro::generate::{Limits, Policy, Stop, generate};
 use crate::latro::learner::LearnError;
 use crate::latro::log_prob::score;
@@ -77,8 +78,8 @@ impl Stop for AtTurnEnd {
 ///
 /// # Errors
 /// [`LearnError`], above all [`crate::engine::ModelError::Interrupted`].
-pub fn evaluate(
-    policy: Policy<'_>,
+pub fn evaluate<E: Engine>(
+    policy: Policy<'_, E>,
     prompter: &Prompter,
     tasks: &[Task],
     settings: EvalSettings,
@@ -130,8 +131,8 @@ pub fn evaluate(
 type Rationale = (Vec<u32>, Finish);
 
 /// `branches` rationales for each prompt.
-fn think(
-    policy: Policy<'_>,
+fn think<E: Engine>(
+    policy: Policy<'_, E>,
     prompter: &Prompter,
     prompts: &[Vec<u32>],
     settings: EvalSettings,
@@ -151,8 +152,8 @@ fn think(
 }
 
 /// What the policy answers after each rationale and the answer phrase, greedily.
-fn answers(
-    policy: Policy<'_>,
+fn answers<E: Engine>(
+    policy: Policy<'_, E>,
     prompter: &Prompter,
     prompts: &[Vec<u32>],
     rationales: &[Vec<Rationale>],

@@ -12,7 +12,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::engine::interrupt::Interrupt;
-use crate::engine::{Adapter, Engine, Input, ModelError};
+use crate::engine::{Engine, Input, ModelError};
 use crate::kernels::Floats;
 use crate::kernels::threads::for_each;
 use crate::latro::prompt::{PromptError, Prompter};
@@ -137,9 +137,9 @@ impl GeneralTokens {
 /// # Errors
 /// [`ModelError::NonFinite`] if a model computes no numbers, [`ModelError::Interrupted`] between
 /// blocks, [`ModelError::Token`], a failing device.
-pub fn text_kl(
-    model: &Engine,
-    lora: &Adapter,
+pub fn text_kl<E: Engine>(
+    model: &E,
+    lora: &E::Adapter,
     text: &GeneralTokens,
     interrupt: &Interrupt,
 ) -> Result<f64, ModelError> {
@@ -149,7 +149,7 @@ pub fn text_kl(
     let hidden = |lora| model.hidden(input.clone(), None, lora, interrupt);
     let (base, adapted) = (hidden(None)?, hidden(Some(lora))?);
 
-    let vocabulary = model.spec.vocab;
+    let vocabulary = model.spec().vocab;
     // The row before a token predicts it.
     let rows: Vec<usize> = (text.given - 1..ids.len() - 1).collect();
     let (mut p, mut q) = (Floats::default(), Floats::default());
@@ -211,6 +211,8 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::engine::cpu::CpuEngine;
+    use crate::engine::cpu::adapter::PackedAdapter;
     use crate::engine::device::DeviceKind;
     use crate::gguf::GgufFile;
     use crate::kernels::Compute;
@@ -219,17 +221,17 @@ mod tests {
     use crate::latro::settings::TrainSettings;
     use crate::ops::check;
 
-    fn tiny() -> (Engine, Prompter) {
+    fn tiny() -> (CpuEngine, Prompter) {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny.gguf");
         let file = GgufFile::open(&path).unwrap();
-        let model = Engine::load(&file, Compute::Exact, DeviceKind::Cpu).unwrap();
+        let model = CpuEngine::load(&file, Compute::Exact, DeviceKind::Cpu).unwrap();
         (model, Prompter::new(&file).unwrap())
     }
 
     /// A fresh adapter whose B is not zero any more.
-    fn moved(model: &Engine, by: f32) -> Adapter {
+    fn moved(model: &CpuEngine, by: f32) -> PackedAdapter {
         let settings = TrainSettings { rank: 4, ..TrainSettings::default() };
-        let mut tensors = LearnerState::fresh(&model.spec, &settings).params;
+        let mut tensors = LearnerState::fresh(model.spec(), &settings).params;
         let mut rng = stream(7, 0, 0, 0);
         for matrix in tensors.values_mut() {
             let noise = |x: &mut f32| *x += by * (uniform(&mut rng) as f32 - 0.5);
@@ -239,13 +241,13 @@ mod tests {
     }
 
     /// Logits of every row, `[tokens][vocabulary]`, by one product over all rows.
-    fn all_logits(model: &Engine, lora: Option<&Adapter>, ids: &[u32]) -> Vec<Vec<f32>> {
+    fn all_logits(model: &CpuEngine, lora: Option<&PackedAdapter>, ids: &[u32]) -> Vec<Vec<f32>> {
         let positions: Vec<u32> = (0..ids.len() as u32).collect();
         let hidden = model.hidden(Input::causal(ids, &positions), None, lora, &Interrupt::new());
         let rows: Vec<usize> = (0..ids.len()).collect();
         let mut logits = Floats::default();
         model.logits(&hidden.unwrap(), &rows, &mut logits).unwrap();
-        logits.chunks(model.spec.vocab).map(<[f32]>::to_vec).collect()
+        logits.chunks(model.spec().vocab).map(<[f32]>::to_vec).collect()
     }
 
     fn softmax(logits: &[f32]) -> Vec<f64> {

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::folder::Saved;
 use super::{Folder, Identity, SessionError};
 use crate::data::Task;
-use crate::engine::ModelError;
+use crate::engine::{Engine, ModelError};
 use crate::latro::learner::{LearnError, Learner, LearnerState, Sampled, tasks_of_step};
 use crate::latro::metrics::{EvalMetrics, MetricLine, StepMetrics};
 use crate::latro::sentinel::{Response, Sentinel, SentinelSettings, Trip, TripKind};
@@ -33,9 +33,9 @@ pub enum Outcome {
 }
 
 /// A learning run.
-pub struct Session<'a> {
+pub struct Session<'a, E: Engine> {
     folder: Folder,
-    learner: Learner<'a>,
+    learner: Learner<'a, E>,
     sentinel: Sentinel,
     tasks: &'a [Task],
     evaluated: Option<u64>,
@@ -44,7 +44,7 @@ pub struct Session<'a> {
     saving_s: f64,
 }
 
-impl<'a> Session<'a> {
+impl<'a, E: Engine> Session<'a, E> {
     /// Starts the run in `dir`, or goes on with it. `learner` brings the state before the first
     /// step, a fresh one or that of the adapter to begin with (see [`super::begin_with`]).
     ///
@@ -53,7 +53,7 @@ impl<'a> Session<'a> {
     pub fn open(
         dir: &Path,
         identity: Identity,
-        mut learner: Learner<'a>,
+        mut learner: Learner<'a, E>,
         tasks: &'a [Task],
     ) -> Result<Self, SessionError> {
         let (folder, saved) = Folder::open(dir, identity)?;
@@ -69,7 +69,7 @@ impl<'a> Session<'a> {
             let sentence = "as metrics.jsonl tells".to_owned();
             return Err(SessionError::GaveUp { dir: dir.to_owned(), sentence });
         }
-        let shape = AdapterShape::from(&learner.model.spec);
+        let shape = AdapterShape::from(learner.model.spec());
         let session = Self { folder, learner, sentinel, tasks, evaluated, shape, saving_s: 0.0 };
         if fresh {
             // From here on an adapter in the folder is this run's. A start that cannot be made anew
@@ -99,7 +99,7 @@ impl<'a> Session<'a> {
 
     /// The learner, for evaluating what it has learned so far.
     #[must_use]
-    pub fn learner(&self) -> &Learner<'a> {
+    pub fn learner(&self) -> &Learner<'a, E> {
         &self.learner
     }
 
@@ -187,7 +187,7 @@ impl<'a> Session<'a> {
             None if self.folder.began_with_adapter() => {
                 return Err(SessionError::StartGone { dir: self.folder.dir().to_owned() });
             }
-            None => LearnerState::fresh(&learner.model.spec, learner.settings),
+            None => LearnerState::fresh(learner.model.spec(), learner.settings),
         };
         let progress = &mut learner.state.progress;
         progress.trips = now.trips + 1;

@@ -9,7 +9,7 @@ use super::load::Model;
 use super::memory::Needs;
 use super::protocol::{Began, CompareJob, Failure, FailureKind, FromWorker, TrainJob};
 use crate::data::{Task, TaskLimits, read_tasks};
-use crate::engine::Adapter;
+use crate::engine::Engine;
 use crate::engine::interrupt::Interrupt;
 use crate::latro::learner::{Learner, LearnerState};
 use crate::latro::settings::{Method, TrainSettings};
@@ -28,7 +28,7 @@ use crate::store::{AdapterManifest, AdapterShape, file_sha256, read_peft};
 /// # Errors
 /// [`Halt`]: interrupted, given up by the sentinels, or failed.
 pub fn train(
-    model: &Model,
+    model: &Model<impl Engine>,
     job: &TrainJob,
     interrupt: &Interrupt,
     say: impl Fn(FromWorker),
@@ -37,11 +37,11 @@ pub fn train(
     model.check_unchanged()?;
     let questions = questions(model, job, &settings, interrupt)?;
     let needs = Needs {
-        device: model.engine.device,
-        spec: &model.engine.spec,
+        device: model.engine.device(),
+        spec: model.engine.spec(),
         weights: model.weights,
         threads: model.threads,
-        compute: model.engine.compute,
+        compute: model.engine.compute(),
         row_chunks: model.row_chunks,
         settings: &settings,
         prompt_tokens: questions.longest_prompt,
@@ -52,7 +52,7 @@ pub fn train(
         Some(batch) => (batch, needs.fit_exactly(batch, model.limit)?),
         None => needs.fit(model.batch, model.limit)?,
     };
-    let spec = &model.engine.spec;
+    let spec = model.engine.spec();
     let (state, start_sha256) = match &job.start {
         None => (LearnerState::fresh(spec, &settings), None),
         Some(dir) => {
@@ -63,7 +63,7 @@ pub fn train(
     let tasks = &questions.tasks;
     let identity =
         Identity::new(&settings, model.compute, batch, model.path(), model.sha256.clone(), tasks);
-    let identity = Identity { start_sha256, device: model.engine.device, ..identity };
+    let identity = Identity { start_sha256, device: model.engine.device(), ..identity };
     let learner = Learner {
         model: &model.engine,
         prompter: &model.prompter,
@@ -106,7 +106,7 @@ fn checked(settings: &TrainSettings) -> Result<TrainSettings, Failure> {
 
 /// The tasks of a run that can be put to the model.
 fn questions(
-    model: &Model,
+    model: &Model<impl Engine>,
     job: &TrainJob,
     settings: &TrainSettings,
     interrupt: &Interrupt,
@@ -125,12 +125,12 @@ fn read(path: &Path) -> Result<Vec<Task>, Failure> {
 
 /// Those that can be put to the model, with room for so long a rationale.
 fn fitting(
-    model: &Model,
+    model: &Model<impl Engine>,
     tasks: Vec<Task>,
     rationale: Option<usize>,
     interrupt: &Interrupt,
 ) -> Result<Questions, Halt> {
-    let context = model.engine.spec.context_length;
+    let context = model.engine.spec().context_length;
     let questions = Questions::choose(&model.prompter, tasks, rationale, context, interrupt)?;
     if let Some(sentence) = questions.left_out_sentence() {
         warn!("{sentence}");
@@ -143,8 +143,8 @@ fn fitting(
 ///
 /// # Errors
 /// [`Halt`], as [`train`].
-pub fn compare(
-    model: &Model,
+pub fn compare<E: Engine>(
+    model: &Model<E>,
     job: &CompareJob,
     interrupt: &Interrupt,
     say: impl Fn(FromWorker),
@@ -159,7 +159,7 @@ pub fn compare(
     let rationale = think.then_some(settings.max_new_tokens);
     let questions = fitting(model, tasks, rationale, interrupt)?;
     let general = job.general_prompts.as_deref().unwrap_or(Path::new(""));
-    let context = model.engine.spec.context_length;
+    let context = model.engine.spec().context_length;
     let mut texts = Vec::new();
     for text in &general_texts(general)? {
         let tokens = GeneralTokens::of(text, &model.prompter, context);
@@ -169,11 +169,11 @@ pub fn compare(
         job.baseline.as_deref().map(|d| adapter(model, d)).transpose()?.unzip();
     let (candidate, candidate_sha256) = adapter(model, &job.candidate)?;
     let needs = Needs {
-        device: model.engine.device,
-        spec: &model.engine.spec,
+        device: model.engine.device(),
+        spec: model.engine.spec(),
         weights: model.weights,
         threads: model.threads,
-        compute: model.engine.compute,
+        compute: model.engine.compute(),
         row_chunks: model.row_chunks,
         settings: &settings,
         prompt_tokens: questions.longest_prompt,
@@ -214,7 +214,7 @@ pub fn compare(
         say(FromWorker::Progress { done, of });
     })?;
     if let Some(out) = &job.gguf {
-        let base = BaseModel::from(&model.engine.spec);
+        let base = BaseModel::from(model.engine.spec());
         write_gguf(&base, &job.candidate, out).map_err(Failure::from)?;
     }
     comparison::write(&job.out, &paired).map_err(Failure::from)?;
@@ -222,9 +222,9 @@ pub fn compare(
 }
 
 /// An adapter for this model, and the SHA-256 of its weights.
-fn adapter(model: &Model, dir: &Path) -> Result<(Adapter, String), Failure> {
+fn adapter<E: Engine>(model: &Model<E>, dir: &Path) -> Result<(E::Adapter, String), Failure> {
     AdapterManifest::check(dir, &model.sha256)?;
-    let spec = &model.engine.spec;
+    let spec = model.engine.spec();
     let (config, tensors) = read_peft(dir, &AdapterShape::from(spec))?;
     let scale = config.scale() as f32;
     let adapter = model.engine.adapter(&tensors, scale)?;

@@ -10,8 +10,8 @@ use super::memory::{Limit, Needs};
 use super::protocol::{Failure, FailureKind, Loaded, PlanMib, Setup};
 use crate::arch::spec::ModelSpec;
 use crate::engine::Engine;
-use crate::engine::cpu::scratch::RowChunks;
-use crate::engine::cpu::weights::WeightBytes;
+use crate::engine::row_chunks::RowChunks;
+use crate::engine::weights::WeightBytes;
 use crate::gguf::{GgmlType, GgufFile, printable};
 use crate::kernels::{Compute, threads};
 use crate::latro::prompt::Prompter;
@@ -20,10 +20,10 @@ use crate::latro::prompt::Prompter;
 const ANSWER_TOKENS: usize = 32;
 
 /// A loaded model with what jobs must know of it.
-pub struct Model {
+pub struct Model<E> {
     path: PathBuf,
     stamp: Stamp,
-    pub engine: Engine,
+    pub engine: E,
     pub prompter: Prompter,
     pub sha256: String,
     pub weights: WeightBytes,
@@ -42,7 +42,7 @@ pub struct Model {
 /// # Errors
 /// [`FailureKind::Settings`], [`FailureKind::Model`], [`FailureKind::ModelChanged`] and
 /// [`FailureKind::Memory`]; for the last before a weight is read.
-pub fn load(setup: &Setup) -> Result<(Model, Loaded), Failure> {
+pub fn load<E: Engine>(setup: &Setup) -> Result<(Model<E>, Loaded), Failure> {
     let start = Instant::now();
     setup.settings.validate().map_err(|e| Failure::new(FailureKind::Settings, e.join("; ")))?;
     let path = &setup.model;
@@ -77,15 +77,15 @@ pub fn load(setup: &Setup) -> Result<(Model, Loaded), Failure> {
             ),
         ));
     }
-    let mut engine = Engine::load(&file, setup.compute, setup.device)?;
+    let mut engine = E::load(&file, setup.compute, setup.device)?;
     let row_chunks = needs.row_chunks;
-    engine.cut(row_chunks);
+    engine.set_row_chunks(row_chunks);
     let prompter = Prompter::new(&file)?;
     let loaded = Loaded {
         file: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         name: file.metadata().opt_str("general.name")?.map(printable),
         sha256: sha256.clone(),
-        architecture: spec.architecture.name().into(),
+        architecture: spec.family.name.into(),
         quantization: quantization(&file),
         file_bytes: file.file_len(),
         tensors: file.tensors().len(),
@@ -119,7 +119,7 @@ pub fn load(setup: &Setup) -> Result<(Model, Loaded), Failure> {
     Ok((model, loaded))
 }
 
-impl Model {
+impl<E> Model<E> {
     /// The path of its file.
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -7,9 +7,9 @@ use std::path::Path;
 
 use super::protocol::{Failure, FailureKind, PlanMib};
 use crate::arch::spec::ModelSpec;
-use crate::engine::cpu::scratch::RowChunks;
-use crate::engine::cpu::weights::WeightBytes;
 use crate::engine::device::DeviceKind;
+use crate::engine::row_chunks::RowChunks;
+use crate::engine::weights::WeightBytes;
 use crate::kernels::Compute;
 use crate::latro::settings::TrainSettings;
 use crate::memory::fit::{Fitting, fit, fit_batch};

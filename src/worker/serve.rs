@@ -28,10 +28,11 @@ use signal_hook::iterator::Signals;
 use super::failure::Halt;
 use super::load::{Model, load};
 use super::protocol::{
-    Failure, FailureKind, FromWorker, ProtocolError, ToWorker, decode, encode, read_line,
+    Failure, FailureKind, FromWorker, ProtocolError, Setup, ToWorker, decode, encode, read_line,
 };
 use super::{guest, job};
 use crate::engine::interrupt::Interrupt;
+use crate::engine::{Engine, with_engine};
 
 /// How long the main thread is given to end, once asked to.
 const EXIT_BOUND: Duration = Duration::from_secs(5);
@@ -220,19 +221,26 @@ fn beat(desk: &Desk) {
 
 /// Loads the model and does the jobs, until the end.
 fn work(desk: &Desk, woken: &Receiver<Wake>) {
-    let model = match woken.recv() {
-        Ok(Wake::Ask(ToWorker::Setup(setup))) => match guarded(|| load(&setup)) {
-            Ok(Ok((model, loaded))) => {
-                desk.done(&FromWorker::Loaded(Box::new(loaded)));
-                model
-            }
-            Ok(Err(failure)) | Err(failure) => return desk.end_with(FAILED, failure),
-        },
+    match woken.recv() {
+        Ok(Wake::Ask(ToWorker::Setup(setup))) => {
+            with_engine!(setup.device, E => work_on::<E>(desk, woken, &setup));
+        }
         Ok(Wake::Ask(_)) => {
             let sentence = ProtocolError::NotAMessage("the first one must be a setup".into());
-            return desk.end_with(USAGE, Failure::new(FailureKind::Protocol, sentence));
+            desk.end_with(USAGE, Failure::new(FailureKind::Protocol, sentence));
         }
-        Ok(Wake::End) | Err(_) => return,
+        Ok(Wake::End) | Err(_) => {}
+    }
+}
+
+/// The same, on the engine of the model's device.
+fn work_on<E: Engine>(desk: &Desk, woken: &Receiver<Wake>, setup: &Setup) {
+    let model: Model<E> = match guarded(|| load(setup)) {
+        Ok(Ok((model, loaded))) => {
+            desk.done(&FromWorker::Loaded(Box::new(loaded)));
+            model
+        }
+        Ok(Err(failure)) | Err(failure) => return desk.end_with(FAILED, failure),
     };
     while let Ok(Wake::Ask(message)) = woken.recv() {
         match guarded(|| answer(desk, &model, &message)) {
@@ -247,7 +255,7 @@ fn work(desk: &Desk, woken: &Receiver<Wake>) {
 }
 
 /// Does a job; returns the line that ends it.
-fn answer(desk: &Desk, model: &Model, message: &ToWorker) -> FromWorker {
+fn answer(desk: &Desk, model: &Model<impl Engine>, message: &ToWorker) -> FromWorker {
     let interrupt = desk.current();
     let say = |message| desk.say(&message);
     let ended = match message {

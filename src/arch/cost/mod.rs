@@ -192,17 +192,18 @@ impl CostModel {
     #[must_use]
     pub fn new(spec: &ModelSpec, bytes: WeightBytes, adapter: Option<CostAdapter<'_>>) -> Self {
         let n = |x: usize| x as u64;
-        let weights = |targets: &[Target]| -> u64 {
-            targets.iter().map(|&t| spec.target_dims(t)).map(|(out, input)| n(out) * n(input)).sum()
+        let weights = |wanted: &dyn Fn(Target) -> bool| -> u64 {
+            let dims = spec.targets().filter(|t| wanted(*t)).map(|t| spec.target_dims(t));
+            dims.map(|(out, input)| n(out) * n(input)).sum()
         };
-        let keys_values = weights(&[Target::K, Target::V]);
+        let keys_values = weights(&Target::is_exact);
         let lora = adapter.map_or(0, |adapter| {
             let dims = adapter.targets.iter().map(|&t| spec.target_dims(t));
             dims.map(|(out, input)| n(adapter.rank) * (n(out) + n(input))).sum()
         });
         Self {
             layers: n(spec.layers),
-            projections: weights(&Target::ALL) - keys_values,
+            projections: weights(&|target| !target.is_exact()),
             keys_values,
             lora,
             q_width: n(spec.heads) * n(spec.head_dim),

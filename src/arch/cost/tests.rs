@@ -1,14 +1,15 @@
 //! Costs of a model small enough to count by hand.
 
 use super::*;
-use crate::arch::spec::{Architecture, Rope, RopeStyle};
+use crate::arch::FAMILIES;
+use crate::arch::spec::Rope;
 use crate::gguf::fixture::small_llama;
 
 /// Two blocks of width 4 with 2 query heads and 1 key head of 2, a feed-forward width of 6, and 10
 /// tokens. A block has Q 4·4, O 4·4, three of 6·4 = 104, and K, V 2·4 each = 16 weights.
 fn tiny() -> ModelSpec {
     ModelSpec {
-        architecture: Architecture::Llama,
+        family: FAMILIES[0],
         layers: 2,
         hidden: 4,
         ffn: 6,
@@ -18,15 +19,8 @@ fn tiny() -> ModelSpec {
         vocab: 10,
         context_length: 64,
         rms_eps: 1e-5,
-        rope: Rope {
-            style: RopeStyle::Interleaved,
-            base: 1e4,
-            dim: 2,
-            linear_factor: 1.0,
-            has_factors: false,
-        },
+        rope: Rope { base: 1e4, dim: 2, linear_factor: 1.0, has_factors: false },
         tied_embeddings: true,
-        permuted_qk: true,
     }
 }
 

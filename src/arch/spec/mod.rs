@@ -6,43 +6,15 @@
 
 use std::path::PathBuf;
 
+use crate::arch::block::{Block, Value};
 use crate::arch::lora::Target;
+use crate::arch::{FAMILIES, Family};
 use crate::gguf::{GgmlType, GgufError, GgufFile, Metadata, TensorInfo, printable};
 use crate::ops::attention::HeadShape;
-
-/// The model families that the transformer computes, by their name in GGUF files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Architecture {
-    /// Llama, Mistral, `SmolLM` and others of the same form.
-    Llama,
-}
-
-impl Architecture {
-    /// Every supported architecture.
-    pub const ALL: [Self; 1] = [Self::Llama];
-
-    /// The value of `general.architecture` and the prefix of the family's keys.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Llama => "llama",
-        }
-    }
-}
-
-/// Which values of a head form the pairs that are rotated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RopeStyle {
-    /// Pairs (2i, 2i+1): ggml's NORM, files of the llama architecture.
-    Interleaved,
-    /// Pairs (i, i + dim/2): ggml's NEOX.
-    Halves,
-}
 
 /// The rotary position embedding.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rope {
-    pub style: RopeStyle,
     /// The frequencies fall from 1 to about 1 / base.
     pub base: f32,
     /// How many leading values of each head are rotated; even.
@@ -74,7 +46,7 @@ impl Rope {
 /// A model that this program can compute, in numbers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelSpec {
-    pub architecture: Architecture,
+    pub family: &'static Family,
     /// Transformer blocks.
     pub layers: usize,
     /// Width of the residual stream.
@@ -96,8 +68,6 @@ pub struct ModelSpec {
     pub rope: Rope,
     /// Whether the head uses the embedding's weight; there is no `output.weight` then.
     pub tied_embeddings: bool,
-    /// Whether the rows of q and k are permuted against Hugging Face's order.
-    pub permuted_qk: bool,
 }
 
 /// Why a GGUF file is no model that this program can compute.
@@ -108,7 +78,7 @@ pub enum SpecError {
     #[error(
         "{}: the architecture {found} is not supported; supported: {}",
         path.display(),
-        Architecture::ALL.map(Architecture::name).join(", ")
+        FAMILIES.map(|family| family.name).join(", ")
     )]
     UnsupportedArchitecture { path: PathBuf, found: String },
     #[error("{} has no tensor {name}, which a {architecture} model needs", path.display())]
@@ -152,18 +122,34 @@ impl ModelSpec {
     /// [`SpecError`], which names the key or tensor, what was expected and what was found.
     pub fn from_gguf(file: &GgufFile) -> Result<Self, SpecError> {
         let found = file.metadata().str("general.architecture")?;
-        let architecture =
-            Architecture::ALL.into_iter().find(|a| a.name() == found).ok_or_else(|| {
-                SpecError::UnsupportedArchitecture {
-                    path: file.path().into(),
-                    found: printable(found),
-                }
-            })?;
-        let spec = match architecture {
-            Architecture::Llama => Self::llama(file)?,
-        };
+        let family = FAMILIES.into_iter().find(|family| family.name == found).ok_or_else(|| {
+            SpecError::UnsupportedArchitecture { path: file.path().into(), found: printable(found) }
+        })?;
+        let spec = Self::read(file, family)?;
         spec.check_tensors(file)?;
         Ok(spec)
+    }
+
+    /// The steps of a block.
+    #[must_use]
+    pub fn block(&self) -> Block {
+        Block::new(self.family)
+    }
+
+    /// The width of a row of a block's value.
+    #[must_use]
+    pub const fn width(&self, value: Value) -> usize {
+        match value {
+            Value::Residual | Value::Normed | Value::Out => self.hidden,
+            Value::Q | Value::Attended => self.heads * self.head_dim,
+            Value::K | Value::V => self.kv_heads * self.head_dim,
+            Value::Gate | Value::Up | Value::Gated => self.ffn,
+        }
+    }
+
+    /// The linear layers of a block, in its order: those that LoRA can adapt.
+    pub fn targets(&self) -> impl Iterator<Item = Target> {
+        self.block().groups().flatten().copied().collect::<Vec<_>>().into_iter()
     }
 
     /// Output and input width of a linear layer: its weight is `[out, in]`.
@@ -179,8 +165,8 @@ impl ModelSpec {
         }
     }
 
-    fn llama(file: &GgufFile) -> Result<Self, SpecError> {
-        let keys = Keys { metadata: file.metadata(), prefix: Architecture::Llama.name() };
+    fn read(file: &GgufFile, family: &'static Family) -> Result<Self, SpecError> {
+        let keys = Keys { metadata: file.metadata(), prefix: family.name };
         keys.refuse_variants()?;
         let hidden = keys.size("embedding_length", 1 << 17)?;
         let heads = keys.size("attention.head_count", 1 << 12)?;
@@ -202,9 +188,9 @@ impl ModelSpec {
         }
         keys.expect("attention.value_length", head_dim)?;
         keys.expect("rope.dimension_count", head_dim)?;
-        let embedding = required(file, "token_embd.weight", Architecture::Llama)?;
+        let embedding = required(file, "token_embd.weight", family)?;
         Ok(Self {
-            architecture: Architecture::Llama,
+            family,
             layers: keys.size("block_count", 1 << 10)?,
             hidden,
             ffn: keys.size("feed_forward_length", 1 << 20)?,
@@ -218,14 +204,12 @@ impl ModelSpec {
             context_length: keys.size("context_length", 1 << 24)?,
             rms_eps: keys.number("attention.layer_norm_rms_epsilon", None, 0.0..=0.1)?,
             rope: Rope {
-                style: RopeStyle::Interleaved,
                 base: keys.number("rope.freq_base", Some(10_000.0), 1.0..=1e12)?,
                 dim: head_dim,
                 linear_factor: keys.linear_rope_factor()?,
                 has_factors: file.tensor("rope_freqs.weight").is_some(),
             },
             tied_embeddings: file.tensor("output.weight").is_none(),
-            permuted_qk: true,
         })
     }
 
@@ -241,11 +225,13 @@ impl ModelSpec {
         if self.rope.has_factors {
             all.push(("rope_freqs.weight".into(), vec![self.rope.dim / 2]));
         }
+        let block = self.block();
         for layer in 0..self.layers {
-            for norm in ["attn_norm", "ffn_norm"] {
-                all.push((format!("blk.{layer}.{norm}.weight"), vec![self.hidden]));
+            for (vector, value) in block.vectors() {
+                let name = format!("blk.{layer}.{}", vector.gguf_name());
+                all.push((name, vec![self.width(value)]));
             }
-            for target in Target::ALL {
+            for &target in block.groups().flatten() {
                 let (out, input) = self.target_dims(target);
                 let name = format!("blk.{layer}.{}.weight", target.gguf_name());
                 all.push((name, vec![input, out]));
@@ -257,7 +243,7 @@ impl ModelSpec {
     fn check_tensors(&self, file: &GgufFile) -> Result<(), SpecError> {
         let expected = self.tensors();
         for (name, dims) in &expected {
-            let tensor = required(file, name, self.architecture)?;
+            let tensor = required(file, name, self.family)?;
             // A vector may be written as a matrix of one row.
             let same_shape = tensor.cols() == dims[0]
                 && tensor.elements() == dims.iter().product::<usize>()
@@ -280,7 +266,7 @@ impl ModelSpec {
                 return Err(SpecError::UnknownTensor {
                     path: file.path().into(),
                     name: printable(&other.name),
-                    architecture: self.architecture.name(),
+                    architecture: self.family.name,
                 });
             }
         }
@@ -291,12 +277,12 @@ impl ModelSpec {
 fn required<'a>(
     file: &'a GgufFile,
     name: &str,
-    architecture: Architecture,
+    family: &Family,
 ) -> Result<&'a TensorInfo, SpecError> {
     file.tensor(name).ok_or_else(|| SpecError::MissingTensor {
         path: file.path().into(),
         name: name.into(),
-        architecture: architecture.name(),
+        architecture: family.name,
     })
 }
 

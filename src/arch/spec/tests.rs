@@ -25,7 +25,7 @@ fn a_llama_file_becomes_numbers() {
     assert_eq!((s.layers, s.hidden, s.ffn, s.vocab), (2, 64, 96, 40));
     assert_eq!((s.heads, s.kv_heads, s.head_dim), (4, 2, 16));
     assert_eq!(s.context_length, 256);
-    assert!(s.tied_embeddings && s.permuted_qk && !s.rope.has_factors);
+    assert!(s.tied_embeddings && s.family.permuted_qk && !s.rope.has_factors);
     assert_eq!(s.target_dims(Target::K), (32, 64));
     assert_eq!(s.target_dims(Target::Down), (64, 96));
 }

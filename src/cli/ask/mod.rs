@@ -14,9 +14,9 @@ use crate::cli::CliError;
 use crate::cli::common::{
     check_sampling_memory, failed, load_adapter, load_model, set_threads, usage, warn,
 };
-use crate::engine::ModelError;
 use crate::engine::device::DeviceKind;
 use crate::engine::interrupt::Interrupt;
+use crate::engine::{Engine, ModelError, with_engine};
 use crate::kernels::Compute;
 use crate::latro::generate::{Limits, Policy, Stop, generate};
 use crate::latro::prompt::{Finish, Prompter};
@@ -79,20 +79,24 @@ pub struct Args {
 /// # Errors
 /// Unusable arguments or files, a question that does not fit the model's context (exit code 64); a
 /// failing computation (1).
-pub fn run(args: Args) -> Result<(), CliError> {
+pub fn run(args: &Args) -> Result<(), CliError> {
+    with_engine!(args.device, E => run_on::<E>(args))
+}
+
+fn run_on<E: Engine>(args: &Args) -> Result<(), CliError> {
     let question = args.question.trim();
     if question.is_empty() {
         return Err(usage("the question is empty; give it as one argument, in quotes"));
     }
     set_threads(args.threads)?;
-    let (file, model) = load_model(&args.model, args.compute, args.device)?;
+    let (file, model) = load_model::<E>(&args.model, args.compute, args.device)?;
     let adapter = args.adapter.as_ref().map(|dir| load_adapter(dir, &file, &model)).transpose()?;
     let prompter = Prompter::new(&file).map_err(usage)?;
     let prompt = prompter.prompt(question, !args.no_rationale).map_err(usage)?;
     let interrupt = Interrupt::new();
     let lora = adapter.as_ref();
     let talk = Talk {
-        args: &args,
+        args,
         prompter: &prompter,
         policy: Policy { model: &model, lora, interrupt: &interrupt },
         lead: prompter.answer_lead().map_err(usage)?,
@@ -120,18 +124,18 @@ impl<E: Into<CliError>> From<E> for TalkError {
 }
 
 /// A question being answered.
-struct Talk<'a> {
+struct Talk<'a, E: Engine> {
     args: &'a Args,
     prompter: &'a Prompter,
-    policy: Policy<'a>,
+    policy: Policy<'a, E>,
     /// The tokens of "\nThe answer is".
     lead: Vec<u32>,
 }
 
-impl<'p> Talk<'p> {
+impl<'p, E: Engine> Talk<'p, E> {
     /// Refuses a question that would not fit the context with all that may follow it.
     fn check_room(&self, prompt: &[u32]) -> Result<(), CliError> {
-        let spec = &self.policy.model.spec;
+        let spec = self.policy.model.spec();
         let rationale = if self.args.no_rationale { 0 } else { self.args.max_new_tokens };
         let new = rationale.saturating_add(self.lead.len() + ANSWER_TOKENS);
         let tokens = prompt.len().saturating_add(new);

@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
+use crate::arch::lora::zeros_like;
 use crate::cli::CliError;
 use crate::cli::common::{failed, load_model, read_adapter, say, usage};
 use crate::cli::debug::rollouts::read_rollouts;
-use crate::engine::cpu::adapter::zeros_like;
 use crate::engine::device::DeviceKind;
 use crate::engine::interrupt::Interrupt;
+use crate::engine::{Engine, with_engine};
 use crate::kernels::Compute;
 use crate::latro::log_prob::{Forward, score};
 use crate::latro::objective::judge;
@@ -53,9 +54,13 @@ pub struct Args {
 ///
 /// # Errors
 /// Unusable files (exit code 64), a failing computation or an unwritable file (1).
-pub fn run(args: Args) -> Result<(), CliError> {
+pub fn run(args: &Args) -> Result<(), CliError> {
+    with_engine!(args.device, E => run_on::<E>(args))
+}
+
+fn run_on<E: Engine>(args: &Args) -> Result<(), CliError> {
     let rollouts = read_rollouts(&args.rollouts)?;
-    let (file, model) = load_model(&args.model, args.compute, args.device)?;
+    let (file, model) = load_model::<E>(&args.model, args.compute, args.device)?;
     let (config, tensors) = read_adapter(&args.adapter, &file, &model)?;
     let adapter = model.adapter(&tensors, config.scale() as f32)?;
     let (interrupt, settings) = (Interrupt::new(), TrainSettings::paper());
@@ -76,7 +81,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
     }
     // Coefficients point uphill; the loss's gradient points the other way.
     sums.values_mut().flat_map(|m| &mut m.data).for_each(|g| *g = -*g);
-    let named = peft_tensors(&sums, &AdapterShape::from(&model.spec))?;
+    let named = peft_tensors(&sums, &AdapterShape::from(model.spec()))?;
     write_safetensors(&args.out, &named)?;
     let line = json!({
         "out": args.out, "tensors": named.len(), "tasks": rollouts.len(), "loss": loss,

@@ -7,7 +7,7 @@ use crate::cli::CliError;
 use crate::cli::common::{load_adapter, load_model, usage};
 use crate::engine::device::DeviceKind;
 use crate::engine::interrupt::Interrupt;
-use crate::engine::{Adapter, Engine, Input, ModelError};
+use crate::engine::{Engine, Input, ModelError, with_engine};
 use crate::kernels::{Compute, Floats};
 use crate::store::write_atomic;
 
@@ -50,10 +50,14 @@ pub struct Args {
 ///
 /// # Errors
 /// Unusable files (exit code 64), a failing computation or an unwritable file (1).
-pub fn run(args: Args) -> Result<(), CliError> {
+pub fn run(args: &Args) -> Result<(), CliError> {
+    with_engine!(args.device, E => run_on::<E>(args))
+}
+
+fn run_on<E: Engine>(args: &Args) -> Result<(), CliError> {
     let lists = read_lists(&args.ids)?;
-    let (file, model) = load_model(&args.model, args.compute, args.device)?;
-    let context = model.spec.context_length;
+    let (file, model) = load_model::<E>(&args.model, args.compute, args.device)?;
+    let context = model.spec().context_length;
     if let Some(long) = lists.iter().find(|ids| ids.len() > context) {
         let (shown, n) = (args.ids.display(), long.len());
         return Err(usage(format!("{shown}: a list of {n} ids; the context holds {context}")));
@@ -63,7 +67,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
     let rows = lists.iter().map(Vec::len).sum();
     let mut wrong = None;
     let written = write_atomic(&args.out, |out| {
-        out.write_all(&npy_header(rows, model.spec.vocab))?;
+        out.write_all(&npy_header(rows, model.spec().vocab))?;
         for ids in lists.iter().filter(|ids| !ids.is_empty()) {
             if let Err(error) = write_logits(&model, lora, ids, out)? {
                 wrong = Some(error);
@@ -89,9 +93,9 @@ fn read_lists(path: &Path) -> Result<Vec<Vec<u32>>, CliError> {
 }
 
 /// Computes one list and writes its logits. The outer error is the file's, the inner the model's.
-fn write_logits(
-    model: &Engine,
-    lora: Option<&Adapter>,
+fn write_logits<E: Engine>(
+    model: &E,
+    lora: Option<&E::Adapter>,
     ids: &[u32],
     out: &mut dyn Write,
 ) -> io::Result<Result<(), ModelError>> {

@@ -27,8 +27,8 @@ pub fn run(command: Command) -> Result<(), CliError> {
     match command {
         Command::Tokenize(a) => tokenize::run(a),
         Command::Detokenize(a) => detokenize::run(a),
-        Command::Logits(a) => logits::run(a),
-        Command::Score(a) => score::run(a),
-        Command::Grad(a) => grad::run(a),
+        Command::Logits(a) => logits::run(&a),
+        Command::Score(a) => score::run(&a),
+        Command::Grad(a) => grad::run(&a),
     }
 }

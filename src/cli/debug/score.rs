@@ -9,6 +9,7 @@ use crate::cli::common::{load_adapter, load_model, say, usage};
 use crate::cli::debug::rollouts::read_rollouts;
 use crate::engine::device::DeviceKind;
 use crate::engine::interrupt::Interrupt;
+use crate::engine::{Engine, with_engine};
 use crate::kernels::Compute;
 use crate::latro::log_prob::score;
 use crate::latro::objective::judge;
@@ -53,9 +54,13 @@ pub struct Args {
 ///
 /// # Errors
 /// Unusable files (exit code 64) or a failing computation (1).
-pub fn run(args: Args) -> Result<(), CliError> {
+pub fn run(args: &Args) -> Result<(), CliError> {
+    with_engine!(args.device, E => run_on::<E>(args))
+}
+
+fn run_on<E: Engine>(args: &Args) -> Result<(), CliError> {
     let rollouts = read_rollouts(&args.rollouts)?;
-    let (file, model) = load_model(&args.model, args.compute, args.device)?;
+    let (file, model) = load_model::<E>(&args.model, args.compute, args.device)?;
     let adapter = args.adapter.as_ref().map(|dir| load_adapter(dir, &file, &model)).transpose()?;
     let interrupt = Interrupt::new();
     let settings = TrainSettings::paper();

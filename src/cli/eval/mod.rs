@@ -17,7 +17,7 @@ use crate::cli::progress::Progress;
 use crate::data::{Task, TaskLimits, read_tasks};
 use crate::engine::device::DeviceKind;
 use crate::engine::interrupt::Interrupt;
-use crate::engine::{Adapter, Engine};
+use crate::engine::{Engine, with_engine};
 use crate::kernels::Compute;
 use crate::latro::generate::Policy;
 use crate::latro::prompt::Prompter;
@@ -106,21 +106,25 @@ pub struct Args {
 ///
 /// # Errors
 /// Unusable arguments or files (exit code 64), a failing computation or an unwritable file (1).
-pub fn run(args: Args) -> Result<(), CliError> {
+pub fn run(args: &Args) -> Result<(), CliError> {
     set_threads(args.threads)?;
+    with_engine!(args.device, E => run_on::<E>(args))
+}
+
+fn run_on<E: Engine>(args: &Args) -> Result<(), CliError> {
     args.details.as_deref().map_or(Ok(()), check_folder_of)?;
-    let (tasks, bad_lines) = read(&args)?;
-    let (file, model) = load_model(&args.model, args.compute, args.device)?;
+    let (tasks, bad_lines) = read(args)?;
+    let (file, model) = load_model::<E>(&args.model, args.compute, args.device)?;
     let adapter = args.adapter.as_ref().map(|dir| load_adapter(dir, &file, &model)).transpose()?;
     let prompter = Prompter::new(&file).map_err(usage)?;
-    let (context, never) = (model.spec.context_length, Interrupt::new());
-    let questions = Questions::choose(&prompter, tasks, longest(&args), context, &never)?;
+    let (context, never) = (model.spec().context_length, Interrupt::new());
+    let questions = Questions::choose(&prompter, tasks, longest(args), context, &never)?;
     if let Some(sentence) = questions.left_out_sentence() {
         warn(sentence);
     }
-    check_memory(&args, &model, &questions)?;
+    check_memory(args, &model, &questions)?;
 
-    let asker = Asker { args: &args, model: &model, prompter: &prompter, tasks: &questions.tasks };
+    let asker = Asker { args, model: &model, prompter: &prompter, tasks: &questions.tasks };
     let base = match args.no_baseline {
         true => None,
         false => {
@@ -174,7 +178,7 @@ fn longest(args: &Args) -> Option<usize> {
     (!args.no_rationale || args.baseline_rationale).then_some(args.max_new_tokens)
 }
 
-fn check_memory(args: &Args, model: &Engine, questions: &Questions) -> Result<(), CliError> {
+fn check_memory(args: &Args, model: &impl Engine, questions: &Questions) -> Result<(), CliError> {
     let new = longest(args).unwrap_or(ANSWER_TOKENS);
     let at_once = args.batch.min(questions.tasks.len());
     let longest = questions.longest_prompt;
@@ -199,15 +203,15 @@ struct Answers {
     metrics: serde_json::Value,
 }
 
-struct Asker<'a> {
+struct Asker<'a, E> {
     args: &'a Args,
-    model: &'a Engine,
+    model: &'a E,
     prompter: &'a Prompter,
     tasks: &'a [Task],
 }
 
-impl Asker<'_> {
-    fn ask(&self, who: &str, lora: Option<&Adapter>, think: bool) -> Result<Answers, CliError> {
+impl<E: Engine> Asker<'_, E> {
+    fn ask(&self, who: &str, lora: Option<&E::Adapter>, think: bool) -> Result<Answers, CliError> {
         let args = self.args;
         let settings = EvalSettings {
             think,

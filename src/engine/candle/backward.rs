@@ -1,17 +1,15 @@
-//! The backward pass on a device, block by block, as `model::backward`.
-//!
-//! ```text
-//! x ─► norm ─► q k v ─► rope ─► attention ─► o ─(+ x)─► middle ─► norm ─► gate up ─► swiglu ─► down ─(+ middle)─► y
-//! ```
+//! The backward pass on a device, block by block: the steps carried out backwards.
 
 use candle_core::{Result, Tensor};
 
+use super::CandleEngine;
+use super::attention::{KeyValues, attend, attend_backward};
+use super::forward::{Adapter, At, BlockFactors, Rows, Values, input, joined};
+use super::linear::FactorGradients;
+use super::swiglu::{swiglu, swiglu_backward};
+use super::tensor::{matrix, values};
+use crate::arch::block::{Step, Value};
 use crate::arch::lora::{Factor, LoraKey, LoraTensors, Target};
-use crate::engine::candle::attention::{KeyValues, attend, attend_backward};
-use crate::engine::candle::linear::FactorGradients;
-use crate::engine::candle::model::{Adapter, Attention, BlockFactors, Model, Rows, joined};
-use crate::engine::candle::swiglu::{swiglu, swiglu_backward};
-use crate::engine::candle::tensor::{matrix, values};
 use crate::engine::interrupt::Interrupt;
 use crate::engine::{Input, ModelError};
 use crate::kernels::elementwise::add;
@@ -22,6 +20,13 @@ use crate::kernels::elementwise::add;
 pub struct Trace {
     rows: Rows,
     inputs: Vec<Tensor>,
+}
+
+impl Trace {
+    /// What the output norm is given, `[rows, hidden]`.
+    pub(super) fn top(&self) -> &Tensor {
+        self.inputs.last().expect("a trace has inputs")
+    }
 }
 
 /// The gradients of one block's factors so far, by target.
@@ -53,12 +58,9 @@ impl Sums {
     }
 }
 
-impl Model {
-    /// Runs a policy over `input` and keeps what its gradient needs.
-    ///
-    /// # Errors
-    /// If the device fails; [`ModelError::Interrupted`] between blocks.
-    pub fn trace(
+impl CandleEngine {
+    /// All blocks, of which each one's input is kept.
+    pub(super) fn trace_blocks(
         &self,
         input: &Input<'_>,
         lora: &Adapter,
@@ -74,26 +76,8 @@ impl Model {
         Ok(Trace { rows, inputs })
     }
 
-    /// The hidden states behind a traced pass, `[rows, hidden]`.
-    ///
-    /// # Errors
-    /// If the device fails.
-    ///
-    /// # Panics
-    /// Never: a trace has inputs.
-    pub fn traced(&self, trace: &Trace) -> Result<Tensor> {
-        self.weights.output_norm.forward(trace.inputs.last().expect("a trace has inputs"))
-    }
-
-    /// From `g: [rows, hidden]`, the gradient of [`Self::traced`], to those of the LoRA factors,
-    /// which are added to `sums`.
-    ///
-    /// # Errors
-    /// If the device fails; [`ModelError::Interrupted`] between blocks.
-    ///
-    /// # Panics
-    /// If the shapes of `g`, `lora` and `sums` don't fit together.
-    pub fn backward(
+    /// From the gradient of the hidden states behind the output norm to those of the LoRA factors.
+    pub(super) fn blocks_backward(
         &self,
         mut trace: Trace,
         g: &[f32],
@@ -103,7 +87,7 @@ impl Model {
     ) -> std::result::Result<(), ModelError> {
         let top = trace.inputs.pop().expect("the output norm has an input");
         let g = matrix(g, top.dim(0)?, &self.device)?;
-        let mut g = self.weights.output_norm.backward(&top, &g)?;
+        let mut g = self.output_norm().backward(&top, &g)?;
         for (index, lora) in lora.blocks.iter().enumerate().rev() {
             interrupt.check()?;
             let x = trace.inputs.pop().expect("an input a block");
@@ -123,58 +107,93 @@ impl Model {
         lora: &BlockFactors,
         sums: &mut Sums,
     ) -> Result<Tensor> {
-        let lora = Some(lora);
-        let [q, k, v, o, ..] = Target::ALL.map(|target| self.layer(index, target, lora));
+        let at = At { index, rotation: &rows.rotation, lora: Some(lora) };
         let shape = self.head_shape();
-        let inputs = self.attention(index, x, rows, lora)?;
-        let Attention { normed, .. } = &inputs;
-        let kv = KeyValues::of_pass(&inputs.k, &inputs.v, &rows.plan)?;
-        let attended = attend(&inputs.q, &kv, shape, &rows.plan)?;
-        let middle = (x + o.forward(&attended)?)?;
+        let mut values = Values::default();
+        self.run(&self.block.before, at, &mut x.clone(), &mut values)?;
+        let kv = KeyValues::of_pass(&values[Value::K], &values[Value::V], &rows.plan)?;
+        let attended = attend(&values[Value::Q], &kv, shape, &rows.plan)?;
+        values.set(Value::Attended, attended);
 
-        let g = self.feed_forward_backward(index, (&middle, g), lora, sums)?;
-
-        let (d_attended, of_o) = o.backward(&attended, &g)?;
-        sums.add(Target::O, of_o)?;
-        let (dq, dk, dv) = attend_backward(&inputs.q, &kv, &d_attended, shape, &rows.plan)?;
-        let d = [rows.rotation.backward(&dq)?, rows.rotation.backward(&dk)?, dv];
-        let mut d_normed = normed.zeros_like()?;
-        for ((target, layer), d) in [(Target::Q, q), (Target::K, k), (Target::V, v)].iter().zip(&d)
-        {
-            let (part, of_layer) = layer.backward(normed, &d.flatten_from(1)?)?;
-            sums.add(*target, of_layer)?;
-            d_normed = (d_normed + part)?;
+        let (mut d_attended, mut streams) = (Vec::new(), Vec::new());
+        for chunk in self.row_chunks.of(x.dim(0)?) {
+            let mut x = x.narrow(0, chunk.start, chunk.len())?;
+            let mut g = g.narrow(0, chunk.start, chunk.len())?;
+            let mut values = values.rows(Value::Attended, chunk.start, chunk.len())?;
+            let mut gradients = Values::default();
+            self.run(&self.again.after, at, &mut x, &mut values)?;
+            let after = &self.block.after;
+            self.run_backward(after, at, (&x, &mut g), &values, &mut gradients, sums)?;
+            d_attended.push(gradients[Value::Attended].clone());
+            streams.push(g);
         }
-        g + self.weights.blocks[index].attention_norm.backward(x, &d_normed)?
+        let (d_attended, mut g) = (joined(&d_attended)?, joined(&streams)?);
+
+        let mut gradients = Values::default();
+        let (dq, dk, dv) = attend_backward(&values[Value::Q], &kv, &d_attended, shape, &rows.plan)?;
+        for (value, d) in [(Value::Q, dq), (Value::K, dk), (Value::V, dv)] {
+            gradients.set(value, d);
+        }
+        let before = &self.block.before;
+        self.run_backward(before, at, (x, &mut g), &values, &mut gradients, sums)?;
+        Ok(g)
     }
 
-    /// The gradient of `middle`.
-    fn feed_forward_backward(
+    /// Carries out steps backwards: `g` becomes the gradient of the residual stream in front of them.
+    /// `x` is the residual stream as the norm among them reads it.
+    fn run_backward(
         &self,
-        index: usize,
-        (middle, g): (&Tensor, &Tensor),
-        lora: Option<&BlockFactors>,
+        steps: &[Step],
+        at: At<'_>,
+        (x, g): (&Tensor, &mut Tensor),
+        values: &Values,
+        gradients: &mut Values,
         sums: &mut Sums,
-    ) -> Result<Tensor> {
-        let norm = &self.weights.blocks[index].ffn_norm;
-        let layer = |target| self.layer(index, target, lora);
-        let (gate, up, down) = (layer(Target::Gate), layer(Target::Up), layer(Target::Down));
-        let mut row_chunks = Vec::new();
-        for piece in self.row_chunks.of(middle.dim(0)?) {
-            let part = |all: &Tensor| all.narrow(0, piece.start, piece.len());
-            let (x, g) = (part(middle)?, part(g)?);
-            let normed = norm.forward(&x)?;
-            let (gates, ups) = (gate.forward(&normed)?, up.forward(&normed)?);
-            let (d, of_down) = down.backward(&swiglu(&gates, &ups)?, &g)?;
-            let (d_gates, d_ups) = swiglu_backward(&gates, &ups, &d)?;
-            let (of_gate, of_up) =
-                (gate.backward(&normed, &d_gates)?, up.backward(&normed, &d_ups)?);
-            let d_normed = (of_gate.0 + of_up.0)?;
-            sums.add(Target::Down, of_down)?;
-            sums.add(Target::Gate, of_gate.1)?;
-            sums.add(Target::Up, of_up.1)?;
-            row_chunks.push((g + norm.backward(&x, &d_normed)?)?);
+    ) -> Result<()> {
+        for step in steps.iter().rev() {
+            match *step {
+                Step::Norm { weight, from, to } => {
+                    let norm = self.norm(at.index, weight);
+                    let d = norm.backward(input(from, x, values), &gradients[to])?;
+                    match from {
+                        Value::Residual => *g = (&*g + d)?,
+                        from => gradients.set(from, d),
+                    }
+                }
+                Step::Linear { layers, from, to, .. } => {
+                    let gated;
+                    let x = match from {
+                        Value::Gated => {
+                            gated = swiglu(&values[Value::Gate], &values[Value::Up])?;
+                            &gated
+                        }
+                        from => input(from, x, values),
+                    };
+                    let mut sum: Option<Tensor> = None;
+                    for (target, value) in layers.iter().zip(to) {
+                        let layer = self.layer(at.index, *target, at.lora);
+                        let d = gradients[*value].flatten_from(1)?;
+                        let (dx, of_factors) = layer.backward(x, &d)?;
+                        sums.add(*target, of_factors)?;
+                        sum = Some(match sum {
+                            Some(sum) => (sum + dx)?,
+                            None => dx,
+                        });
+                    }
+                    gradients.set(from, sum.expect("a linear step has layers"));
+                }
+                Step::Rope { value } => {
+                    gradients.set(value, at.rotation.backward(&gradients[value])?);
+                }
+                Step::Gate => {
+                    let (gate, up) = (&values[Value::Gate], &values[Value::Up]);
+                    let (d_gate, d_up) = swiglu_backward(gate, up, &gradients[Value::Gated])?;
+                    gradients.set(Value::Gate, d_gate);
+                    gradients.set(Value::Up, d_up);
+                }
+                Step::Add { from } => gradients.set(from, g.clone()),
+            }
         }
-        joined(&row_chunks)
+        Ok(())
     }
 }

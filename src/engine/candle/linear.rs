@@ -82,10 +82,10 @@ mod tests {
                 let (mut y, mut dx) = (vec![0.0; gs.len()], vec![0.0; xs.len()]);
                 let (mut da, mut db) = (vec![0.0; a_values.len()], vec![0.0; b_values.len()]);
                 let (mut h, mut dh) = (Floats::default(), Floats::default());
-                fused::forward(layers, group, (&xs, rows), &mut h, [&mut y]);
-                fused::input_gradient(layers, group, [&gs], rows, (&mut dx, &mut dh));
+                fused::forward(&layers, group, (&xs, rows), &mut h, &mut [&mut y]);
+                fused::input_gradient(&layers, group, &[&gs], rows, (&mut dx, &mut dh));
                 let sums = fused::FactorGradients { a: &mut da, b: &mut db };
-                fused::factor_gradients(group, (&xs, rows), [&gs], &dh, [Some(sums)]);
+                fused::factor_gradients(group, (&xs, rows), &[&gs], &dh, [Some(sums)]);
 
                 let lora = Some(&factors).filter(|_| with_lora);
                 let layer = Layer { weight: &weight, compute: Compute::Exact, lora };

@@ -4,12 +4,12 @@ use candle_core::{D, Result, Tensor};
 
 /// A norm's weight `[width]` and the number that keeps it from dividing by zero.
 #[derive(Debug)]
-pub struct RmsNorm {
-    pub weight: Tensor,
+pub struct RmsNorm<'a> {
+    pub weight: &'a Tensor,
     pub eps: f32,
 }
 
-impl RmsNorm {
+impl RmsNorm<'_> {
     /// 1 / √(mean(x²) + eps), `[rows, 1]`.
     fn inverse_rms(&self, x: &Tensor) -> Result<Tensor> {
         x.sqr()?.mean_keepdim(D::Minus1)?.affine(1.0, f64::from(self.eps))?.sqrt()?.recip()
@@ -20,7 +20,7 @@ impl RmsNorm {
     /// # Errors
     /// If the device fails.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        x.broadcast_mul(&self.inverse_rms(x)?)?.broadcast_mul(&self.weight)
+        x.broadcast_mul(&self.inverse_rms(x)?)?.broadcast_mul(self.weight)
     }
 
     /// The gradient of the input from `g` of the output: r·(w·g − x·r²·mean(w·g·x)), where r = 1 /
@@ -30,7 +30,7 @@ impl RmsNorm {
     /// If the device fails.
     pub fn backward(&self, x: &Tensor, g: &Tensor) -> Result<Tensor> {
         let r = self.inverse_rms(x)?;
-        let weighted = g.broadcast_mul(&self.weight)?;
+        let weighted = g.broadcast_mul(self.weight)?;
         let shrink = ((&weighted * x)?.mean_keepdim(D::Minus1)? * r.sqr()?)?;
         (weighted - x.broadcast_mul(&shrink)?)?.broadcast_mul(&r)
     }
@@ -40,7 +40,7 @@ impl RmsNorm {
 mod tests {
     use super::*;
     use crate::engine::candle::tensor::check;
-    use crate::ops::rms_norm;
+    use crate::ops::rms_norm as fused_norm;
 
     #[test]
     fn agrees_with_the_fused_one() {
@@ -48,8 +48,8 @@ mod tests {
             let (weight, w) = check::random(&[width], 1);
             let (x, xs) = check::random(&[rows, width], 2);
             let (g, gs) = check::random(&[rows, width], 3);
-            let fused = rms_norm::RmsNorm { weight: &w, eps: 1e-5 };
-            let norm = RmsNorm { weight, eps: 1e-5 };
+            let fused = fused_norm::RmsNorm { weight: &w, eps: 1e-5 };
+            let norm = RmsNorm { weight: &weight, eps: 1e-5 };
             let (mut y, mut dx) = (vec![0.0; xs.len()], vec![0.0; xs.len()]);
             fused.forward(&xs, &mut y);
             fused.backward(&xs, &gs, &mut dx);

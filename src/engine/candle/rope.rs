@@ -2,9 +2,8 @@
 
 use candle_core::{D, Device, Result, Tensor};
 
-use crate::arch::spec::RopeStyle;
 use crate::engine::candle::tensor::matrix;
-use crate::ops::rope;
+use crate::ops::rope::{self, RopeStyle};
 
 /// The rotation of each row.
 #[derive(Debug)]

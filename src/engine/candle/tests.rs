@@ -3,9 +3,11 @@
 use std::path::Path;
 
 use crate::arch::lora::LoraTensors;
+use crate::arch::lora::zeros_like;
 use crate::data::Task;
+use crate::engine::candle::CandleEngine;
 use crate::engine::candle::tensor::check::{close, numbers};
-use crate::engine::cpu::adapter::zeros_like;
+use crate::engine::cpu::CpuEngine;
 use crate::engine::device::DeviceKind;
 use crate::engine::interrupt::Interrupt;
 use crate::engine::{Engine, Input, ModelError};
@@ -17,6 +19,7 @@ use crate::latro::metrics::StepMetrics;
 use crate::latro::prompt::Prompter;
 use crate::latro::settings::TrainSettings;
 use crate::latro::tree::{Branch, Tree};
+use crate::ops::head::TokenScores;
 
 fn file() -> GgufFile {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny.gguf");
@@ -24,14 +27,16 @@ fn file() -> GgufFile {
 }
 
 /// The tiny model on the CPU and on candle's.
-fn engines(compute: Compute) -> [Engine; 2] {
-    [DeviceKind::Cpu, DeviceKind::Candle].map(|kind| Engine::load(&file(), compute, kind).unwrap())
+fn engines(compute: Compute) -> (CpuEngine, CandleEngine) {
+    let file = file();
+    let cpu = CpuEngine::load(&file, compute, DeviceKind::Cpu).unwrap();
+    (cpu, CandleEngine::load(&file, compute, DeviceKind::Candle).unwrap())
 }
 
 /// An adapter whose factors are all far from 0.
-fn factors(engine: &Engine) -> LoraTensors {
+fn factors(engine: &impl Engine) -> LoraTensors {
     let settings = TrainSettings { rank: 4, ..TrainSettings::edge() };
-    let mut tensors = LearnerState::fresh(&engine.spec, &settings).params;
+    let mut tensors = LearnerState::fresh(engine.spec(), &settings).params;
     for (seed, matrix) in tensors.values_mut().enumerate() {
         let moved = numbers(matrix.data.len(), seed as u64);
         matrix.data.iter_mut().zip(moved).for_each(|(x, y)| *x += 0.1 * y);
@@ -47,38 +52,45 @@ fn tree() -> Tree {
     Tree::new(&prompt, [branch(&long, Some(3)), branch(&long[3..9], None), branch(&[], None)])
 }
 
+fn logits(engine: &impl Engine) -> Floats {
+    let tokens: Vec<u32> = (5..75).collect();
+    let positions: Vec<u32> = (0..70).collect();
+    let adapter = engine.adapter(&factors(engine), 2.0).unwrap();
+    let input = Input::causal(&tokens, &positions);
+    let hidden = engine.hidden(input, None, Some(&adapter), &Interrupt::new()).unwrap();
+    let mut logits = Floats::default();
+    engine.logits(&hidden, &[0, 3, 69], &mut logits).unwrap();
+    logits
+}
+
 #[test]
 fn logits_agree_in_exact_mode_and_are_near_in_fast_mode() {
     for (compute, most) in [(Compute::Exact, 1e-4), (Compute::Fast, 5e-2)] {
-        let [wanted, got] = engines(compute).map(|engine| {
-            let tokens: Vec<u32> = (5..75).collect();
-            let positions: Vec<u32> = (0..70).collect();
-            let adapter = engine.adapter(&factors(&engine), 2.0).unwrap();
-            let input = Input::causal(&tokens, &positions);
-            let hidden = engine.hidden(input, None, Some(&adapter), &Interrupt::new()).unwrap();
-            let mut logits = Floats::default();
-            engine.logits(&hidden, &[0, 3, 69], &mut logits).unwrap();
-            logits
-        });
+        let (cpu, candle) = engines(compute);
 
-        close(&got, &wanted, most);
+        close(&logits(&candle), &logits(&cpu), most);
     }
+}
+
+/// Scores without and with an adapter, and the gradient of its factors.
+fn scores_and_gradients(engine: &impl Engine) -> (TokenScores, TokenScores, LoraTensors) {
+    let (tree, interrupt) = (tree(), Interrupt::new());
+    let coefficients = numbers(tree.targets.len(), 3);
+    let tensors = factors(engine);
+    let adapter = engine.adapter(&tensors, 2.0).unwrap();
+    let reference = score(engine, None, &tree, &interrupt).unwrap();
+    let forward = Forward::new(engine, &adapter, &tree, &interrupt).unwrap();
+    let policy = forward.scores().clone();
+    let mut sums = zeros_like(&tensors);
+    forward.backward(engine, &adapter, &tree, &coefficients, &mut sums, &interrupt).unwrap();
+    (reference, policy, sums)
 }
 
 #[test]
 fn scores_and_all_gradients_of_a_tree_agree() {
-    let (tree, interrupt) = (tree(), Interrupt::new());
-    let coefficients = numbers(tree.targets.len(), 3);
-    let [wanted, got] = engines(Compute::Exact).map(|engine| {
-        let tensors = factors(&engine);
-        let adapter = engine.adapter(&tensors, 2.0).unwrap();
-        let reference = score(&engine, None, &tree, &interrupt).unwrap();
-        let forward = Forward::new(&engine, &adapter, &tree, &interrupt).unwrap();
-        let policy = forward.scores().clone();
-        let mut sums = zeros_like(&tensors);
-        forward.backward(&engine, &adapter, &tree, &coefficients, &mut sums, &interrupt).unwrap();
-        (reference, policy, sums)
-    });
+    let (cpu, candle) = engines(Compute::Exact);
+
+    let (wanted, got) = (scores_and_gradients(&cpu), scores_and_gradients(&candle));
 
     close(&got.0.log_p, &wanted.0.log_p, 1e-4);
     close(&got.0.entropy, &wanted.0.entropy, 1e-4);
@@ -90,30 +102,35 @@ fn scores_and_all_gradients_of_a_tree_agree() {
     }
 }
 
-#[test]
-fn a_step_has_the_same_metrics() {
+/// The metrics of two steps.
+fn steps(engine: &impl Engine) -> Vec<StepMetrics> {
     let prompter = Prompter::new(&file()).unwrap();
     let settings =
         TrainSettings { k: 4, max_new_tokens: 12, skip_flat: false, ..TrainSettings::edge() };
     let task =
         |question: &str, answer: &str| Task { question: question.into(), answer: answer.into() };
     let tasks = [task("one plus two", "three"), task("two plus two", "four")];
-    let [wanted, got] = engines(Compute::Exact).map(|engine| -> Vec<StepMetrics> {
-        let interrupt = Interrupt::new();
-        let mut learner = Learner {
-            state: LearnerState::fresh(&engine.spec, &settings),
-            model: &engine,
-            prompter: &prompter,
-            settings: &settings,
-            batch: 8,
-            interrupt: &interrupt,
-        };
-        let step = |_| {
-            let sampled = learner.sample(&tasks.each_ref(), |_| {}).unwrap();
-            learner.update(&sampled).unwrap()
-        };
-        (0..2).map(step).collect()
-    });
+    let interrupt = Interrupt::new();
+    let mut learner = Learner {
+        state: LearnerState::fresh(engine.spec(), &settings),
+        model: engine,
+        prompter: &prompter,
+        settings: &settings,
+        batch: 8,
+        interrupt: &interrupt,
+    };
+    let step = |_| {
+        let sampled = learner.sample(&tasks.each_ref(), |_| {}).unwrap();
+        learner.update(&sampled).unwrap()
+    };
+    (0..2).map(step).collect()
+}
+
+#[test]
+fn a_step_has_the_same_metrics() {
+    let (cpu, candle) = engines(Compute::Exact);
+
+    let (wanted, got) = (steps(&cpu), steps(&candle));
 
     for (got, wanted) in got.iter().zip(&wanted) {
         let numbers = |m: &StepMetrics| {
@@ -129,7 +146,7 @@ fn a_step_has_the_same_metrics() {
 
 #[test]
 fn it_stops_when_asked_and_refuses_foreign_tokens() {
-    let [_, engine] = engines(Compute::Exact);
+    let (_, engine) = engines(Compute::Exact);
     let stop = Interrupt::new();
     stop.set();
 
@@ -147,7 +164,7 @@ fn a_device_that_the_build_lacks_is_refused_in_a_sentence() {
         return;
     }
 
-    let error = Engine::load(&file(), Compute::Exact, DeviceKind::Cuda).unwrap_err();
+    let error = CandleEngine::load(&file(), Compute::Exact, DeviceKind::Cuda).unwrap_err();
 
     assert!(error.to_string().contains("build with --features cuda"), "{error}");
 }

@@ -1,25 +1,22 @@
 //! A LoRA adapter in the form in which the transformer computes with it.
 
-use crate::arch::lora::{Factor, LoraKey, LoraTensors, Matrix, Target};
+use crate::arch::lora::{Factor, LoraKey, LoraTensors, Target};
 use crate::arch::spec::ModelSpec;
 use crate::kernels::Panels;
 use crate::ops::linear::{FactorGradients, Factors, LoraGroup};
 
-/// The layers of a block that share their input.
-const GROUPS: [&[Target]; 4] = [
-    &[Target::Q, Target::K, Target::V],
-    &[Target::O],
-    &[Target::Gate, Target::Up],
-    &[Target::Down],
-];
-
-/// The LoRA factors of one block, by layers that share their input.
+/// The LoRA factors of one block, by linear step: its layers share their input.
 #[derive(Debug, Clone)]
 pub struct BlockLora {
-    pub qkv: Option<LoraGroup>,
-    pub o: Option<LoraGroup>,
-    pub gate_up: Option<LoraGroup>,
-    pub down: Option<LoraGroup>,
+    groups: Vec<Option<LoraGroup>>,
+}
+
+impl BlockLora {
+    /// The factors of a linear step's layers, if any of them is adapted.
+    #[must_use]
+    pub fn group(&self, group: usize) -> Option<&LoraGroup> {
+        self.groups[group].as_ref()
+    }
 }
 
 /// An adapter's factors, block by block.
@@ -29,10 +26,10 @@ pub struct PackedAdapter {
 }
 
 impl PackedAdapter {
-    /// Packs `tensors` for a model of `layers` blocks; `scale` is alpha / rank. A layer is adapted
-    /// if both of its factors are there.
+    /// Packs `tensors` for a model; `scale` is alpha / rank. A layer is adapted if both of its factors
+    /// are there.
     #[must_use]
-    pub fn new(tensors: &LoraTensors, layers: usize, scale: f32) -> Self {
+    pub fn new(tensors: &LoraTensors, spec: &ModelSpec, scale: f32) -> Self {
         let factors = |layer, target| {
             let get = |factor| tensors.get(&LoraKey { layer, target, factor });
             let (a, b) = (get(Factor::A)?, get(Factor::B)?);
@@ -44,26 +41,24 @@ impl PackedAdapter {
             let all: Vec<_> = all.into_iter().map(|f| f.map(|(_, factors)| factors)).collect();
             LoraGroup::new(&all, input, scale)
         };
+        let steps = spec.block();
         let block = |layer| BlockLora {
-            qkv: group(layer, GROUPS[0]),
-            o: group(layer, GROUPS[1]),
-            gate_up: group(layer, GROUPS[2]),
-            down: group(layer, GROUPS[3]),
+            groups: steps.groups().map(|targets| group(layer, targets)).collect(),
         };
-        Self { blocks: (0..layers).map(block).collect() }
+        Self { blocks: (0..spec.layers).map(block).collect() }
     }
 
     /// Bytes of an adapter of this rank for these layers of all blocks.
     #[must_use]
     pub fn bytes(spec: &ModelSpec, rank: usize, targets: &[Target]) -> u64 {
-        let group = |layers: &&[Target]| {
+        let group = |layers: &[Target]| {
             let dims =
                 || layers.iter().filter(|t| targets.contains(t)).map(|t| spec.target_dims(*t));
             let a =
                 dims().next().map_or(0, |(_, input)| Panels::bytes(dims().count() * rank, input));
             dims().map(|(out, _)| Panels::bytes(out, rank)).fold(a, u64::saturating_add)
         };
-        let block = GROUPS.iter().map(group).fold(0, u64::saturating_add);
+        let block = spec.block().groups().map(group).fold(0, u64::saturating_add);
         block.saturating_mul(spec.layers as u64)
     }
 
@@ -94,11 +89,4 @@ pub(super) fn block_gradients(
         }
     }
     pairs
-}
-
-/// Matrices of zeros in the shapes of `tensors`.
-#[must_use]
-pub fn zeros_like(tensors: &LoraTensors) -> LoraTensors {
-    let zeros = |m: &Matrix| Matrix { rows: m.rows, cols: m.cols, data: vec![0.0; m.data.len()] };
-    tensors.iter().map(|(key, m)| (*key, zeros(m))).collect()
 }

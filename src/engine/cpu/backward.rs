@@ -1,150 +1,184 @@
-//! A block's backward pass: from its input, which the forward pass has kept, everything else is
-//! computed once more and then run backwards by hand.
-//!
-//! ```text
-//! x ─► norm ─► q k v ─► rope ─► attention ─► o ─(+ x)─► middle ─► norm ─► gate up ─► swiglu ─► down ─(+ middle)─► y
-//! ```
+//! The backward pass through a block: from its input, which the forward pass has kept, what its
+//! gradient needs is computed once more; then its steps are carried out backwards, chunk by chunk.
 
+use std::mem::take;
+
+use super::CpuEngine;
+use super::adapter::{BlockLora, block_gradients};
+use super::forward::{At, Rows};
+use super::scratch::{ForwardScratch, Scratch, sized, span};
+use crate::arch::block::{Step, Value};
 use crate::arch::lora::{LoraTensors, Target};
-use crate::engine::cpu::adapter::{BlockLora, block_gradients};
-use crate::engine::cpu::scratch::{Scratch, sized, span};
-use crate::engine::cpu::transformer::{Rows, Transformer};
-use crate::ops::attention::{HeadShape, attend};
+use crate::kernels::Floats;
+use crate::ops::attention::attend;
 use crate::ops::attention_backward::attend_backward;
-use crate::ops::linear;
-use crate::ops::linear::FactorGradients;
+use crate::ops::linear::{self, FactorGradients, MOST};
 use crate::ops::swiglu::swiglu_backward;
+
+use super::scratch::BackwardScratch;
 
 /// Gradients of a block's LoRA factors, by target.
 type Gradients<'a> = [Option<FactorGradients<'a>>; Target::ALL.len()];
 
-impl Transformer {
+impl CpuEngine {
     /// From `g: [rows, hidden]`, the gradient of block `index`'s output, to the gradient of its input
     /// `x`, in the same place; adds the gradients of the block's LoRA factors to `sums`.
     ///
     /// The keys and values that rows see are those of the pass alone.
-    ///
-    /// # Panics
-    /// If the shapes of `x`, `rows`, `lora` and `sums` don't fit together.
-    pub fn block_backward(
+    pub(super) fn block_backward(
         &self,
         index: usize,
-        (x, g): (&[f32], &mut [f32]),
+        (x, g): (&mut [f32], &mut [f32]),
         rows: &Rows,
         lora: &BlockLora,
         scratch: &mut Scratch,
         sums: &mut LoraTensors,
     ) {
-        let shape = self.head_shape();
-        let mut gradients = block_gradients(sums, index);
-        self.queries_keys_values(index, x, rows, Some(lora), &mut scratch.forward);
+        let (shape, hidden) = (self.head_shape(), self.spec.hidden);
+        let mut factors = block_gradients(sums, index);
+        self.before_attention(index, x, rows, Some(lora), &mut scratch.forward);
         let Scratch { forward: s, backward: b } = &mut *scratch;
-        b.kv.fill(shape, rows.plan.slots(), &rows.slots, &s.k, &s.v);
-        sized(&mut s.attended, rows.len() * shape.q_width());
-        attend(&s.q, b.kv.forward(), shape, &rows.plan, (&mut s.by_head, &mut s.attended));
-        b.middle.copy_from(x);
-        for piece in self.row_chunks.of(rows.len()) {
-            let middle = &mut b.middle[span(&piece, self.spec.hidden)];
-            self.add_attended(index, middle, &piece, Some(lora), s);
+        let [k, v] = [Value::K, Value::V].map(|value| &s.values[value]);
+        b.kv.fill(shape, rows.plan.slots(), &rows.slots, k, v);
+        let mut attended = take(&mut s.values[Value::Attended]);
+        let to = sized(&mut attended, rows.len() * shape.q_width());
+        attend(&s.values[Value::Q], b.kv.forward(), shape, &rows.plan, (&mut s.by_head, to));
+        s.values[Value::Attended] = attended;
+        for value in [Value::K, Value::V, Value::Attended] {
+            sized(&mut b.gradients[value], rows.len() * self.spec.width(value));
         }
-        self.feed_forward_backward(index, g, lora, scratch, &mut gradients);
-        self.attention_backward(index, (x, g), rows, lora, scratch, &mut gradients);
-    }
+        let mut residual = take(&mut b.residual);
+        for chunk in self.row_chunks.of(rows.len()) {
+            let at = At { index, chunk: &chunk, rotation: &rows.rotation, lora: Some(lora) };
+            residual.copy_from(&x[span(&chunk, hidden)]);
+            self.run(&self.again.after, at, &mut residual, s);
+            let stream = (&residual[..], &mut g[span(&chunk, hidden)]);
+            self.run_backward(&self.block.after, at, stream, (s, b), &mut factors);
+        }
+        b.residual = residual;
 
-    /// `g` becomes the gradient of `middle`.
-    fn feed_forward_backward(
-        &self,
-        index: usize,
-        g: &mut [f32],
-        lora: &BlockLora,
-        scratch: &mut Scratch,
-        gradients: &mut Gradients<'_>,
-    ) {
-        let Scratch { forward: s, backward: b } = scratch;
-        let (hidden, ffn) = (self.spec.hidden, self.spec.ffn);
-        let norm = self.norm(&self.weights.blocks[index].ffn_norm);
-        let (layers, group) = (self.gate_up(index), lora.gate_up.as_ref());
-        for piece in self.row_chunks.of(g.len() / hidden) {
-            let rows = piece.len();
-            let (middle, g) = (&b.middle[span(&piece, hidden)], &mut g[span(&piece, hidden)]);
-            let normed = sized(&mut s.normed, rows * hidden);
-            norm.forward(middle, normed);
-            let (gate, up) = (sized(&mut s.gate, rows * ffn), sized(&mut s.up, rows * ffn));
-            linear::forward(layers, group, (normed, rows), &mut s.h, [&mut *gate, &mut *up]);
-
-            let d = sized(&mut b.d_gated, rows * ffn);
-            let (down, down_lora) = ([self.down(index)], lora.down.as_ref());
-            linear::input_gradient(down, down_lora, [g], rows, (d, &mut b.dh));
-            swiglu_backward(gate, up, d);
-            let gated = &*d;
-            let factors = take(gradients, [Target::Down]);
-            linear::factor_gradients(down_lora, (gated, rows), [g], &b.dh, factors);
-
-            let d_normed = sized(&mut b.d_normed, rows * hidden);
-            let d = [&*gate, &*up];
-            linear::input_gradient(layers, group, d, rows, (d_normed, &mut b.dh));
-            let factors = take(gradients, [Target::Gate, Target::Up]);
-            linear::factor_gradients(group, (normed, rows), d, &b.dh, factors);
-            norm.backward(middle, d_normed, g);
+        let mut dk = take(&mut b.gradients[Value::K]);
+        let mut dv = take(&mut b.gradients[Value::V]);
+        let (q, d) = (&mut s.values[Value::Q], &b.gradients[Value::Attended]);
+        attend_backward(q, &mut b.kv, d, shape, &rows.plan, (&rows.slots, &mut dk, &mut dv));
+        b.gradients[Value::K] = dk;
+        b.gradients[Value::V] = dv;
+        for chunk in self.row_chunks.of(rows.len()) {
+            let at = At { index, chunk: &chunk, rotation: &rows.rotation, lora: Some(lora) };
+            let x = &mut x[span(&chunk, hidden)];
+            self.run(&self.again.before, at, x, s);
+            let stream = (&*x, &mut g[span(&chunk, hidden)]);
+            self.run_backward(&self.block.before, at, stream, (s, b), &mut factors);
         }
     }
 
-    /// `g`, the gradient of `middle`, becomes that of `x`.
-    fn attention_backward(
+    /// Carries out steps backwards on a chunk of rows: `g` becomes the gradient of the residual stream
+    /// in front of them. `x` is the residual stream as the norm among them reads it.
+    fn run_backward(
         &self,
-        index: usize,
+        steps: &[Step],
+        at: At<'_>,
         (x, g): (&[f32], &mut [f32]),
-        rows: &Rows,
-        lora: &BlockLora,
-        scratch: &mut Scratch,
-        gradients: &mut Gradients<'_>,
+        (s, b): (&mut ForwardScratch, &mut BackwardScratch),
+        factors: &mut Gradients<'_>,
     ) {
-        let Scratch { forward: s, backward: b } = scratch;
-        let shape = self.head_shape();
-        let HeadShape { heads, kv_heads, head_dim } = shape;
-        let (hidden, q_width, width) = (self.spec.hidden, shape.q_width(), shape.kv_width());
-        let d_attended = sized(&mut b.d_attended, rows.len() * q_width);
-        for piece in self.row_chunks.of(rows.len()) {
-            let (n, g) = (piece.len(), [&g[span(&piece, hidden)]]);
-            let (layers, group) = ([self.o(index)], lora.o.as_ref());
-            let d = &mut d_attended[span(&piece, q_width)];
-            linear::input_gradient(layers, group, g, n, (d, &mut b.dh));
-            let attended = (&s.attended[span(&piece, q_width)], n);
-            linear::factor_gradients(group, attended, g, &b.dh, take(gradients, [Target::O]));
+        for step in steps.iter().rev() {
+            match *step {
+                Step::Norm { weight, from, to } => {
+                    assert_eq!(from, Value::Residual, "norms read the residual stream");
+                    let d = &b.gradients[to][self.extent(to, at.chunk)];
+                    self.norm(at.index, weight).backward(x, d, g);
+                }
+                Step::Linear { .. } => self.linear_backward(step, at, (x, g), (s, b), factors),
+                Step::Rope { value } => {
+                    let d = self.gradient_mut(value, at.chunk, s, b);
+                    at.rotation.backward(at.chunk.start, d, self.heads(value), self.spec.head_dim);
+                }
+                // The gate's gradient is taken with that of the layer that reads it; a sum passes its own on.
+                Step::Gate | Step::Add { .. } => {}
+            }
         }
-        let dk = sized(&mut b.dk, rows.len() * width);
-        let dv = sized(&mut b.dv, rows.len() * width);
-        let to = (&rows.slots[..], &mut *dk, &mut *dv);
-        attend_backward(&mut s.q, &mut b.kv, d_attended, shape, &rows.plan, to);
-        let dq = &mut s.q;
-        let norm = self.norm(&self.weights.blocks[index].attention_norm);
-        for piece in self.row_chunks.of(rows.len()) {
-            let n = piece.len();
-            let dq = &mut dq[span(&piece, q_width)];
-            let dk = &mut dk[span(&piece, width)];
-            rows.rotation.backward(piece.start, dq, heads, head_dim);
-            rows.rotation.backward(piece.start, dk, kv_heads, head_dim);
-            let (x, g) = (&x[span(&piece, hidden)], &mut g[span(&piece, hidden)]);
-            let normed = sized(&mut s.normed, n * hidden);
-            norm.forward(x, normed);
-            let d_normed = sized(&mut b.d_normed, n * hidden);
-            let d = [&*dq, &*dk, &dv[span(&piece, width)]];
-            let group = lora.qkv.as_ref();
-            linear::input_gradient(self.qkv(index, n), group, d, n, (d_normed, &mut b.dh));
-            let factors = take(gradients, [Target::Q, Target::K, Target::V]);
-            linear::factor_gradients(group, (normed, n), d, &b.dh, factors);
-            norm.backward(x, d_normed, g);
+    }
+
+    /// The gradients of a linear step's input and of its LoRA factors.
+    fn linear_backward(
+        &self,
+        step: &Step,
+        at: At<'_>,
+        (x, g): (&[f32], &[f32]),
+        (s, b): (&mut ForwardScratch, &mut BackwardScratch),
+        factors: &mut Gradients<'_>,
+    ) {
+        let Step::Linear { group, layers: targets, from, to } = *step else { return };
+        let rows = at.chunk.len();
+        let lora = at.lora.and_then(|lora| lora.group(group));
+        let (layers, n) = self.layers(at.index, targets, rows);
+        let (mut dx, mut dh) = (take(&mut b.gradients[from]), take(&mut b.dh));
+        {
+            let d = self.output_gradients(to, at.chunk, g, s, b);
+            let dx = self.output(from, at.chunk, &mut dx);
+            linear::input_gradient(&layers[..n], lora, &d[..n], rows, (dx, &mut dh));
         }
+        b.gradients[from] = dx;
+        if from == Value::Gated {
+            // Where the gradient of the gated value was, the value itself is afterwards.
+            let mut d = take(&mut b.gradients[Value::Gated]);
+            let (mut gate, mut up) =
+                (take(&mut s.values[Value::Gate]), take(&mut s.values[Value::Up]));
+            swiglu_backward(&mut gate, &mut up, &mut d);
+            s.values[Value::Gate] = gate;
+            s.values[Value::Up] = up;
+            b.gradients[Value::Gated] = d;
+        }
+        let input = match from {
+            Value::Gated => &b.gradients[Value::Gated],
+            from => self.input(from, at.chunk, x, s),
+        };
+        let d = self.output_gradients(to, at.chunk, g, s, b);
+        linear::factor_gradients(lora, (input, rows), &d[..n], &dh, take_factors(factors, targets));
+        b.dh = dh;
+    }
+
+    /// The gradients of a linear step's results.
+    fn output_gradients<'a>(
+        &self,
+        values: &[Value],
+        chunk: &std::ops::Range<usize>,
+        g: &'a [f32],
+        s: &'a ForwardScratch,
+        b: &'a BackwardScratch,
+    ) -> [&'a [f32]; MOST] {
+        let of = |value: Value| match value {
+            Value::Out => g,
+            Value::Q | Value::Gate | Value::Up => self.input(value, chunk, &[], s),
+            value => &b.gradients[value][self.extent(value, chunk)],
+        };
+        std::array::from_fn(|i| values.get(i).map_or(&[][..], |value| of(*value)))
+    }
+
+    /// The gradient of a chunk's queries or keys.
+    fn gradient_mut<'a>(
+        &self,
+        value: Value,
+        chunk: &std::ops::Range<usize>,
+        s: &'a mut ForwardScratch,
+        b: &'a mut BackwardScratch,
+    ) -> &'a mut [f32] {
+        let buffer: &mut Floats = match value {
+            Value::Q => &mut s.values[Value::Q],
+            value => &mut b.gradients[value],
+        };
+        self.output(value, chunk, buffer)
     }
 }
 
-/// Borrows the gradients of some targets.
-fn take<'a, const N: usize>(
-    gradients: &'a mut Gradients<'_>,
-    targets: [Target; N],
-) -> [Option<FactorGradients<'a>>; N] {
-    let mut taken = [const { None }; N];
-    for (target, gradient) in Target::ALL.into_iter().zip(gradients) {
+/// Borrows the gradients of some targets' factors, in their order.
+fn take_factors<'a>(
+    factors: &'a mut Gradients<'_>,
+    targets: &[Target],
+) -> [Option<FactorGradients<'a>>; MOST] {
+    let mut taken = [const { None }; MOST];
+    for (target, gradient) in Target::ALL.into_iter().zip(factors) {
         if let Some(i) = targets.iter().position(|t| *t == target) {
             taken[i] = gradient.as_mut().map(FactorGradients::reborrow);
         }

@@ -1,42 +1,14 @@
 //! Memory of one pass through a block, kept from block to block and from pass to pass.
 
-use std::ops::Range;
+use std::ops::{Index, IndexMut, Range};
 
+use crate::arch::block::Value;
 use crate::arch::spec::ModelSpec;
+use crate::engine::row_chunks::RowChunks;
 use crate::kernels::{Floats, float_bytes};
 use crate::ops::attention::HeadShape;
 use crate::ops::attention_backward::{BackwardKeyValues, gradient_bytes};
-use crate::ops::head::ROW_CHUNK;
 use crate::ops::key_values::{KeyValues, KvDtype};
-
-/// Into what pieces many rows are cut: smaller ones take less memory and a little more time. Results
-/// differ by rounding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-pub struct RowChunks {
-    /// Rows that go through a feed-forward layer together: bounds the memory of its wide values.
-    pub rows: usize,
-    /// Rows whose logits exist at the same time when targets are scored.
-    pub head_rows: usize,
-}
-
-impl Default for RowChunks {
-    fn default() -> Self {
-        Self { rows: 256, head_rows: ROW_CHUNK }
-    }
-}
-
-impl RowChunks {
-    /// `0..rows` in equal pieces.
-    pub(crate) fn of(self, rows: usize) -> impl Iterator<Item = Range<usize>> {
-        let count = rows.div_ceil(self.rows.max(1));
-        (0..count).map(move |i| i * rows / count..(i + 1) * rows / count)
-    }
-
-    /// The rows of the largest piece of `rows`.
-    fn largest(self, rows: usize) -> usize {
-        rows.div_ceil(rows.div_ceil(self.rows.max(1)).max(1))
-    }
-}
 
 /// Buffers, each as large as the largest pass so far.
 #[derive(Debug, Default)]
@@ -60,13 +32,13 @@ impl PassSize {
     /// Bytes of what a forward pass writes, the sines and cosines of its positions included.
     #[must_use]
     pub fn forward_bytes(&self, spec: &ModelSpec) -> u64 {
-        let (shape, piece) = (HeadShape::from(spec), self.row_chunks.largest(self.rows));
-        // The queries, and attention's result in two orders.
-        let whole = 3 * shape.q_width() + 2 * shape.kv_width() + spec.rope.dim;
-        let of_piece = 2 * spec.hidden + 2 * spec.ffn + self.ranks;
+        let (shape, chunk) = (HeadShape::from(spec), self.row_chunks.largest(self.rows));
+        let widths = Widths::of(spec, |value| value != Value::Residual && place(value) == value);
+        // Attention's result is there in two orders.
+        let whole = widths.whole + spec.width(Value::Attended) + spec.rope.dim;
         [
             float_bytes(&[self.rows, whole]),
-            float_bytes(&[piece, of_piece]),
+            float_bytes(&[chunk, widths.of_chunk + self.ranks]),
             KeyValues::bytes(shape, self.slots, KvDtype::F32),
         ]
         .into_iter()
@@ -76,11 +48,12 @@ impl PassSize {
     /// Bytes of what a backward pass writes beside that.
     #[must_use]
     pub fn backward_bytes(&self, spec: &ModelSpec) -> u64 {
-        let (shape, piece) = (HeadShape::from(spec), self.row_chunks.largest(self.rows));
-        let whole = spec.hidden + shape.q_width() + 2 * shape.kv_width();
+        let (shape, chunk) = (HeadShape::from(spec), self.row_chunks.largest(self.rows));
+        let widths = Widths::of(spec, has_gradient_buffer);
         [
-            float_bytes(&[self.rows, whole]),
-            float_bytes(&[piece, spec.hidden + spec.ffn + 2 * self.ranks]),
+            float_bytes(&[self.rows, widths.whole]),
+            // The residual stream between attention and feed-forward network.
+            float_bytes(&[chunk, spec.hidden + widths.of_chunk + 2 * self.ranks]),
             BackwardKeyValues::bytes(shape, self.slots),
             gradient_bytes(shape, self.slots),
         ]
@@ -89,42 +62,77 @@ impl PassSize {
     }
 }
 
-/// What a forward pass writes; all `[rows, _]` of the whole pass unless it says "piece".
+/// How wide some of a block's values are together.
+struct Widths {
+    whole: usize,
+    of_chunk: usize,
+}
+
+impl Widths {
+    fn of(spec: &ModelSpec, wanted: impl Fn(Value) -> bool) -> Self {
+        let mut widths = Self { whole: 0, of_chunk: 0 };
+        for value in spec.block().values().into_iter().filter(|value| wanted(*value)) {
+            let sum = if value.is_whole() { &mut widths.whole } else { &mut widths.of_chunk };
+            *sum += spec.width(value);
+        }
+        widths
+    }
+}
+
+/// The value in whose buffer another is kept: the gated value takes the gate's place.
+pub(super) fn place(value: Value) -> Value {
+    match value {
+        Value::Gated => Value::Gate,
+        other => other,
+    }
+}
+
+/// Whether the gradient of a value has a buffer of its own. That of the queries, the gate and its
+/// counterpart takes the place of the value; that of what is added to the residual stream is the
+/// stream's.
+fn has_gradient_buffer(value: Value) -> bool {
+    matches!(value, Value::Normed | Value::K | Value::V | Value::Attended | Value::Gated)
+}
+
+/// A buffer for each value of a block: `[rows, width]` of the whole pass, or of a chunk.
+#[derive(Debug, Default)]
+pub(super) struct Buffers([Floats; Value::ALL.len()]);
+
+impl Index<Value> for Buffers {
+    type Output = Floats;
+
+    fn index(&self, value: Value) -> &Floats {
+        &self.0[place(value) as usize]
+    }
+}
+
+impl IndexMut<Value> for Buffers {
+    fn index_mut(&mut self, value: Value) -> &mut Floats {
+        &mut self.0[place(value) as usize]
+    }
+}
+
+/// What a forward pass writes.
 #[derive(Debug, Default)]
 pub(super) struct ForwardScratch {
-    /// Of a piece: normed rows `[_, hidden]`.
-    pub normed: Floats,
-    /// Of a piece: x·Aᵀ of the layers that were computed last.
+    pub values: Buffers,
+    /// Of a chunk: x·Aᵀ of the layers that were computed last.
     pub h: Floats,
-    pub q: Floats,
-    pub k: Floats,
-    pub v: Floats,
     pub kv: KeyValues,
-    /// What attention says, `[_, heads · head_dim]`, and the same in the order of its tasks.
-    pub attended: Floats,
+    /// What attention says, in the order of its tasks.
     pub by_head: Floats,
-    /// Of a piece: `[_, ffn]`; the gate becomes the gated value.
-    pub gate: Floats,
-    pub up: Floats,
-    /// Of a piece: what a projection adds to the residual stream, `[_, hidden]`.
-    pub out: Floats,
 }
 
 /// What a backward pass writes beside what the forward pass does.
 #[derive(Debug, Default)]
 pub(super) struct BackwardScratch {
-    /// The residual stream between attention and feed-forward layer, `[rows, hidden]`.
-    pub middle: Floats,
     pub kv: BackwardKeyValues,
-    pub d_attended: Floats,
-    pub dk: Floats,
-    pub dv: Floats,
-    /// Of a piece: the gradient of x·Aᵀ.
+    /// Gradients of values.
+    pub gradients: Buffers,
+    /// Of a chunk: the residual stream behind attention, `[_, hidden]`.
+    pub residual: Floats,
+    /// Of a chunk: the gradient of x·Aᵀ.
     pub dh: Floats,
-    /// Of a piece: the gradient of the gated value, `[_, ffn]`, then that value.
-    pub d_gated: Floats,
-    /// Of a piece: the gradient of normed rows.
-    pub d_normed: Floats,
 }
 
 /// Makes `buffer` exactly `len` long; what it holds is left over.

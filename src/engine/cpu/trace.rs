@@ -4,10 +4,11 @@
 //! time once more from that input and runs them backwards, so that the memory of activations is one
 //! block's, not the model's.
 
+use super::CpuEngine;
+use super::adapter::PackedAdapter;
+use super::forward::{Keys, Rows};
+use super::scratch::Scratch;
 use crate::arch::lora::LoraTensors;
-use crate::engine::cpu::adapter::PackedAdapter;
-use crate::engine::cpu::scratch::Scratch;
-use crate::engine::cpu::transformer::{Keys, Rows, Transformer};
 use crate::engine::interrupt::Interrupt;
 use crate::engine::{Input, ModelError};
 use crate::kernels::Floats;
@@ -20,12 +21,16 @@ pub struct Trace {
     inputs: Vec<Floats>,
 }
 
-impl Transformer {
-    /// Runs a policy over `input` and keeps what its gradient needs.
-    ///
-    /// # Errors
-    /// [`ModelError::Interrupted`] between blocks; [`ModelError::Token`] on foreign tokens.
-    pub fn trace(
+impl Trace {
+    /// What the output norm is given, `[rows, hidden]`.
+    pub(super) fn top(&self) -> &Floats {
+        self.inputs.last().expect("a trace has inputs")
+    }
+}
+
+impl CpuEngine {
+    /// All blocks, of which each one's input is kept.
+    pub(super) fn trace_blocks(
         &self,
         input: Input<'_>,
         adapter: &PackedAdapter,
@@ -33,37 +38,20 @@ impl Transformer {
     ) -> Result<Trace, ModelError> {
         let rows = self.rows(input.positions, input.plan);
         let mut scratch = Scratch::default();
-        let mut x = Floats::default();
-        self.embed(input.tokens, &mut x)?;
-        let mut inputs = Vec::with_capacity(self.depth() + 1);
-        for index in 0..self.depth() {
+        let mut x = self.embed(input.tokens);
+        let mut inputs = Vec::with_capacity(self.spec.layers + 1);
+        for index in 0..self.spec.layers {
             interrupt.check()?;
             inputs.push(x.clone());
             let lora = Some(adapter.block(index));
-            self.block(index, &mut x, &rows, &mut Keys::Pass, lora, &mut scratch);
+            self.block(index, &mut x, &rows, &mut Keys::Pass, lora, &mut scratch.forward);
         }
         inputs.push(x);
         Ok(Trace { rows, inputs })
     }
 
-    /// The hidden states behind a traced pass, `[rows, hidden]`.
-    ///
-    /// # Panics
-    /// Never: a trace has inputs.
-    #[must_use]
-    pub fn traced(&self, trace: &Trace) -> Floats {
-        self.output_norm(trace.inputs.last().expect("a trace has inputs"))
-    }
-
-    /// From `g: [rows, hidden]`, the gradient of [`Self::traced`], to those of the LoRA factors,
-    /// which are added to `sums`.
-    ///
-    /// # Errors
-    /// [`ModelError::Interrupted`] between blocks.
-    ///
-    /// # Panics
-    /// If the shapes of `g`, `adapter` and `sums` don't fit together.
-    pub fn backward(
+    /// From the gradient of the hidden states behind the output norm to those of the LoRA factors.
+    pub(super) fn blocks_backward(
         &self,
         mut trace: Trace,
         g: Vec<f32>,
@@ -72,14 +60,16 @@ impl Transformer {
         interrupt: &Interrupt,
     ) -> Result<(), ModelError> {
         let top = trace.inputs.pop().expect("the output norm has an input");
-        let mut gradient = self.output_norm_backward(&top, &g);
+        let mut gradient = Floats::zeroed(top.len());
+        self.output_norm().backward(&top, &g, &mut gradient);
         drop((g, top));
         let mut scratch = Scratch::default();
-        for index in (0..self.depth()).rev() {
+        for index in (0..self.spec.layers).rev() {
             interrupt.check()?;
-            let input = trace.inputs.pop().expect("an input a block");
-            let (lora, x) = (adapter.block(index), (&input[..], &mut gradient[..]));
-            self.block_backward(index, x, &trace.rows, lora, &mut scratch, sums);
+            let mut x = trace.inputs.pop().expect("an input a block");
+            let stream = (&mut x[..], &mut gradient[..]);
+            let lora = adapter.block(index);
+            self.block_backward(index, stream, &trace.rows, lora, &mut scratch, sums);
         }
         Ok(())
     }

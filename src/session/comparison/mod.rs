@@ -9,6 +9,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::engine::Engine;
 use crate::kernels::Compute;
 use crate::promotion::compare::{Comparison, Done, Piece};
 use crate::promotion::evaluate::EvalSettings;
@@ -54,7 +55,7 @@ struct Identity {
 }
 
 impl Identity {
-    fn of(comparison: &Comparison<'_>, hashes: &Hashes) -> Self {
+    fn of(comparison: &Comparison<'_, impl Engine>, hashes: &Hashes) -> Self {
         let mut questions = Sha256::new();
         comparison.questions.iter().for_each(|task| questions.update(task.id().0));
         let mut texts = Sha256::new();
@@ -67,7 +68,7 @@ impl Identity {
             base_sha256: hashes.base.clone(),
             baseline_sha256: hashes.baseline.clone(),
             candidate_sha256: hashes.candidate.clone(),
-            compute: comparison.model.compute,
+            compute: comparison.model.compute(),
             settings: comparison.settings,
             questions: comparison.questions.len(),
             questions_sha256: hex(&questions.finalize()),
@@ -84,7 +85,7 @@ impl Identity {
 /// # Errors
 /// [`SessionError`], above all an interrupt; what is done is kept.
 pub fn compare(
-    comparison: &Comparison<'_>,
+    comparison: &Comparison<'_, impl Engine>,
     hashes: &Hashes,
     kept: &Path,
     mut watch: impl FnMut(u64, u64),
@@ -126,7 +127,7 @@ fn weight(piece: &Piece) -> u64 {
 fn read_kept(
     path: &Path,
     identity: &Identity,
-    comparison: &Comparison<'_>,
+    comparison: &Comparison<'_, impl Engine>,
     pieces: &[Piece],
 ) -> Result<Option<Vec<Done>>, StoreError> {
     if !path.try_exists().map_err(StoreError::io("read", path))? {

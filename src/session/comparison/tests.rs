@@ -6,9 +6,11 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::data::{Task, TaskLimits, read_tasks};
+use crate::engine::Engine;
+use crate::engine::cpu::CpuEngine;
+use crate::engine::cpu::adapter::PackedAdapter;
 use crate::engine::device::DeviceKind;
 use crate::engine::interrupt::Interrupt;
-use crate::engine::{Adapter, Engine};
 use crate::gguf::GgufFile;
 use crate::latro::learner::LearnerState;
 use crate::latro::prompt::Prompter;
@@ -24,11 +26,11 @@ fn fixture(name: &str) -> PathBuf {
 
 /// The tiny model, a few of its held-out questions and adapters.
 struct Bench {
-    model: Engine,
+    model: CpuEngine,
     prompter: Prompter,
     questions: Vec<Task>,
     texts: Vec<GeneralTokens>,
-    candidate: Adapter,
+    candidate: PackedAdapter,
     temp: TempDir,
 }
 
@@ -38,7 +40,7 @@ const BATCH: usize = 2;
 impl Bench {
     fn new() -> Self {
         let file = GgufFile::open(&fixture("tiny.gguf")).unwrap();
-        let model = Engine::load(&file, Compute::Exact, DeviceKind::Cpu).unwrap();
+        let model = CpuEngine::load(&file, Compute::Exact, DeviceKind::Cpu).unwrap();
         let prompter = Prompter::new(&file).unwrap();
         let tasks = read_tasks(&fixture("tiny-dev.jsonl"), &TaskLimits::default()).unwrap().tasks;
         let texts = forget::built_in()
@@ -51,7 +53,7 @@ impl Bench {
         Self { model, prompter, questions, texts, candidate, temp: tempfile::tempdir().unwrap() }
     }
 
-    fn comparison<'a>(&'a self, interrupt: &'a Interrupt) -> Comparison<'a> {
+    fn comparison<'a>(&'a self, interrupt: &'a Interrupt) -> Comparison<'a, CpuEngine> {
         let settings = EvalSettings {
             think: true,
             max_new_tokens: 6,
@@ -94,9 +96,9 @@ fn hashes(candidate: &str) -> Hashes {
     Hashes { base: "ba5e".into(), baseline: None, candidate: candidate.into() }
 }
 
-fn adapter(model: &Engine, by: f32) -> Adapter {
+fn adapter(model: &CpuEngine, by: f32) -> PackedAdapter {
     let settings = TrainSettings { rank: 4, ..TrainSettings::default() };
-    let mut tensors = LearnerState::fresh(&model.spec, &settings).params;
+    let mut tensors = LearnerState::fresh(model.spec(), &settings).params;
     let mut rng = stream(7, 0, 0, 0);
     for matrix in tensors.values_mut() {
         matrix.data.iter_mut().for_each(|x| *x += by * (uniform(&mut rng) as f32 - 0.5));
@@ -178,7 +180,7 @@ fn results_of_another_comparison_are_not_taken() {
     let bench = Bench::new();
     bench.run(u64::MAX).unwrap();
     let interrupt = Interrupt::new();
-    let begun = |comparison: &Comparison<'_>, hashes: &Hashes| {
+    let begun = |comparison: &Comparison<'_, CpuEngine>, hashes: &Hashes| {
         let (interrupt, first) = (comparison.interrupt, Cell::new(None));
         let watch = |done, _| {
             first.set(first.get().or(Some(done)));

@@ -50,8 +50,8 @@ impl From<&ModelSpec> for AdapterShape {
             heads: spec.heads,
             kv_heads: spec.kv_heads,
             head_dim: spec.head_dim,
-            permuted_qk: spec.permuted_qk,
-            dims: Target::ALL.into_iter().map(|t| (t, spec.target_dims(t))).collect(),
+            permuted_qk: spec.family.permuted_qk,
+            dims: spec.targets().map(|t| (t, spec.target_dims(t))).collect(),
         }
     }
 }

@@ -51,7 +51,7 @@ impl BaseModel {
 
 impl From<&ModelSpec> for BaseModel {
     fn from(spec: &ModelSpec) -> Self {
-        Self { architecture: spec.architecture.name(), shape: AdapterShape::from(spec) }
+        Self { architecture: spec.family.name, shape: AdapterShape::from(spec) }
     }
 }
 
