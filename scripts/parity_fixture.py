@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes tests/fixtures/parity/: what LaTRO's numbers are in PyTorch for the tiny model, to compare with.
+"""Writes what LaTRO's numbers are in PyTorch for a model, to compare with: tests/fixtures/parity*/.
 
 Install:  pip install -r requirements.txt
 Run:      parity_fixture.py --model ../tests/fixtures/tiny.gguf --tasks ../tests/fixtures/tiny-train.jsonl \
@@ -114,8 +114,8 @@ def save_adapter(model, base, out):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--model", required=True, help="tiny.gguf")
-    p.add_argument("--tasks", required=True, help="tiny-train.jsonl")
+    p.add_argument("--model", required=True, help="the GGUF file")
+    p.add_argument("--tasks", required=True, help="tasks as JSON lines, tiny-train.jsonl")
     p.add_argument("--out", required=True, help="folder for the fixture")
     p.add_argument("--seed", type=int, default=7)
     a = p.parse_args()
@@ -142,10 +142,7 @@ def main():
         name.replace(".default.", "."): p.grad.float() for name, p in model.named_parameters() if p.requires_grad
     }
     model.float()
-    config = model.peft_config["default"]
-    config.base_model_name_or_path = name
-    model.save_pretrained(os.path.join(a.out, "adapter"), save_embedding_layers=False)
-    os.remove(os.path.join(a.out, "adapter", "README.md"))  # a model card without content
+    save_adapter(model, name, os.path.join(a.out, "adapter"))
     write_lines(os.path.join(a.out, "rollouts.jsonl"), sampled)
     write_lines(os.path.join(a.out, "expected.jsonl"), numbers)
     save_file(gradients, os.path.join(a.out, "gradients.safetensors"), metadata={"format": "pt"})

@@ -56,16 +56,19 @@ pub enum Vector {
     AttentionNorm,
     /// The weight of the norm in front of the feed-forward network.
     FeedForwardNorm,
+    /// What a linear layer adds to its product.
+    Bias(Target),
 }
 
 impl Vector {
     /// The tensor's name in a GGUF block, for example `attn_norm.weight` in
     /// `blk.0.attn_norm.weight`.
     #[must_use]
-    pub fn gguf_name(self) -> &'static str {
+    pub fn gguf_name(self) -> String {
         match self {
-            Self::AttentionNorm => "attn_norm.weight",
-            Self::FeedForwardNorm => "ffn_norm.weight",
+            Self::AttentionNorm => "attn_norm.weight".into(),
+            Self::FeedForwardNorm => "ffn_norm.weight".into(),
+            Self::Bias(target) => format!("{}.bias", target.gguf_name()),
         }
     }
 }
@@ -78,6 +81,8 @@ pub enum Step {
     Norm { weight: Vector, from: Value, to: Value },
     /// `to[i]` = `from` · `layers[i]`ᵀ, with LoRA updates; `group` counts these steps in a block.
     Linear { group: usize, layers: &'static [Target], from: Value, to: &'static [Value] },
+    /// `value` += a bias.
+    Bias { weight: Vector, value: Value },
     /// `value` is rotated by its row's position, head by head.
     Rope { value: Value },
     /// [`Value::Gated`] = silu([`Value::Gate`]) · [`Value::Up`]. Its gradient computes the product
@@ -92,7 +97,7 @@ impl Step {
     fn reads(&self) -> Vec<Value> {
         match *self {
             Self::Norm { from, .. } | Self::Linear { from, .. } => vec![from],
-            Self::Rope { value } => vec![value],
+            Self::Bias { value, .. } | Self::Rope { value } => vec![value],
             Self::Gate => vec![Value::Gate, Value::Up],
             Self::Add { from } => vec![Value::Residual, from],
         }
@@ -104,7 +109,7 @@ impl Step {
         match *self {
             Self::Norm { to, .. } => vec![to],
             Self::Linear { to, .. } => to.to_vec(),
-            Self::Rope { value } => vec![value],
+            Self::Bias { value, .. } | Self::Rope { value } => vec![value],
             Self::Gate => vec![Value::Gated],
             Self::Add { .. } => vec![Value::Residual],
         }
@@ -115,7 +120,7 @@ impl Step {
         match *self {
             Self::Linear { from: Value::Gated, .. } => vec![],
             Self::Norm { .. } | Self::Linear { .. } | Self::Gate => self.reads(),
-            Self::Rope { .. } | Self::Add { .. } => vec![],
+            Self::Bias { .. } | Self::Rope { .. } | Self::Add { .. } => vec![],
         }
     }
 }
@@ -135,24 +140,30 @@ const GATE_UP: (&[Target], &[Value]) = (&[Target::Gate, Target::Up], &[Value::Ga
 impl Block {
     /// The block of a family.
     #[must_use]
-    pub fn new(_: &Family) -> Self {
+    pub fn new(family: &Family) -> Self {
         let mut groups = 0..;
         let mut linear = |from, (layers, to): (&'static [Target], &'static [Value])| {
             let group = groups.next().unwrap_or_default();
-            Step::Linear { group, layers, from, to }
+            let biases = layers.iter().zip(to).filter(|(target, _)| family.biases.contains(target));
+            let biases = biases.map(|(&target, &value)| {
+                let weight = Vector::Bias(target);
+                Step::Bias { weight, value }
+            });
+            let step = Step::Linear { group, layers, from, to };
+            std::iter::once(step).chain(biases).collect::<Vec<_>>()
         };
         let norm = |weight| Step::Norm { weight, from: Value::Residual, to: Value::Normed };
 
         let mut before = vec![norm(Vector::AttentionNorm)];
-        before.push(linear(Value::Normed, QKV));
+        before.extend(linear(Value::Normed, QKV));
         before.extend([Value::Q, Value::K].map(|value| Step::Rope { value }));
 
-        let mut after = vec![linear(Value::Attended, (&[Target::O], &[Value::Out]))];
+        let mut after = linear(Value::Attended, (&[Target::O], &[Value::Out]));
         after.push(Step::Add { from: Value::Out });
         after.push(norm(Vector::FeedForwardNorm));
-        after.push(linear(Value::Normed, GATE_UP));
+        after.extend(linear(Value::Normed, GATE_UP));
         after.push(Step::Gate);
-        after.push(linear(Value::Gated, (&[Target::Down], &[Value::Out])));
+        after.extend(linear(Value::Gated, (&[Target::Down], &[Value::Out])));
         after.push(Step::Add { from: Value::Out });
         Self { before, after }
     }
@@ -175,6 +186,7 @@ impl Block {
     pub fn vectors(&self) -> impl Iterator<Item = (Vector, Value)> {
         self.steps().filter_map(|step| match *step {
             Step::Norm { weight, from, .. } => Some((weight, from)),
+            Step::Bias { weight, value } => Some((weight, value)),
             _ => None,
         })
     }

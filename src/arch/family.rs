@@ -1,5 +1,6 @@
 //! What sets a family of models apart from the others.
 
+use super::lora::Target;
 use crate::ops::rope::RopeStyle;
 
 /// A family of models as GGUF files and Hugging Face know it. [`super::Block`] makes the steps of
@@ -13,4 +14,6 @@ pub struct Family {
     /// Whether the rows of q and k are permuted against Hugging Face's order, as conversion does for
     /// families whose files are rotated [`RopeStyle::Interleaved`].
     pub permuted_qk: bool,
+    /// The linear layers that add a bias.
+    pub biases: &'static [Target],
 }

@@ -3,4 +3,5 @@
 use super::Family;
 use crate::ops::rope::RopeStyle;
 
-pub const LLAMA: Family = Family { name: "llama", rope: RopeStyle::Interleaved, permuted_qk: true };
+pub const LLAMA: Family =
+    Family { name: "llama", rope: RopeStyle::Interleaved, permuted_qk: true, biases: &[] };

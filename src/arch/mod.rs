@@ -9,10 +9,11 @@ pub mod cost;
 mod family;
 mod llama;
 pub mod lora;
+mod qwen2;
 pub mod spec;
 
 pub use block::Block;
 pub use family::Family;
 
 /// Every family that this program can compute.
-pub const FAMILIES: [&Family; 1] = [&llama::LLAMA];
+pub const FAMILIES: [&Family; 2] = [&llama::LLAMA, &qwen2::QWEN2];

@@ -165,20 +165,50 @@ impl Noise {
 /// A valid llama model of two layers with random weights: hidden 64, ffn 96, 4 heads, 2 of them
 /// for keys and values, 40 tokens, tied embeddings; Q8_0 embedding, Q4_1 matrices, F32 norms.
 pub fn small_llama() -> GgufBytes {
+    small("llama", 3)
+}
+
+/// The same as a qwen2 model: with biases on q, k and v, and a head of its own.
+pub fn small_qwen2() -> GgufBytes {
+    with_biases(small("qwen2", 3)).weights("output.weight", &[64, 40], 8)
+}
+
+/// A model of a family with all weights in F32, so that whoever reads it computes with the same
+/// numbers.
+pub fn small_in_f32(family: &str) -> GgufBytes {
+    match family {
+        "qwen2" => with_biases(small(family, 0)).weights("output.weight", &[64, 40], 0),
+        _ => small(family, 0),
+    }
+}
+
+fn with_biases(mut g: GgufBytes) -> GgufBytes {
+    for i in 0..2 {
+        for (target, width) in [("attn_q", 64), ("attn_k", 32), ("attn_v", 32)] {
+            g = g.weights(&format!("blk.{i}.{target}.bias"), &[width], 0);
+        }
+    }
+    g
+}
+
+/// A small model of a family, its matrices in a type.
+fn small(family: &str, kind: u32) -> GgufBytes {
+    let key = |name: &str| format!("{family}.{name}");
+    let embedding = if kind == 0 { 0 } else { 8 };
     let tokens: Vec<String> =
         (0..40u8).map(|i| if i < 38 { (b'A' + i).into() } else { i.into() }).map(token).collect();
     let mut g = GgufBytes::new()
-        .str("general.architecture", "llama")
+        .str("general.architecture", family)
         .str("general.name", "small test model")
-        .u32("llama.block_count", 2)
-        .u32("llama.context_length", 256)
-        .u32("llama.embedding_length", 64)
-        .u32("llama.feed_forward_length", 96)
-        .u32("llama.attention.head_count", 4)
-        .u32("llama.attention.head_count_kv", 2)
-        .f32("llama.attention.layer_norm_rms_epsilon", 1e-5)
-        .f32("llama.rope.freq_base", 10_000.0)
-        .u32("llama.rope.dimension_count", 16)
+        .u32(&key("block_count"), 2)
+        .u32(&key("context_length"), 256)
+        .u32(&key("embedding_length"), 64)
+        .u32(&key("feed_forward_length"), 96)
+        .u32(&key("attention.head_count"), 4)
+        .u32(&key("attention.head_count_kv"), 2)
+        .f32(&key("attention.layer_norm_rms_epsilon"), 1e-5)
+        .f32(&key("rope.freq_base"), 10_000.0)
+        .u32(&key("rope.dimension_count"), 16)
         .str("tokenizer.ggml.model", "gpt2")
         .str("tokenizer.ggml.pre", "gpt-2")
         .strings("tokenizer.ggml.tokens", &tokens)
@@ -187,20 +217,20 @@ pub fn small_llama() -> GgufBytes {
         .u32("tokenizer.ggml.bos_token_id", 38)
         .u32("tokenizer.ggml.eos_token_id", 39)
         .bool("tokenizer.ggml.add_bos_token", false)
-        .weights("token_embd.weight", &[64, 40], 8)
+        .weights("token_embd.weight", &[64, 40], embedding)
         .weights("output_norm.weight", &[64], 0);
     for i in 0..2 {
         let name = |part: &str| format!("blk.{i}.{part}.weight");
         g = g
             .weights(&name("attn_norm"), &[64], 0)
-            .weights(&name("attn_q"), &[64, 64], 3)
-            .weights(&name("attn_k"), &[64, 32], 3)
-            .weights(&name("attn_v"), &[64, 32], 3)
-            .weights(&name("attn_output"), &[64, 64], 3)
+            .weights(&name("attn_q"), &[64, 64], kind)
+            .weights(&name("attn_k"), &[64, 32], kind)
+            .weights(&name("attn_v"), &[64, 32], kind)
+            .weights(&name("attn_output"), &[64, 64], kind)
             .weights(&name("ffn_norm"), &[64], 0)
-            .weights(&name("ffn_gate"), &[64, 96], 3)
-            .weights(&name("ffn_up"), &[64, 96], 3)
-            .weights(&name("ffn_down"), &[96, 64], 3);
+            .weights(&name("ffn_gate"), &[64, 96], kind)
+            .weights(&name("ffn_up"), &[64, 96], kind)
+            .weights(&name("ffn_down"), &[96, 64], kind);
     }
     g
 }

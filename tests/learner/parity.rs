@@ -24,18 +24,35 @@ fn floats(view: &TensorView<'_>) -> Vec<f32> {
     view.data().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
 }
 
-fn score(compute: &str) -> Vec<Value> {
-    let (model, rollouts) = (fixture("tiny.gguf"), fixture("parity/rollouts.jsonl"));
-    let adapter = fixture("parity/adapter");
+/// A model and the folder of what PyTorch says of it.
+#[derive(Clone, Copy)]
+struct Case {
+    model: &'static str,
+    folder: &'static str,
+}
+
+const LLAMA: Case = Case { model: "tiny.gguf", folder: "parity" };
+const QWEN2: Case = Case { model: "parity-qwen2/model.gguf", folder: "parity-qwen2" };
+const CASES: [Case; 2] = [LLAMA, QWEN2];
+
+impl Case {
+    fn file(self, name: &str) -> PathBuf {
+        fixture(self.folder).join(name)
+    }
+}
+
+fn score(case: Case, compute: &str) -> Vec<Value> {
+    let (model, rollouts) = (fixture(case.model), case.file("rollouts.jsonl"));
+    let adapter = case.file("adapter");
     let files = ["--model", text(&model), "--rollouts", text(&rollouts)];
     let how = ["--adapter", text(&adapter), "--compute", compute, "--tokens"];
     lines(&latrod(&[&["debug", "score"], &files[..], &how].concat()).done())
 }
 
-fn gradient(adapter: &Path, compute: &str) -> Tensors {
+fn gradient(case: Case, adapter: &Path, compute: &str) -> Tensors {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("gradient.safetensors");
-    let (model, rollouts) = (fixture("tiny.gguf"), fixture("parity/rollouts.jsonl"));
+    let (model, rollouts) = (fixture(case.model), case.file("rollouts.jsonl"));
     let files = ["--model", text(&model), "--rollouts", text(&rollouts)];
     let how = ["--adapter", text(adapter), "--compute", compute, "--out", text(&out)];
     latrod(&[&["debug", "grad"], &files[..], &how].concat()).done();
@@ -43,10 +60,10 @@ fn gradient(adapter: &Path, compute: &str) -> Tensors {
 }
 
 /// The fixture's adapter with B = 0, as any adapter is before the first step.
-fn fresh_adapter() -> (TempDir, PathBuf) {
+fn fresh_adapter(case: Case) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let name = |file: &str| folder.path().join(file);
-    let from = |file: &str| fixture("parity/adapter").join(file);
+    let from = |file: &str| case.file("adapter").join(file);
     fs::copy(from("adapter_config.json"), name("adapter_config.json")).unwrap();
     let bytes = fs::read(from("adapter_model.safetensors")).unwrap();
     let zeros = vec![0; bytes.len()];
@@ -79,8 +96,8 @@ fn values(line: &Value, name: &str) -> Vec<f64> {
 }
 
 /// |ours − PyTorch's| of every number below `name`, over all tasks.
-fn differences(ours: &[Value], name: &str) -> Vec<f64> {
-    let theirs = lines(&fs::read_to_string(fixture("parity/expected.jsonl")).unwrap());
+fn differences(case: Case, ours: &[Value], name: &str) -> Vec<f64> {
+    let theirs = lines(&fs::read_to_string(case.file("expected.jsonl")).unwrap());
     assert_eq!(ours.len(), theirs.len());
     let mut all = Vec::new();
     for (ours, theirs) in ours.iter().zip(&theirs) {
@@ -93,44 +110,49 @@ fn differences(ours: &[Value], name: &str) -> Vec<f64> {
 
 #[test]
 fn log_probs_rewards_and_advantages_are_those_of_pytorch() {
-    let ours = score("exact");
+    for case in CASES {
+        let ours = score(case, "exact");
 
-    for (name, bound) in [
-        ("token_logp", 1e-4),
-        ("logp_rationale", 1e-3),
-        ("ref_logp_rationale", 1e-3),
-        ("logp_answer", 1e-3),
-        ("reward", 1e-3),
-        ("advantage", 1e-3),
-        ("loss", 1e-2),
-    ] {
-        let worst = differences(&ours, name).into_iter().fold(0.0, f64::max);
-        assert!(worst <= bound, "{name} is off by {worst:e}");
+        for (name, bound) in [
+            ("token_logp", 1e-4),
+            ("logp_rationale", 1e-3),
+            ("ref_logp_rationale", 1e-3),
+            ("logp_answer", 1e-3),
+            ("reward", 1e-3),
+            ("advantage", 1e-3),
+            ("loss", 1e-2),
+        ] {
+            let worst = differences(case, &ours, name).into_iter().fold(0.0, f64::max);
+            assert!(worst <= bound, "{}: {name} is off by {worst:e}", case.model);
+        }
     }
 }
 
 #[test]
 fn every_gradient_is_that_of_pytorch() {
-    let ours = gradient(&fixture("parity/adapter"), "exact");
+    for case in CASES {
+        let ours = gradient(case, &case.file("adapter"), "exact");
 
-    let theirs = tensors(&fixture("parity/gradients.safetensors"));
-    assert!(ours.keys().eq(theirs.keys()), "the same names");
-    for (name, expected) in &theirs {
-        let error = relative_error(&ours[name], expected);
-        assert!(error <= 1e-4, "{name} is off by {error:e}");
+        let theirs = tensors(&case.file("gradients.safetensors"));
+        assert!(ours.keys().eq(theirs.keys()), "the same names");
+        for (name, expected) in &theirs {
+            let error = relative_error(&ours[name], expected);
+            assert!(error <= 1e-4, "{}: {name} is off by {error:e}", case.model);
+        }
     }
 }
 
+/// On a trained model: one of random weights amplifies every rounding.
 #[test]
 fn activations_of_8_bits_stay_close() {
-    let scores = score("fast");
-    let gradients = gradient(&fixture("parity/adapter"), "fast");
+    let scores = score(LLAMA, "fast");
+    let gradients = gradient(LLAMA, &LLAMA.file("adapter"), "fast");
 
     // Measured: 0.002 nats on average, and 5 % of the worst gradient.
-    let nats = differences(&scores, "token_logp");
+    let nats = differences(LLAMA, &scores, "token_logp");
     let mean = nats.iter().sum::<f64>() / nats.len() as f64;
     assert!(mean <= 0.01, "a token's log-probability is off by {mean} on average");
-    for (name, expected) in tensors(&fixture("parity/gradients.safetensors")) {
+    for (name, expected) in tensors(&LLAMA.file("gradients.safetensors")) {
         let error = relative_error(&gradients[&name], &expected);
         assert!(error <= 0.15, "{name} is off by {error:e}");
     }
@@ -138,24 +160,28 @@ fn activations_of_8_bits_stay_close() {
 
 #[test]
 fn no_operation_drops_a_gradient() {
-    for (name, gradient) in gradient(&fixture("parity/adapter"), "exact") {
-        assert!(norm(&gradient) > 1e-3, "{name} gets no gradient");
+    for case in CASES {
+        for (name, gradient) in gradient(case, &case.file("adapter"), "exact") {
+            assert!(norm(&gradient) > 1e-3, "{}: {name} gets no gradient", case.model);
+        }
     }
 }
 
 #[test]
 fn a_fresh_adapter_learns_through_b_alone() {
-    let (_folder, fresh) = fresh_adapter();
+    for (case, tensors) in [(LLAMA, 56), (QWEN2, 28)] {
+        let (_folder, fresh) = fresh_adapter(case);
 
-    let gradients = gradient(&fresh, "exact");
+        let gradients = gradient(case, &fresh, "exact");
 
-    assert_eq!(gradients.len(), 56);
-    for (name, gradient) in gradients {
-        let norm = norm(&gradient);
-        if name.contains("lora_A") {
-            assert_eq!(norm, 0.0, "{name}: nothing flows through B = 0");
-        } else {
-            assert!(norm > 1e-3, "{name} gets no gradient");
+        assert_eq!(gradients.len(), tensors);
+        for (name, gradient) in gradients {
+            let norm = norm(&gradient);
+            if name.contains("lora_A") {
+                assert_eq!(norm, 0.0, "{name}: nothing flows through B = 0");
+            } else {
+                assert!(norm > 1e-3, "{name} gets no gradient");
+            }
         }
     }
 }

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use super::*;
-use crate::gguf::fixture::{GgufBytes, small_llama};
+use crate::gguf::fixture::{GgufBytes, small_llama, small_qwen2};
+use crate::ops::rope::RopeStyle;
 
 fn spec(g: &GgufBytes) -> Result<ModelSpec, SpecError> {
     let folder = tempfile::tempdir().unwrap();
@@ -28,6 +29,17 @@ fn a_llama_file_becomes_numbers() {
     assert!(s.tied_embeddings && s.family.permuted_qk && !s.rope.has_factors);
     assert_eq!(s.target_dims(Target::K), (32, 64));
     assert_eq!(s.target_dims(Target::Down), (64, 96));
+}
+
+#[test]
+fn a_qwen2_file_has_biases_and_another_rotation() {
+    let s = spec(&small_qwen2()).unwrap();
+    assert_eq!((s.family.name, s.family.rope), ("qwen2", RopeStyle::Halves));
+    assert!(!s.tied_embeddings && !s.family.permuted_qk);
+    let bias = "blk.1.attn_k.bias";
+    refused(&small_qwen2().without_tensor(bias), "no tensor blk.1.attn_k.bias");
+    let long = small_qwen2().without_tensor(bias).weights(bias, &[64], 0);
+    refused(&long, "should be F32 of shape [32], but is F32 of shape [64]");
 }
 
 #[test]
@@ -71,7 +83,7 @@ fn frequencies_follow_the_formula() {
 #[test]
 fn other_architectures_are_named_with_those_that_work() {
     let g = small_llama().without("general.architecture").str("general.architecture", "mamba");
-    refused(&g, "the architecture mamba is not supported; supported: llama");
+    refused(&g, "the architecture mamba is not supported; supported: llama, qwen2");
     refused(&small_llama().without("general.architecture"), "general.architecture is missing");
 }
 

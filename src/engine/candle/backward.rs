@@ -182,6 +182,7 @@ impl CandleEngine {
                     }
                     gradients.set(from, sum.expect("a linear step has layers"));
                 }
+                Step::Bias { .. } => {}
                 Step::Rope { value } => {
                     gradients.set(value, at.rotation.backward(&gradients[value])?);
                 }

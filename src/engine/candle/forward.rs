@@ -184,6 +184,10 @@ impl CandleEngine {
                         values.set(*value, self.by_head(*value, y)?);
                     }
                 }
+                Step::Bias { weight, value } => {
+                    let bias = self.by_head(value, self.vector(at.index, weight).unsqueeze(0)?)?;
+                    values.set(value, values[value].broadcast_add(&bias)?);
+                }
                 Step::Rope { value } => {
                     values.set(value, at.rotation.forward(&values[value])?);
                 }

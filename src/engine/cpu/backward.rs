@@ -94,8 +94,9 @@ impl CpuEngine {
                     let d = self.gradient_mut(value, at.chunk, s, b);
                     at.rotation.backward(at.chunk.start, d, self.heads(value), self.spec.head_dim);
                 }
-                // The gate's gradient is taken with that of the layer that reads it; a sum passes its own on.
-                Step::Gate | Step::Add { .. } => {}
+                // The gate's gradient is taken with that of the layer that reads it; a sum and a bias
+                // pass theirs on.
+                Step::Gate | Step::Add { .. } | Step::Bias { .. } => {}
             }
         }
     }

@@ -187,6 +187,13 @@ impl CpuEngine {
                         s.values[*value] = out;
                     }
                 }
+                Step::Bias { weight, value } => {
+                    let bias = self.vector(at.index, weight);
+                    let y = self.output(value, at.chunk, &mut s.values[value]);
+                    in_rows(y, bias.len(), y.len(), |_, y| {
+                        y.chunks_exact_mut(bias.len()).for_each(|row| add(bias, row));
+                    });
+                }
                 Step::Rope { value } => {
                     let y = self.output(value, at.chunk, &mut s.values[value]);
                     at.rotation.forward(at.chunk.start, y, self.heads(value), self.spec.head_dim);
