@@ -108,6 +108,7 @@ impl X86 for Avx2 {
         }
     }
 
+    #[inline(always)]
     unsafe fn multiply_rows<P: Value>(rows: usize, job: PanelRows<P>) {
         // SAFETY: the caller's promise.
         unsafe {

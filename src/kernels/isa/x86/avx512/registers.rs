@@ -109,6 +109,7 @@ impl X86 for Avx512 {
         }
     }
 
+    #[inline(always)]
     unsafe fn multiply_rows<P: Value>(rows: usize, job: PanelRows<P>) {
         // SAFETY: the caller's promise.
         unsafe {
