@@ -43,8 +43,9 @@ pub(super) trait Decode {
 /// All functions: the machine has the set, and sizes are as [`Isa`]'s method of the same name asserts. An output
 /// `c` is as [`Isa::multiply_panel`] demands.
 pub(super) trait Operations: Decode {
-    /// Up to this many rows, a panel of halves is widened in registers, each time that it is read.
-    const MOST_HALF_ROWS: usize;
+    /// Up to this many rows, a panel of halves is widened in registers, each time that it is read. For more rows,
+    /// or if there is no number, a widened copy is faster.
+    const MOST_HALF_ROWS: Option<usize>;
 
     /// Rounds 32 activations to int8.
     unsafe fn quantize_block(values: &[f32; BLOCK], to: &mut ActBlock);
@@ -167,7 +168,7 @@ impl Isa {
         assert!(width <= PANEL && panel.len() >= a.depth * PANEL, "panel too short");
         // SAFETY: the machine has the set; `c` is the caller's promise.
         on_set!(self, Set => unsafe {
-            if (1..=Set::MOST_HALF_ROWS).contains(&a.rows) {
+            if Set::MOST_HALF_ROWS.is_some_and(|most| a.rows <= most) {
                 Set::multiply_panel(a, panel, c, width, accumulate);
             } else {
                 wide.resize(panel.len());

@@ -48,7 +48,7 @@ impl Decode for Portable {
 }
 
 impl Operations for Portable {
-    const MOST_HALF_ROWS: usize = 0;
+    const MOST_HALF_ROWS: Option<usize> = None;
 
     unsafe fn quantize_block(values: &[f32; BLOCK], to: &mut ActBlock) {
         // The largest absolute value by its bits, so that NaN counts as larger than anything.

@@ -30,7 +30,7 @@ pub(super) fn dotprod_available() -> bool {
 }
 
 impl Operations for Neon {
-    const MOST_HALF_ROWS: usize = 15;
+    const MOST_HALF_ROWS: Option<usize> = Some(15);
 
     unsafe fn quantize_block(values: &[f32; BLOCK], to: &mut ActBlock) {
         int8::quantize_block(values, to);

@@ -110,7 +110,8 @@ impl View {
         }
     }
 
-    /// Where the codes of the block [`Reader::CODE_BYTES`]` · block` bytes further on lie, and its own scales.
+    /// Where the codes of a block and its own scales are stored; also beyond the matrix, to prefetch.
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     pub(super) fn block<V: Vector, R: Reader<V>>(&self, block: usize) -> (*const u8, *const u8) {
         let subs = self.subs.wrapping_add(block * R::SUB_BYTES);
@@ -136,6 +137,7 @@ impl TileView {
     }
 
     /// The rows from `first` on.
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     pub(super) fn rows_from<V: Vector, R: Reader<V>>(self, first: usize) -> Self {
         Self { v: self.v.rows_from::<V, R>(first), width: self.width - first, ..self }

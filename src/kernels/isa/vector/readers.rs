@@ -28,6 +28,7 @@ pub(in crate::kernels::isa) trait Reader<V: Vector> {
     const CODE_BYTES: usize;
     const CODE_ROW: usize;
     /// Bytes of a block's own scales, and of a row's in each run of 16.
+    #[cfg_attr(target_arch = "aarch64", expect(dead_code, reason = "x86 alone prefetches"))]
     const SUB_BYTES: usize;
     const SUB_ROW: usize;
 
@@ -86,7 +87,7 @@ impl<V: Vector> ScaleReader<V> for Half {
     unsafe fn read(v: &View, block: usize) -> [Affine<V>; 2] {
         // SAFETY: the caller's promise; a block has 16 f16 here.
         unsafe {
-            let d = V::halves(v.subs.add(block * 2 * TILE));
+            let d = V::halves(v.subs.add(block * <Self as ScaleReader<V>>::SUB_BYTES));
             [Affine { d, m: V::times(d, -v.offset) }; 2]
         }
     }
@@ -101,7 +102,7 @@ impl<V: Vector> ScaleReader<V> for Pair {
     unsafe fn read(v: &View, block: usize) -> [Affine<V>; 2] {
         // SAFETY: the caller's promise; a block has 2 x 16 f16 here.
         unsafe {
-            let at = v.subs.add(block * 4 * TILE);
+            let at = v.subs.add(block * <Self as ScaleReader<V>>::SUB_BYTES);
             [Affine { d: V::halves(at), m: V::halves(at.add(2 * TILE)) }; 2]
         }
     }
@@ -116,7 +117,7 @@ impl<V: Vector> ScaleReader<V> for Super {
         // SAFETY: the caller's promise; 2 x 16 f16 per super block, 2 x 16 bytes per block.
         unsafe {
             let over = v.supers.add(block / SUPER * 4 * TILE);
-            let sub = v.subs.add(block * 2 * TILE);
+            let sub = v.subs.add(block * <Self as ScaleReader<V>>::SUB_BYTES);
             let d = V::product(V::halves(over), V::bytes(sub));
             let minimum = V::halves(over.add(2 * TILE));
             [Affine { d, m: V::negative_product(minimum, V::bytes(sub.add(TILE))) }; 2]
@@ -153,7 +154,7 @@ impl<V: Vector> ScaleReader<V> for Signed16 {
         // SAFETY: the caller's promise; 16 f16 per super block, 2 x 16 bytes per block.
         unsafe {
             let over = V::halves(v.supers.add(block / SUPER * 2 * TILE));
-            let sub = v.subs.add(block * 2 * TILE);
+            let sub = v.subs.add(block * <Self as ScaleReader<V>>::SUB_BYTES);
             [signed_half(over, v.offset, sub), signed_half(over, v.offset, sub.add(TILE))]
         }
     }
@@ -169,7 +170,7 @@ impl<V: Vector> ScaleReader<V> for Pair16 {
         unsafe {
             let over = v.supers.add(block / SUPER * 4 * TILE);
             let (scale, minimum) = (V::halves(over), V::halves(over.add(2 * TILE)));
-            let sub = v.subs.add(block * 2 * TILE);
+            let sub = v.subs.add(block * <Self as ScaleReader<V>>::SUB_BYTES);
             [nibble_half(scale, minimum, sub), nibble_half(scale, minimum, sub.add(TILE))]
         }
     }
@@ -184,7 +185,7 @@ impl<V: Vector, const LOW: usize, const PLANES: usize, S: ScaleReader<V>> CodeRe
     unsafe fn codes(v: &View, block: usize, g: usize) -> V::Codes {
         // SAFETY: the caller's promise; a block has LOW + PLANES lines, and g % LOW < LOW.
         unsafe {
-            let lines = v.codes.add(block * LINE * (LOW + PLANES));
+            let lines = v.codes.add(block * <Self as Reader<V>>::CODE_BYTES);
             let line = V::line(lines.add(g % LOW * LINE));
             let mut codes = V::field(line, LOW * (g / LOW), LOW);
             for plane in 0..PLANES {

@@ -31,7 +31,7 @@ trait X86: Vector {
     const CODES_AHEAD: usize;
 
     /// As [`Operations::MOST_HALF_ROWS`].
-    const MOST_HALF_ROWS: usize;
+    const MOST_HALF_ROWS: Option<usize>;
 
     unsafe fn splat(value: f32) -> Self::Floats;
     unsafe fn add(a: Self::Floats, b: Self::Floats) -> Self::Floats;
@@ -57,7 +57,7 @@ impl<X: X86> Operations for X {
         unsafe { <X as X86>::quantize_block(values, to) };
     }
 
-    const MOST_HALF_ROWS: usize = <X as X86>::MOST_HALF_ROWS;
+    const MOST_HALF_ROWS: Option<usize> = <X as X86>::MOST_HALF_ROWS;
 
     unsafe fn multiply_panel<P: Value>(
         a: Left<'_>,

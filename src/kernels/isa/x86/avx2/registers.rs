@@ -88,8 +88,7 @@ impl X86 for Avx2 {
     /// 12 of 16 registers are sums.
     const ROWS: usize = 6;
     const PANEL_AHEAD: usize = 0;
-    /// Gained nothing.
-    const MOST_HALF_ROWS: usize = 0;
+    const MOST_HALF_ROWS: Option<usize> = None;
     const CODES_AHEAD: usize = 0;
 
     operations! {

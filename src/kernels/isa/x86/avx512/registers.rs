@@ -93,7 +93,7 @@ impl X86 for Avx512 {
     const ROWS: usize = 12;
     /// 4 KB of f32.
     const PANEL_AHEAD: usize = 1024;
-    const MOST_HALF_ROWS: usize = 24;
+    const MOST_HALF_ROWS: Option<usize> = Some(24);
     /// About what arrives from memory in the time that one access takes.
     const CODES_AHEAD: usize = 6 * 1024;
 
