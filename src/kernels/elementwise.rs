@@ -105,7 +105,7 @@ multiversion! {
 }
 
 multiversion! {
-    /// The largest value, or −∞ of an empty slice. NaN is passed over.
+    /// The largest value, or −∞ for an empty slice. NaN is ignored.
     pub fn max(x: &[f32]) -> f32 {
         let mut lanes = [f32::NEG_INFINITY; LANES];
         let chunks = x.chunks_exact(LANES);
@@ -179,10 +179,10 @@ multiversion! {
 }
 
 multiversion! {
-    /// The values of IEEE 754 half precision numbers, exactly.
+    /// Converts finite IEEE 754 half precision numbers exactly.
     pub fn widen(halves: &[u16], to: &mut [f32]) {
-        // The exponent's offset is 127 instead of 15, which a product puts right, also for numbers
-        // that are not normalized. There is no infinity and no NaN.
+        // The exponent's offset is 127 instead of 15, which a multiplication corrects, for
+        // subnormal numbers as well.
         let factor = f32::from_bits((127 + 127 - 15) << 23);
         for (to, half) in to.iter_mut().zip(halves) {
             let bits = u32::from(*half);
@@ -220,8 +220,8 @@ multiversion! {
 }
 
 multiversion! {
-    /// Gradients of [`swiglu`]: from `d` of the output to those of `gate` and `up`, in their place;
-    /// `d` becomes the output.
+    /// Gradients of [`swiglu`]: `d` is that of the output; `gate` and `up` are replaced by theirs,
+    /// and `d` by the output.
     pub fn swiglu_backward(gate: &mut [f32], up: &mut [f32], d: &mut [f32]) {
         for ((g, u), d) in gate.iter_mut().zip(up.iter_mut()).zip(d.iter_mut()) {
             let (gate, up, grad) = (*g, *u, *d);

@@ -1,68 +1,39 @@
 //! CPU kernels: products with quantized weights and plain f32 products.
 //!
 //! Weights are repacked once ([`PackedMatrix::pack`]) into a lossless tiled layout and stay in it;
-//! every product runs on that layout. The kernels know nothing of models, tensors or gradients, and
-//! this is the only folder with `unsafe` code.
+//! every product runs on that layout. The kernels know nothing about models, tensors or gradients.
+//! This is the only folder with `unsafe` code.
 //!
-//! | file | owns |
+//! | module | owns |
 //! |---|---|
-//! | `layout` | what the packed bytes mean |
-//! | `blocks`, `pack` | GGUF blocks → packed bytes |
-//! | `activations` | rows of x rounded to int8 |
-//! | `matmul` | cache blocking, threads |
-//! | `tiles`, `amx` | the same for products of bf16 tiles |
-//! | `isa` | which instruction set runs: `portable`, `avx2`, `avx512`, `neon` |
-//! | `view` | what the vector instruction sets share |
-//! | `lines` | the memory of weights, in huge pages |
-//! | `floats` | buffers that begin with a cache line |
-//! | `heap` | freed memory goes back to the system |
-//! | `gemm` | f32 products with strides |
-//! | `panels` | dense f32 matrices: LoRA factors, keys, values |
-//! | `threads`, `pool` | how work is spread over threads |
+//! | `packing` | what the packed bytes mean; GGUF blocks → packed bytes |
+//! | `products` | products of whole matrices: cache blocking, tasks; dense f32 matrices |
+//! | `isa` | the instruction sets, each with the few operations that products are made of |
 //! | `elementwise` | dot products, exponentials, softmax |
-//! | `peak` | what the processor can do at most, to judge the others by |
+//! | `threads` | how work is spread over threads |
+//! | `memory` | aligned buffers, huge pages, returning freed memory |
+//! | `peak` | the most that the processor can do, to judge the others by |
 
-mod activations;
-#[cfg(target_arch = "x86_64")]
-mod amx;
-#[cfg(target_arch = "x86_64")]
-mod avx2;
-#[cfg(target_arch = "x86_64")]
-mod avx512;
-mod blocks;
 pub mod elementwise;
 mod error;
-mod floats;
-pub mod gemm;
-mod heap;
 mod isa;
-mod layout;
-mod lines;
-mod matmul;
-#[cfg(target_arch = "aarch64")]
-mod neon;
-mod pack;
-mod panels;
+mod memory;
+mod packing;
 pub mod peak;
-mod pool;
-mod portable;
+mod products;
 #[cfg(test)]
 mod tests;
 pub mod threads;
-#[cfg(target_arch = "x86_64")]
-mod tiles;
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-mod view;
 
 pub use error::KernelError;
-pub use floats::{Floats, float_bytes};
-pub use layout::PackedMatrix;
-pub use matmul::{Product, Update, matmul_shared};
-pub use panels::{PANEL_ROWS, Panel, Panels, multiply_panel};
+pub use memory::{Floats, float_bytes};
+pub use packing::PackedMatrix;
+pub use products::{
+    PANEL_ROWS, Panel, Panels, Product, Update, gemm, matmul_shared, multiply_panel,
+};
 
-/// The name of the instruction set that products with weights run on: the best of this machine, or
-/// the one that the environment variable `LATROD_ISA` names (see
-/// [`KernelError::NoSuchIsa`]). The variable is read once.
+/// The name of the instruction set that products with weights run on: the best one of this machine,
+/// or the one that the environment variable `LATROD_ISA` names. The variable is read once.
 ///
 /// # Errors
 /// [`KernelError::NoSuchIsa`] if it names one that this machine does not have.
@@ -70,8 +41,8 @@ pub fn isa_name() -> Result<&'static str, KernelError> {
     isa::Isa::chosen().map(isa::Isa::name)
 }
 
-/// Whether [`Compute::Fast`] multiplies bf16 for so many rows: 15 times closer to [`Compute::Exact`]
-/// than int8 is.
+/// Whether [`Compute::Fast`] multiplies this many rows in bf16, which is 15 times closer to
+/// [`Compute::Exact`] than int8 is.
 #[must_use]
 pub fn fast_is_close(rows: usize) -> bool {
     isa::Isa::detect().multiplies_tiles(rows)
@@ -83,8 +54,8 @@ pub fn fast_is_close(rows: usize) -> bool {
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Compute {
-    /// Weights decoded to f32, f32 products.
+    /// Decodes weights to f32 and multiplies in f32.
     Exact,
-    /// Activations rounded to 8 bits per block of 32 where a kernel gains from it.
+    /// Rounds activations to 8 bits per block of 32 where that makes a kernel faster.
     Fast,
 }

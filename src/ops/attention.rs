@@ -1,9 +1,9 @@
 //! Attention over packed sequences: prompts and branches side by side, without padding.
 //!
-//! A row sees some ranges of keys whole and, in its own sequence, the keys up to itself. That one
-//! rule covers a prompt, a tree of rationales behind a shared prompt, and a step of decoding. Scores
-//! exist for one block of rows at a time, never as a whole matrix. What several branches see is read
-//! once for all of them.
+//! A row attends to some ranges of keys entirely and, in its own sequence, to the keys up to itself.
+//! This one rule covers a prompt, a tree of rationales behind a shared prompt, and a decoding step.
+//! Scores exist for one block of rows at a time, never as a whole matrix. What several branches
+//! attend to is read once for all of them.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -16,11 +16,11 @@ use crate::kernels::{Floats, multiply_panel};
 
 /// Scores of one task: 1 MB, half an L2 cache.
 const SCORES: usize = 1 << 18;
-/// Most query rows (times heads that share keys) that are multiplied at once.
+/// The most query rows (times heads that share keys) that are multiplied at once.
 const ROWS: usize = 192;
 
-/// Tasks, blocks times heads, that a decoding step is cut into if it has the rows; fixed, so that sums
-/// don't depend on the number of threads. Each block reads what its rows see for itself.
+/// Tasks (blocks times heads) that a decoding step is cut into if it has enough rows; fixed, so that
+/// sums don't depend on the number of threads. Each block reads the keys of its rows separately.
 const TASKS: usize = 6;
 
 /// The shape of attention heads; query head h reads key/value head `h / (heads / kv_heads)`.
@@ -89,7 +89,7 @@ impl Task<'_> {
     }
 
     /// Attention weights of scaled queries `q: [n, head_dim]`, into `p: [n, width of the block]`;
-    /// 0 where a row must not look.
+    /// 0 where a row must not attend.
     pub fn weights(&self, q: &[f32], keys: &ByDimension, p: &mut Floats) {
         let (block, shape) = (self.block, self.shape);
         let (group, d) = (shape.group(), shape.head_dim);
@@ -113,7 +113,7 @@ impl Task<'_> {
     }
 
     /// `to[i, column] = a[i] · b[slot of the column]` for all columns of a block's scores, `a: [n,
-    /// head_dim]`; columns beyond a row's own keys are left as they are or get any number.
+    /// head_dim]`; columns beyond a row's own keys are left as they are or set to arbitrary numbers.
     pub fn products(&self, a: &[f32], b: &ByDimension, to: &mut [f32]) {
         let (shape, head) = (self.shape, self.head);
         let (group, d, n) = (shape.group(), shape.head_dim, self.n());
@@ -168,7 +168,7 @@ impl Task<'_> {
     }
 }
 
-/// Rows of a block so that its scores fit a cache and there are at least `parts` blocks.
+/// Rows of a block, chosen so that its scores fit a cache and there are at least `parts` blocks.
 pub(super) fn block_rows(plan: &AttentionPlan, shape: HeadShape, parts: usize) -> usize {
     let own = plan.segments.iter().map(|s| s.past + s.rows).max().unwrap_or(0);
     let seen = plan.segments.iter().flat_map(|s| &s.seen).map(Range::len).max().unwrap_or(0);
@@ -191,7 +191,7 @@ pub(super) fn split_rows<'a, 'b>(
 }
 
 /// Attention of `q: [rows, heads, head_dim]` over keys and values, each row over the slots that
-/// `plan` lets it see; `out` as `q`, `by_head` is memory for as much.
+/// `plan` lets it see; `out` has the shape of `q`, and `by_head` is memory for as many values.
 ///
 /// # Panics
 /// If the plan covers another number of rows, or slots beyond the keys.
@@ -208,8 +208,8 @@ pub fn attend(
     let blocks = plan.blocks(block_rows(plan, shape, TASKS.div_ceil(shape.kv_heads)));
     let macs = 2 * out.len() * blocks.iter().map(Block::width).max().unwrap_or(0);
     let width = shape.group() * shape.head_dim;
-    // `[kv_heads][rows][group, head_dim]`: a place for each task, and tasks of a head one after
-    // another, so that its keys and values stay in a cache.
+    // `[kv_heads][rows][group, head_dim]`: a place for each task, and the tasks of a head in
+    // succession, so that its keys and values stay in a cache.
     by_head.resize(out.len());
     let heads = by_head.chunks_exact_mut((plan.rows() * width).max(1)).enumerate();
     let of_head = |(head, part)| {

@@ -1,4 +1,4 @@
-//! The gradient of attention, from weights that are computed once more.
+//! The gradient of attention. Attention weights are recomputed, not kept.
 
 use std::cell::Cell;
 
@@ -10,7 +10,7 @@ use crate::kernels::gemm::{MatRef, gemm};
 use crate::kernels::threads::{for_each, in_rows_of};
 use crate::kernels::{Floats, float_bytes};
 
-/// Parts into which the rows are split, each with key and value gradients of its own; fixed, so that
+/// Parts into which the rows are split, each with its own key and value gradients; fixed, so that
 /// sums don't depend on the number of threads.
 const PARTS: usize = 4;
 
@@ -159,7 +159,7 @@ impl Scratch {
         task.gather(g, &mut self.g);
         scale(&mut self.q, shape.scale());
         task.weights(&self.q, &kv.forward.keys, &mut self.p);
-        // Own columns that a row does not have get no product and keep what they held.
+        // Columns beyond a row's own keys get no product and keep what they held.
         self.ds.resize(self.p.len());
         self.ds.fill(0.0);
         task.products(&self.g, &kv.values, &mut self.ds);

@@ -1,10 +1,10 @@
-//! Who sees whom in a packed sequence of prompts and branches.
+//! Which keys each row attends to in a packed sequence of prompts and branches.
 
 use std::ops::Range;
 
 use super::key_values::{SLOTS, aligned};
 
-/// Rows of queries that belong to one sequence. Slots are where keys and values stand.
+/// Query rows of one sequence. Slots are the places of keys and values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Segment {
     /// How many query rows.
@@ -64,7 +64,7 @@ impl AttentionPlan {
         self.segments.iter().map(ends).max().unwrap_or(0)
     }
 
-    /// The slot in which each row's own key stands.
+    /// The slot of each row's own key.
     #[must_use]
     pub fn own_slots(&self) -> Vec<usize> {
         let slots = |s: &Segment| s.own + s.past..s.own + s.past + s.rows;

@@ -4,10 +4,10 @@ use crate::kernels::elementwise::{exp_moments, max, scale};
 use crate::kernels::threads::for_each;
 use crate::kernels::{Compute, Floats, PackedMatrix};
 
-/// Rows whose logits exist at the same time, unless memory is short.
+/// Rows whose logits exist at the same time, unless memory is scarce.
 pub const ROW_CHUNK: usize = 128;
 
-/// What the head says about each row's target token.
+/// Scores of each row's target token.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TokenScores {
     /// log p(target), nats.
@@ -21,7 +21,7 @@ pub struct TokenScores {
 /// Scores `targets` under the logits `hidden · Wᵀ` for `hidden: [rows, width]`. Logits exist for
 /// `most_rows` rows at the same time.
 ///
-/// A gradient of Σ cᵢ·log pᵢ is `gradient` with row i scaled by cᵢ; so one pass serves even where
+/// The gradient of Σ cᵢ·log pᵢ is `gradient` with row i scaled by cᵢ, so one pass suffices even where
 /// the coefficients are known only after all log-probabilities.
 ///
 /// # Panics

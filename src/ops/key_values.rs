@@ -1,6 +1,6 @@
 //! Keys and values in the order in which attention reads them.
 //!
-//! A token's keys and values stand in a slot. Scores of queries against 32 keys at a time need the
+//! A token's keys and values are stored in a slot. Scores of queries against 32 keys at a time need the
 //! keys as `[head_dim][32 slots]`; sums of values over many slots need the values as `[slots][32 of
 //! head_dim]`. Both are panels of the same product (`kernels::multiply_panel`).
 
@@ -12,10 +12,10 @@ use super::attention::HeadShape;
 use crate::kernels::threads::for_each;
 use crate::kernels::{Floats, PANEL_ROWS, Panel, float_bytes};
 
-/// Slots that lie together; sequences begin at multiples of it.
+/// Slots that are stored together; sequences begin at multiples of it.
 pub const SLOTS: usize = PANEL_ROWS;
 
-/// What storing a value costs, in multiplications: most touch a cache line of their own.
+/// The cost of storing a value, in multiplications: most touch a separate cache line.
 const STORE_MACS: usize = 100;
 
 /// The next multiple of [`SLOTS`].
@@ -29,8 +29,8 @@ pub const fn aligned(slots: usize) -> usize {
 pub enum KvDtype {
     /// Single precision.
     F32,
-    /// IEEE 754 half precision: a cache is half as large, and half as much is read for each token.
-    /// Values beyond ±65504 become that.
+    /// IEEE 754 half precision: the cache takes half the memory, and half as much is read for each
+    /// token. Values beyond ±65504 are clamped.
     F16,
 }
 
@@ -66,7 +66,7 @@ impl Store {
         }
     }
 
-    /// The values of each head.
+    /// The values of each head, apart.
     fn heads(&mut self, heads: usize) -> Vec<HeadMut<'_>> {
         match self {
             Self::All(values) => {
@@ -136,7 +136,7 @@ pub struct BySlot {
 }
 
 impl ByDimension {
-    /// Room for nothing yet.
+    /// Without room for any slot.
     #[must_use]
     pub fn new(dtype: KvDtype) -> Self {
         Self { values: Store::new(dtype), slots: 0 }
@@ -148,7 +148,7 @@ impl ByDimension {
         dtype.bytes(&[shape.kv_width(), aligned(slots)])
     }
 
-    /// Makes room for `slots` slots, of which nothing is known.
+    /// Makes room for `slots` slots, whose contents are unspecified.
     pub fn resize(&mut self, shape: HeadShape, slots: usize) {
         self.slots = aligned(slots);
         self.values.resize(shape.kv_heads * shape.head_dim * self.slots);
@@ -176,7 +176,7 @@ impl ByDimension {
 }
 
 impl BySlot {
-    /// Room for nothing yet.
+    /// Without room for any slot.
     #[must_use]
     pub fn new(dtype: KvDtype) -> Self {
         Self { values: Store::new(dtype), slots: 0 }
@@ -188,7 +188,7 @@ impl BySlot {
         dtype.bytes(&[shape.kv_heads, aligned(shape.head_dim), aligned(slots)])
     }
 
-    /// Makes room for `slots` slots, of which nothing is known.
+    /// Makes room for `slots` slots, whose contents are unspecified.
     pub fn resize(&mut self, shape: HeadShape, slots: usize) {
         self.slots = aligned(slots);
         let groups = shape.head_dim.div_ceil(SLOTS);
@@ -234,7 +234,7 @@ impl Default for KeyValues {
 }
 
 impl KeyValues {
-    /// Room for nothing yet.
+    /// Without room for any slot.
     #[must_use]
     pub fn new(dtype: KvDtype) -> Self {
         Self { keys: ByDimension::new(dtype), values: BySlot::new(dtype) }
@@ -247,7 +247,7 @@ impl KeyValues {
         keys.saturating_add(BySlot::bytes(shape, slots, dtype))
     }
 
-    /// Makes room for `slots` slots, of which nothing is known.
+    /// Makes room for `slots` slots, whose contents are unspecified.
     pub fn resize(&mut self, shape: HeadShape, slots: usize) {
         self.keys.resize(shape, slots);
         self.values.resize(shape, slots);
@@ -262,7 +262,7 @@ impl KeyValues {
         self.values.store(shape, slots, v);
     }
 
-    /// Slots that there is room for.
+    /// How many slots there is room for.
     #[must_use]
     pub fn slots(&self) -> usize {
         self.keys.slots

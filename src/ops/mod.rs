@@ -1,7 +1,7 @@
 //! The operations of a transformer in f32 on the CPU, each with its gradient.
 //!
-//! All work on row-major slices that their callers own, so that buffers serve from block to block
-//! and step to step. Frozen weights get no gradient. Each gradient is checked against finite
+//! All work on row-major slices that their callers own, so that buffers are reused from block to block
+//! and from step to step. Frozen weights get no gradient. Each gradient is checked against finite
 //! differences, and that of a whole model against PyTorch (`tests/learner/parity.rs`).
 
 pub mod attention;

@@ -2,19 +2,19 @@
 //!
 //! A tile holds 16 rows of 64 bytes; one instruction multiplies two of them into a third. Rust's
 //! intrinsics for them are unstable, hence `asm!`: one block holds configuration, work and release,
-//! so that no tile is in use outside of it.
+//! so that no tile is in use outside it.
 
 use core::arch::asm;
 
 use super::{Loop, Operands};
-use crate::kernels::amx::{CONFIG, has_tiles, permitted};
+use crate::kernels::isa::amx::{CONFIG, has_tiles, permitted};
 
 /// Tile products of one turn, each into its own sums.
 const TILES: usize = 4;
 /// Multiply-adds of one tile product per byte of a row: 16 · 16 sums.
 const SUMS: usize = 16 * 16;
 
-/// Adds the loops that this machine can run, if it has tiles and the kernel lends them.
+/// Adds the loops that this machine can run, if it has tiles and the kernel permits their use.
 pub(super) fn add_loops(all: &mut Vec<Loop>) {
     let (bf16, int8) = has_tiles();
     if !(bf16 || int8) || !permitted() {

@@ -10,15 +10,15 @@ use super::{Rate, ReadPeak, best_rate, seconds};
 
 /// The buffer that stands for main memory.
 const MAIN: usize = 1 << 30;
-/// The most of a buffer in the cache that one thread reads; beyond, a large cache that is shared
-/// with strangers would be measured on the part they left.
+/// The most of a buffer in the cache that one thread reads; with more, a large cache that other
+/// tenants use too would be measured by what they leave.
 const CACHE_PER_THREAD: usize = 48 << 20;
-/// What is taken for the last-level cache where the system doesn't tell its size.
+/// Assumed for the last-level cache where the system does not report its size.
 const UNKNOWN_CACHE: usize = 8 << 20;
 /// Values in a cache line.
 const LINE: usize = 8;
 
-/// Bytes of the last-level cache, as far as is known.
+/// Bytes of the last-level cache, or [`UNKNOWN_CACHE`].
 pub(super) fn cache_size() -> usize {
     last_level_cache().unwrap_or(UNKNOWN_CACHE)
 }
@@ -38,9 +38,9 @@ pub(super) fn measure(bytes: usize, threads: usize) -> ReadPeak {
 
 fn read_rate(bytes: usize, threads: usize) -> f64 {
     let values = (bytes / size_of::<u64>() / threads).next_multiple_of(2 * LINE);
-    // Written once, so that every page is there: untouched ones would all be the same zero page.
+    // Written once, so that every page exists: untouched ones would all be the same zero page.
     let parts: Vec<Vec<u64>> = (0..threads).map(|_| vec![1; values]).collect();
-    // Small buffers are read several times, so that the clock is looked at seldom.
+    // Small buffers are read several times, so that the clock is read seldom.
     let times = (32 << 20) / (values * size_of::<u64>()) + 1;
     let gigabytes = (times * values * size_of::<u64>()) as f64 * 1e-9;
     best_rate(threads, |thread| {
@@ -81,7 +81,7 @@ fn any_bit_of_halves(values: &[u64]) -> u64 {
     sums.into_iter().flatten().fold(0, |a, b| a | b)
 }
 
-/// Bytes of the first processor's largest cache, where Linux tells them.
+/// Bytes of the first processor's largest cache, where Linux reports them.
 fn last_level_cache() -> Option<usize> {
     let caches = fs::read_dir("/sys/devices/system/cpu/cpu0/cache").ok()?;
     let sizes = caches.flatten().filter_map(|c| fs::read_to_string(c.path().join("size")).ok());
@@ -91,7 +91,7 @@ fn last_level_cache() -> Option<usize> {
         .checked_mul(1024)
 }
 
-/// Bytes that programs can get without swapping, where Linux tells them.
+/// Bytes that programs can get without swapping, where Linux reports them.
 fn available() -> Option<usize> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;

@@ -1,12 +1,12 @@
 //! What the processor can do at most: rates of multiply-adds and of reading memory.
 //!
-//! The figures that speed is judged by. Each instruction set that could carry a product runs in a
-//! loop that does nothing else, its operands in registers; memory is read by a loop that does
-//! nothing else. Which of these sets the kernels use is not asked here.
+//! The figures that speed is judged by. Each instruction that could compute a product runs in a
+//! loop that does nothing else, its operands in registers; so does reading memory. Which of these
+//! instructions the kernels use does not matter here.
 //!
-//! A rate counts what was done between two looks at the clock: once by one thread, once by all
-//! threads that start together behind a barrier, their rates added up. Of several short runs the
-//! best counts, since a run can only be disturbed downwards.
+//! A rate is what was done between two readings of the clock: by one thread, and by all threads,
+//! which start together behind a barrier and whose rates are added up. The best of several short
+//! runs counts, since disturbances only make a run slower.
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
@@ -76,7 +76,7 @@ pub struct Peak {
     /// Every instruction set that this machine has, per kind of operands the fastest design first;
     /// plain Rust, as the compiler translates it for any machine of this kind, is the last.
     pub products: Vec<ProductPeak>,
-    /// Bytes of the last-level cache as the system tells them, else a guess (8 MiB).
+    /// Bytes of the last-level cache as the system reports them, else a guess (8 MiB).
     pub cache_bytes: usize,
     /// A buffer that this cache holds with room to spare.
     pub cache: ReadPeak,
@@ -85,7 +85,7 @@ pub struct Peak {
 }
 
 impl Peak {
-    /// The fastest product of `operands` with all threads, of tiles or of vectors.
+    /// The fastest product of `operands` on all threads, with tiles or with vectors.
     #[must_use]
     pub fn best(&self, operands: Operands, tiles: bool) -> Option<&ProductPeak> {
         let of_kind = |p: &&ProductPeak| p.operands == operands && p.tiles == tiles;
@@ -97,7 +97,7 @@ impl Peak {
 /// Measures everything with one thread and with `threads` (at least one) of them. Takes some
 /// seconds, and up to 1 GiB of memory, or a quarter of what is free if that is less.
 ///
-/// Threads are not pinned: give no more than the machine has processors, or they share them.
+/// Threads are not pinned: more of them than the machine has processors would share these.
 #[must_use]
 pub fn measure(threads: usize) -> Peak {
     let threads = threads.max(1);
@@ -115,7 +115,7 @@ struct Loop {
     tiles: bool,
     /// Operations of one turn; a multiply-add is two.
     operations: usize,
-    /// Does so many turns.
+    /// Runs this many turns.
     run: fn(u64),
 }
 

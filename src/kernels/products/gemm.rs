@@ -1,0 +1,182 @@
+//! Dense f32 products over strided slices: a bounds-checked wrapper around the `gemm` crate.
+
+use std::ops::Range;
+
+use gemm::Parallelism;
+
+use crate::kernels::threads::in_parts;
+
+/// A read-only matrix view: element (i, j) is `data[i * row_stride + j * col_stride]`.
+#[derive(Debug, Clone, Copy)]
+pub struct MatRef<'a> {
+    data: &'a [f32],
+    rows: usize,
+    cols: usize,
+    row_stride: usize,
+    col_stride: usize,
+}
+
+/// The last index that a view touches, if it touches any.
+fn last_index(rows: usize, cols: usize, row_stride: usize, col_stride: usize) -> Option<usize> {
+    (rows > 0 && cols > 0).then(|| (rows - 1) * row_stride + (cols - 1) * col_stride)
+}
+
+impl<'a> MatRef<'a> {
+    /// A view of `rows` rows whose starts are `row_stride` apart and whose values are adjacent.
+    ///
+    /// # Panics
+    /// If the view reaches beyond `data`.
+    #[must_use]
+    pub fn new(data: &'a [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
+        assert!(last_index(rows, cols, row_stride, 1).is_none_or(|i| i < data.len()));
+        Self { data, rows, cols, row_stride, col_stride: 1 }
+    }
+
+    /// The transposed view of the same values.
+    #[must_use]
+    pub fn t(self) -> Self {
+        Self {
+            rows: self.cols,
+            cols: self.rows,
+            row_stride: self.col_stride,
+            col_stride: self.row_stride,
+            ..self
+        }
+    }
+}
+
+/// `dst = alpha · a · b`, or `dst += alpha · a · b` with `accumulate`.
+///
+/// `dst` holds `a.rows` rows of `b.cols` adjacent values whose starts are `dst_stride` apart. The
+/// result depends only on the inputs.
+///
+/// # Panics
+/// If the shapes don't fit together or `dst` is too short.
+pub fn gemm(
+    dst: &mut [f32],
+    dst_stride: usize,
+    accumulate: bool,
+    alpha: f32,
+    a: MatRef<'_>,
+    b: MatRef<'_>,
+    parallel: bool,
+) {
+    assert_eq!(a.cols, b.rows, "inner dimensions differ");
+    assert!(dst_stride >= b.cols, "rows of the result overlap");
+    let Some(last) = last_index(a.rows, b.cols, dst_stride, 1) else { return };
+    assert!(last < dst.len(), "the result is too short");
+    let task = Task { dst: dst.as_mut_ptr(), dst_stride, accumulate, alpha, a, b };
+    let (rows, cols) = (a.rows, b.cols);
+    if !parallel {
+        // SAFETY: the views were checked against their slices; `dst` is exclusively borrowed.
+        unsafe { task.run(0..rows, 0..cols) };
+        return;
+    }
+    // Pieces of a fixed size, so that sums don't depend on the number of threads.
+    let macs = rows * cols * a.cols;
+    let by_rows = rows > cols;
+    let total = rows.max(cols);
+    in_parts(total.div_ceil(PIECE), macs, |pieces| {
+        for first in pieces.map(|piece| piece * PIECE) {
+            let piece = first..(first + PIECE).min(total);
+            // SAFETY: as above, and each piece belongs to one task.
+            unsafe {
+                match by_rows {
+                    true => task.run(piece, 0..cols),
+                    false => task.run(0..rows, piece),
+                }
+            }
+        }
+    });
+}
+
+/// Rows or columns of a result that one thread computes.
+const PIECE: usize = 128;
+
+/// A product whose pieces tasks compute in parallel.
+struct Task<'a> {
+    dst: *mut f32,
+    dst_stride: usize,
+    accumulate: bool,
+    alpha: f32,
+    a: MatRef<'a>,
+    b: MatRef<'a>,
+}
+
+// SAFETY: a plain address and shared views; `run` demands that pieces don't overlap.
+unsafe impl Sync for Task<'_> {}
+
+impl Task<'_> {
+    /// # Safety
+    /// `dst` holds the rows and columns, which nothing else touches meanwhile.
+    unsafe fn run(&self, rows: Range<usize>, cols: Range<usize>) {
+        let Self { a, b, .. } = self;
+        // SAFETY: the caller's promise for `dst`; the pieces lie within the views. `gemm` reads
+        // `dst` only when asked to (`accumulate`).
+        unsafe {
+            gemm::gemm(
+                rows.len(),
+                cols.len(),
+                a.cols,
+                self.dst.add(rows.start * self.dst_stride + cols.start),
+                1,
+                self.dst_stride as isize,
+                self.accumulate,
+                a.data.as_ptr().add(rows.start * a.row_stride),
+                a.col_stride as isize,
+                a.row_stride as isize,
+                b.data.as_ptr().add(cols.start * b.col_stride),
+                b.col_stride as isize,
+                b.row_stride as isize,
+                1.0,
+                self.alpha,
+                false,
+                false,
+                false,
+                Parallelism::None,
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(n: usize) -> Vec<f32> {
+        (0..n).map(|i| ((i * 7919 % 101) as f32 - 50.0) / 25.0).collect()
+    }
+
+    #[test]
+    fn agrees_with_three_loops_on_strided_views() {
+        let (a, b) = (numbers(5 * 9), numbers(4 * 9));
+        let a_view = MatRef::new(&a, 5, 7, 9);
+        let b_view = MatRef::new(&b, 4, 7, 9).t();
+        let mut dst = vec![1.0; 5 * 6];
+
+        gemm(&mut dst, 6, true, 0.5, a_view, b_view, false);
+
+        for i in 0..5 {
+            for j in 0..6 {
+                let sum: f32 = (0..7).map(|k| a[i * 9 + k] * b[j.min(3) * 9 + k]).sum();
+                let wanted = if j < 4 { 1.0 + 0.5 * sum } else { 1.0 };
+                assert!((dst[i * 6 + j] - wanted).abs() < 1e-5, "{i},{j}");
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "inner dimensions differ")]
+    fn refuses_shapes_that_do_not_fit() {
+        let a = numbers(6);
+        gemm(
+            &mut [0.0; 4],
+            2,
+            false,
+            1.0,
+            MatRef::new(&a, 2, 3, 3),
+            MatRef::new(&a, 2, 2, 2),
+            false,
+        );
+    }
+}
