@@ -1,5 +1,5 @@
 //! The products of every type and shape against sums in f64 of the decoded weights, on every
-//! instruction set that this machine has. That decoding is right is tested in `tests/decoding.rs`.
+//! instruction set that this machine has. That decoding is right is tested in `tests/library/decoding.rs`.
 
 #[path = "samples.rs"]
 mod samples;

@@ -3,12 +3,12 @@
 # can be checked and edited; that an upgrade keeps configuration and state, that removing keeps both and purging
 # neither; that manual pages and completions are understood.
 #
-#   tests/package.sh [DEB]   default: a package of the program in the target folder
+#   tests/system/package.sh [DEB]   default: a package of the program in the target folder
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 readonly program=package
-# shellcheck source=tests/root.sh
-. tests/root.sh
+# shellcheck source=tests/system/root.sh
+. tests/system/root.sh
 own_mounts "$@"
 
 work=$(mktemp -d)

@@ -2,7 +2,7 @@
 # Tests what cross/build.sh says when something is missing: one sentence that names the package to install. Each case
 # has a PATH with some programs and not others; nothing is built. Also cross/release-notes.sh, on a release made up.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

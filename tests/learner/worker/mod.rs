@@ -1,5 +1,8 @@
 //! The worker does what the command does, bit by bit, whatever it is put through.
 
+pub mod driven;
+mod ends;
+
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -11,11 +14,9 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use tokio::time::sleep;
 
+use self::driven::{Driven, assert_failure, endless, job, quick, same_by_hand, setup, train};
 use super::disk::Disk;
 use super::support::{adapter_bytes, fixture, metrics, numbers, repeats, text};
-use super::worker_support::{
-    Driven, assert_failure, endless, job, quick, same_by_hand, setup, train,
-};
 
 /// What `sha256sum` says of the model.
 fn sha256sum(path: &Path) -> String {
@@ -215,7 +216,7 @@ async fn a_folder_keeps_to_its_run() {
     let busy = worker.failure(train(&endless(&folder.path().join("busy")))).await;
 
     assert_failure(&other, FailureKind::OtherRun, &["seed = 0"]);
-    assert_failure(&begun, FailureKind::OtherRun, &["no adapter to begin with"]);
+    assert_failure(&begun, FailureKind::OtherRun, &["no adapter to start from"]);
     assert_failure(&none, FailureKind::Tasks, &["tasks.jsonl"]);
     assert_failure(&bad, FailureKind::Tasks, &["holds no good task"]);
     assert!(!bad.sentence.contains("canary"), "{}", bad.sentence);

@@ -1,5 +1,6 @@
 //! `eval`, `ask` and `export` through the binary, on a model of random weights built here.
 
+#[path = "../common/mod.rs"]
 mod common;
 
 use std::collections::BTreeMap;

@@ -7,7 +7,7 @@ use latrod::kernels::PackedMatrix;
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 
-#[path = "../src/kernels/samples.rs"]
+#[path = "../../src/kernels/samples.rs"]
 mod samples;
 
 /// The type by candle's name.

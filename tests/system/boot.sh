@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # Tests the service under a real systemd: a throw-away Debian boots in a container with systemd as its first process,
 # the package is installed, the service is started on a tiny model, learns, is reloaded, upgraded, hangs, and is
-# stopped. It shows what tests/systemd.sh cannot: that the daemon and its worker live within the unit's namespaces
+# stopped. It shows what tests/system/systemd.sh cannot: that the daemon and its worker live within the unit's namespaces
 # and limits.
 #
-#   tests/boot.sh [DEB]   default: a package of the program in the target folder
+#   tests/system/boot.sh [DEB]   default: a package of the program in the target folder
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 readonly program=boot
-# shellcheck source=tests/root.sh
-. tests/root.sh
+# shellcheck source=tests/system/root.sh
+. tests/system/root.sh
 own_mounts "$@"
 install_tools
 command -v python3 > /dev/null || fail 'python3 is missing: sudo apt-get install python3'

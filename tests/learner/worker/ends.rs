@@ -11,8 +11,8 @@ use latrod::worker::child::{End, WorkerEvent};
 use latrod::worker::protocol::{FromWorker, MAX_LINE_BYTES, ToWorker, encode};
 use tokio::time::sleep;
 
-use super::support::{adapter_bytes, command, program};
-use super::worker_support::{Driven, endless, job, same_by_hand, setup, train};
+use super::driven::{Driven, endless, job, same_by_hand, setup, train};
+use crate::support::{adapter_bytes, command, program};
 
 /// The fields of a `stat` file in `/proc` behind the name, the first of which is the state.
 fn stat(path: &Path) -> Option<Vec<String>> {

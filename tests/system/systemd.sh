@@ -3,9 +3,9 @@
 # what sysusers and tmpfiles make of their files, and that the program works under the unit's system call
 # filter. What it cannot check: the namespaces, device lists and weights, which take a real systemd.
 #
-#   tests/systemd.sh [LATROD]   the program; default: the one in the target folder, built if it is missing
+#   tests/system/systemd.sh [LATROD]   the program; default: the one in the target folder, built if it is missing
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 
 fail() {
     printf 'systemd: %s\n' "$1" >&2
@@ -66,7 +66,7 @@ fi
 
 # The program under the unit's filter: the daemon's check, and a step of training.
 filtered() {
-    python3 tests/seccomp.py systemd/latrod.service "$@"
+    python3 tests/system/seccomp.py systemd/latrod.service "$@"
 }
 # Choosing its processors is what the filter forbids and anybody may do without it.
 processors=$(taskset -p $$ | sed 's/.* //')

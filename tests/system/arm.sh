@@ -9,7 +9,7 @@
 # Needs qemu's user emulation, a cross-linker, and the standard library for the target from rustup or, where that
 # has none, from Debian. As root it installs what is missing.
 set -euo pipefail
-cd "$(dirname "$0")/arm"
+cd "$(dirname "$0")/../arm"
 
 readonly program=arm target=aarch64-unknown-linux-gnu
 # shellcheck source=cross/toolchain.sh

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use latrod::data::{TaskLimits, is_held_out, read_tasks};
-use latrod::intake::{Intake, Spool, SpoolSettings};
+use latrod::intake::{ScanReport, Spool, SpoolSettings};
 use latrod::store::ledger::Ledger;
 use tempfile::TempDir;
 
@@ -41,7 +41,7 @@ impl Device {
     }
 
     /// Scans each second until nothing is left to do.
-    fn take_in(&self, ledger: &Ledger) -> Vec<Intake> {
+    fn take_in(&self, ledger: &Ledger) -> Vec<ScanReport> {
         let mut spool = self.spool();
         let mut intakes = Vec::new();
         for second in 0.. {

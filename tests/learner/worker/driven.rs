@@ -12,7 +12,7 @@ use latrod::worker::protocol::{
     Failure, FailureKind, FromWorker, Loaded, Setup, ToWorker, TrainJob,
 };
 
-use super::support::{Train, fixture, program};
+use crate::support::{Train, fixture, program};
 
 /// Longer than anything here takes on a busy machine, on which the idle class gets next to nothing;
 /// whatever takes longer hangs.

@@ -1,6 +1,7 @@
 //! Damaged and foreign GGUF files given to the program: one clear sentence and exit code 64, never
 //! a panic.
 
+#[path = "../common/mod.rs"]
 mod common;
 
 use std::path::{Path, PathBuf};

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::broker::{Broker, LOCAL_PASSWORD, LOCAL_USER, PATIENCE};
+use super::broker::{Broker, LOCAL_PASSWORD, LOCAL_USER, PATIENCE};
 
 /// A message as it came in.
 #[derive(Debug, Clone)]
