@@ -2,7 +2,7 @@
 //!
 //! Columns are separated by commas, semicolons or tabs, whichever makes the header hold both names;
 //! other columns are ignored. Quoted texts may hold line breaks. A quote that is never closed costs
-//! its own line only, not the rest of the file, and never more memory than a line may take.
+//! only its own line, not the rest of the file, and never more memory than a line may take.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead};
@@ -14,10 +14,10 @@ use super::{RejectReason, Task};
 /// Most lines of a file that one row may span.
 const MAX_ROW_LINES: usize = 1000;
 /// After so many quotes that were never closed, rows are taken to end with their line: looking for
-/// each end again and again would take time without bound.
+/// the end of each would take unbounded time.
 const MAX_UNCLOSED: usize = 16;
 
-/// The number of a row's first line, and its task if it is no blank line.
+/// The number of a row's first line, and its task unless it is a blank line.
 pub(super) type Row = (usize, Option<Result<Task, RejectReason>>);
 
 /// A line of the file.
