@@ -1,4 +1,4 @@
-//! Takes in task files that are dropped into a folder: at any time, in any number, half-written or
+//! Takes in task files that are dropped into a folder, at any time, in any number, half-written or
 //! broken. No task is lost or taken twice, whenever the process is killed.
 //!
 //! ```text
@@ -13,7 +13,7 @@
 //! Many small files share one round of these steps.
 //!
 //! Owns the folders `tasks` and `quarantine` in the state folder, and what is done with the spool.
-//! The tables are the [`Ledger`]'s. Doesn't know when a scan is due or who is told of it.
+//! The tables are the [`Ledger`]'s. Doesn't know when a scan is due or who is told about it.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -23,26 +23,25 @@ use std::time::Duration;
 use std::{fs, io};
 
 use self::archive::private_folder;
-use self::take::{Batch, Budget, Finished, Outcome, Reading};
-use self::watch::{Identity, Ready, Watch};
+use self::take::{Batch, Budget, Finished, ReadOutcome, Reading};
+use self::watch::{FileIdentity, Ready, Watch};
 use crate::data::TaskId;
 use crate::store::ledger::{Ledger, Source};
 use crate::store::remove_stale_temps;
 
 mod archive;
 mod error;
-mod intake;
 mod quarantine;
+mod scan;
 mod settings;
 mod take;
 mod watch;
 
 pub use error::IntakeError;
-pub use intake::{Intake, Trouble};
+pub use scan::{FileProblem, ScanReport};
 pub use settings::SpoolSettings;
 
-/// What one scan does at most; a record takes some 20 µs and a commit two or three syncs of the
-/// disk.
+/// The most that one scan does; a record takes some 20 µs and a commit two or three disk syncs.
 const SCAN_FILES: usize = 256;
 const SCAN_BYTES: u64 = 4 << 20;
 const SCAN_RECORDS: usize = 2000;
@@ -95,7 +94,7 @@ impl Spool {
     }
 
     /// Takes in what lies in the folder and has settled: a bounded amount, some tens of
-    /// milliseconds; [`Intake::more`] says whether to go on at once. `since_start` is a monotonic
+    /// milliseconds; [`ScanReport::more`] says whether to go on at once. `since_start` is a monotonic
     /// time, `unix_s` the time that goes into names of files.
     ///
     /// # Errors
@@ -106,13 +105,13 @@ impl Spool {
         ledger: &Ledger,
         since_start: Duration,
         unix_s: i64,
-    ) -> Result<Intake, IntakeError> {
-        let mut intake = Intake::default();
+    ) -> Result<ScanReport, IntakeError> {
+        let mut report = ScanReport::default();
         let done = self
-            .put_in_order(ledger, unix_s, &mut intake)
-            .and_then(|()| self.work(ledger, since_start, unix_s, &mut intake));
+            .put_in_order(ledger, unix_s, &mut report)
+            .and_then(|()| self.work(ledger, since_start, unix_s, &mut report));
         match done {
-            Ok(()) => Ok(intake),
+            Ok(()) => Ok(report),
             Err(error) => {
                 // What was read so far may not have become durable: all of it is read again.
                 self.in_order = false;
@@ -132,11 +131,11 @@ impl Spool {
     /// # Errors
     /// As [`Self::scan`].
     pub fn restore(&mut self, ledger: &Ledger, unix_s: i64) -> Result<u64, IntakeError> {
-        let mut intake = Intake::default();
+        let mut report = ScanReport::default();
         while !self.in_order {
-            self.put_in_order(ledger, unix_s, &mut intake)?;
+            self.put_in_order(ledger, unix_s, &mut report)?;
         }
-        Ok(intake.restored)
+        Ok(report.restored)
     }
 
     /// Sets tasks aside, so that they are neither trained nor evaluated on, or takes them back
@@ -169,7 +168,7 @@ impl Spool {
         &mut self,
         ledger: &Ledger,
         unix_s: i64,
-        intake: &mut Intake,
+        report: &mut ScanReport,
     ) -> Result<(), IntakeError> {
         if self.in_order {
             return Ok(());
@@ -185,15 +184,15 @@ impl Spool {
                 // The ledger was not set aside but is gone, and what it knew of commands with it.
                 ledger.set_rebuilt_at(unix_s)?;
             }
-            intake.restored += restored;
-            intake.more = true;
+            report.restored += restored;
+            report.more = true;
             return Ok(());
         }
         for source in ledger.kept_sources()? {
             let name = OsStr::from_bytes(&source.name).to_owned();
-            self.watch.leave(name, Identity::from_stored(source.identity));
+            self.watch.leave(name, FileIdentity::from_stored(source.identity));
         }
-        self.forget_oldest(ledger, unix_s, intake)?;
+        self.forget_oldest(ledger, unix_s, report)?;
         self.in_order = true;
         Ok(())
     }
@@ -203,27 +202,27 @@ impl Spool {
         ledger: &Ledger,
         since_start: Duration,
         unix_s: i64,
-        intake: &mut Intake,
+        report: &mut ScanReport,
     ) -> Result<(), IntakeError> {
         if !self.in_order {
             return Ok(());
         }
         if self.reading.is_none() && self.ready.is_empty() {
-            self.look(ledger, since_start, intake)?;
+            self.look(ledger, since_start, report)?;
         }
         let mut budget = Budget { files: SCAN_FILES, bytes: SCAN_BYTES, records: SCAN_RECORDS };
-        while !budget.is_spent() && self.open_next(&mut budget, intake) {
-            self.read_on(ledger, since_start, &mut budget, intake)?;
+        while !budget.is_spent() && self.open_next(&mut budget, report) {
+            self.read_on(ledger, since_start, &mut budget, report)?;
             if self.batch.is_full() {
-                self.commit(ledger, unix_s, intake)?;
+                self.commit(ledger, unix_s, report)?;
             }
         }
         // A file in the middle of which a scan ends goes on in the next.
         if self.reading.is_none() || !self.batch.finished.is_empty() {
-            self.commit(ledger, unix_s, intake)?;
+            self.commit(ledger, unix_s, report)?;
         }
-        intake.unsettled = self.watch.unsettled();
-        intake.more |= self.reading.is_some() || !self.ready.is_empty();
+        report.unsettled = self.watch.unsettled();
+        report.more |= self.reading.is_some() || !self.ready.is_empty();
         Ok(())
     }
 
@@ -231,7 +230,7 @@ impl Spool {
         &mut self,
         ledger: &Ledger,
         since_start: Duration,
-        intake: &mut Intake,
+        report: &mut ScanReport,
     ) -> Result<(), IntakeError> {
         let folder = &self.settings.folder;
         if !folder.is_dir() {
@@ -239,7 +238,7 @@ impl Spool {
         }
         let settle = Duration::from_secs(self.settings.settle_s);
         let max_bytes = self.settings.max_file_mib << 20;
-        let look = self.watch.look(folder, settle, max_bytes, since_start, intake)?;
+        let look = self.watch.look(folder, settle, max_bytes, since_start, report)?;
         self.ready = look.ready;
         if !look.gone.is_empty() {
             ledger.transaction(|_| {
@@ -254,7 +253,7 @@ impl Spool {
     }
 
     /// Makes sure that a file is being read; false if there is none.
-    fn open_next(&mut self, budget: &mut Budget, intake: &mut Intake) -> bool {
+    fn open_next(&mut self, budget: &mut Budget, report: &mut ScanReport) -> bool {
         while self.reading.is_none() {
             let Some(file) = self.ready.pop_front() else { return false };
             let (name, identity) = (file.name.clone(), file.identity.clone());
@@ -264,7 +263,7 @@ impl Spool {
                 // Removed meanwhile by whoever wrote it.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
-                    intake.trouble(&name, format!("it cannot be read: {error}"));
+                    report.problem(&name, format!("it cannot be read: {error}"));
                     self.watch.leave(name, identity);
                 }
             }
@@ -278,27 +277,27 @@ impl Spool {
         ledger: &Ledger,
         since_start: Duration,
         budget: &mut Budget,
-        intake: &mut Intake,
+        report: &mut ScanReport,
     ) -> Result<(), IntakeError> {
         let Some(mut reading) = self.reading.take() else { return Ok(()) };
         let mut lookup = ledger.lookup()?;
         let share = self.settings.held_out_share;
         match reading.advance(&mut self.batch, &mut lookup, share, budget)? {
-            Outcome::Paused => self.reading = Some(reading),
-            Outcome::End { torn } if torn && !self.is_final(&reading, since_start) => {}
-            Outcome::End { .. } => {
+            ReadOutcome::Paused => self.reading = Some(reading),
+            ReadOutcome::End { torn } if torn && !self.is_final(&reading, since_start) => {}
+            ReadOutcome::End { .. } => {
                 let Reading { name, identity, duplicates, rejects, .. } = reading;
-                intake.files += 1;
-                intake.duplicates += duplicates;
-                intake.rejected += rejects.count;
+                report.files += 1;
+                report.duplicates += duplicates;
+                report.rejected += rejects.count;
                 self.batch.finished.push(Finished { name, identity, rejects });
             }
-            Outcome::Refused(reason) => {
-                intake.trouble(&reading.name, reason.to_string());
+            ReadOutcome::Refused(reason) => {
+                report.problem(&reading.name, reason.to_string());
                 self.watch.leave(reading.name, reading.identity);
             }
-            Outcome::Failed(error) => {
-                intake.trouble(&reading.name, format!("it cannot be read: {error}"));
+            ReadOutcome::Failed(error) => {
+                report.problem(&reading.name, format!("it cannot be read: {error}"));
                 self.watch.leave(reading.name, reading.identity);
             }
         }
@@ -317,7 +316,7 @@ impl Spool {
         &mut self,
         ledger: &Ledger,
         unix_s: i64,
-        intake: &mut Intake,
+        report: &mut ScanReport,
     ) -> Result<(), IntakeError> {
         let Batch { mut tasks, finished, .. } = std::mem::take(&mut self.batch);
         if tasks.is_empty() && finished.is_empty() {
@@ -344,16 +343,16 @@ impl Spool {
             }
         })?;
         self.reached(Phase::Recorded);
-        intake.train += train;
-        intake.held_out += held_out;
+        report.train += train;
+        report.held_out += held_out;
         let max_bytes = self.settings.max_quarantine_mib << 20;
         for (file, unix_s) in finished.iter().zip(&taken_at) {
             file.rejects.write(&self.quarantine_dir, &file.name, *unix_s, max_bytes)?;
         }
         self.reached(Phase::Quarantined);
-        self.remove(ledger, finished, intake)?;
+        self.remove(ledger, finished, report)?;
         if train + held_out > 0 {
-            self.forget_oldest(ledger, unix_s, intake)?;
+            self.forget_oldest(ledger, unix_s, report)?;
         }
         Ok(())
     }
@@ -363,7 +362,7 @@ impl Spool {
         &mut self,
         ledger: &Ledger,
         finished: Vec<Finished>,
-        intake: &mut Intake,
+        report: &mut ScanReport,
     ) -> Result<(), IntakeError> {
         if finished.is_empty() {
             return Ok(());
@@ -372,14 +371,14 @@ impl Spool {
         for Finished { name, identity, .. } in &finished {
             let path = self.settings.folder.join(name);
             // Written again meanwhile: then it is another file, to be read in its turn.
-            if !Identity::at(&path).is_ok_and(|now| now == *identity) {
+            if !FileIdentity::at(&path).is_ok_and(|now| now == *identity) {
                 continue;
             }
             if let Err(error) = self.clear_away(&path, name) {
                 let reason = format!(
-                    "its tasks were taken, but it stays there since it cannot be removed: {error}"
+                    "its tasks were taken, but the file stays because it cannot be removed: {error}"
                 );
-                intake.trouble(name, reason);
+                report.problem(name, reason);
                 kept.push((name.clone(), identity.clone()));
             }
         }
@@ -421,10 +420,10 @@ impl Spool {
         &self,
         ledger: &Ledger,
         unix_s: i64,
-        intake: &mut Intake,
+        report: &mut ScanReport,
     ) -> Result<(), IntakeError> {
         let (tasks, bytes) = (self.settings.max_tasks, self.settings.max_text_mib << 20);
-        intake.forgotten += ledger.transaction(|_| ledger.forget_oldest(tasks, bytes))?;
+        report.forgotten += ledger.transaction(|_| ledger.forget_oldest(tasks, bytes))?;
         archive::tidy(&self.tasks_dir, ledger, unix_s)
     }
 

@@ -1,13 +1,13 @@
-//! What a scan of the spool has done, for the one who asked for it.
+//! What a scan of the spool has done, for its caller.
 
 use std::ffi::OsStr;
 
-/// Most troubles that a scan describes; further ones are only counted.
-const MAX_TROUBLES: usize = 16;
+/// Most problems that a scan describes; further ones are only counted.
+const MAX_PROBLEMS: usize = 16;
 
 /// What a scan has done.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Intake {
+pub struct ScanReport {
     /// Files that were read to their end.
     pub files: u64,
     /// New tasks to train on.
@@ -18,7 +18,7 @@ pub struct Intake {
     pub duplicates: u64,
     /// Lines that could not be used; the quarantine says why.
     pub rejected: u64,
-    /// The oldest tasks, forgotten for the limits' sake.
+    /// The oldest tasks, forgotten to stay within the limits.
     pub forgotten: u64,
     /// Tasks that came back from the archive, after a ledger was lost or a scan interrupted.
     pub restored: u64,
@@ -29,37 +29,36 @@ pub struct Intake {
     pub more: bool,
     /// Whether new files are left alone because too many lie there that cannot be removed or used.
     pub overfull: bool,
-    /// Files that cannot be used or removed, each said once as long as it stays as it is; the
-    /// first 16.
-    pub troubles: Vec<Trouble>,
-    /// How many troubles there were.
-    pub trouble_count: u64,
+    /// Files that cannot be used or removed, each reported once until it changes; the first 16.
+    pub problems: Vec<FileProblem>,
+    /// How many problems there were.
+    pub problem_count: u64,
 }
 
 /// What is wrong with a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trouble {
+pub struct FileProblem {
     /// The file's name in the spool, at most 100 characters, with odd ones escaped.
     pub file: String,
     /// In a sentence, without any text of the file.
     pub reason: String,
 }
 
-impl Intake {
-    pub(super) fn trouble(&mut self, name: &OsStr, reason: String) {
-        self.trouble_count += 1;
-        if self.troubles.len() < MAX_TROUBLES {
+impl ScanReport {
+    pub(super) fn problem(&mut self, name: &OsStr, reason: String) {
+        self.problem_count += 1;
+        if self.problems.len() < MAX_PROBLEMS {
             let text = name.to_string_lossy();
             let file = text.chars().take(100).flat_map(char::escape_debug).collect();
-            self.troubles.push(Trouble { file, reason });
+            self.problems.push(FileProblem { file, reason });
         }
     }
 
-    /// Whether nothing happened that anybody must be told.
+    /// Whether nothing happened that anybody needs to know.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
-        let Self { files, train, held_out, forgotten, restored, trouble_count, .. } = self;
-        [files, train, held_out, forgotten, restored, trouble_count].iter().all(|n| **n == 0)
+        let Self { files, train, held_out, forgotten, restored, problem_count, .. } = self;
+        [files, train, held_out, forgotten, restored, problem_count].iter().all(|n| **n == 0)
             && !self.overfull
     }
 }

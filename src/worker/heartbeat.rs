@@ -1,4 +1,4 @@
-//! Whether a worker that says nothing is stalled.
+//! Decides whether a silent worker is stalled.
 //!
 //! ```text
 //!   loading ──loaded──► idle ──job──► working ──job ended──► idle
@@ -7,7 +7,7 @@
 //!   stalled                     stalled
 //! ```
 //!
-//! Time in which the worker is frozen does not count. A function of the times that it is told; knows
+//! Time in which the worker is frozen does not count. Depends only on the times it is given; knows
 //! no clock and no process.
 
 use std::time::Duration;
@@ -17,14 +17,14 @@ use std::time::Duration;
 enum Doing {
     /// Loading shows no progress; only its end counts.
     Loading,
-    /// Nothing: it may be silent for ever.
+    /// Nothing: it may be silent forever.
     Idle,
     Working,
 }
 
 /// A worker's signs of life. Times are durations since any fixed moment.
 #[derive(Debug, Clone)]
-pub struct Pulse {
+pub struct Heartbeat {
     load: Duration,
     stall: Duration,
     doing: Doing,
@@ -34,8 +34,8 @@ pub struct Pulse {
     since: Option<Duration>,
 }
 
-impl Pulse {
-    /// The pulse of a worker that was started at `now`. It is stalled if it hasn't loaded its model
+impl Heartbeat {
+    /// The heartbeat of a worker that was started at `now`. It is stalled if it hasn't loaded its model
     /// within `load`, or shows no progress of a job for `stall`.
     #[must_use]
     pub const fn new(now: Duration, load: Duration, stall: Duration) -> Self {
@@ -47,7 +47,7 @@ impl Pulse {
         self.restart(Doing::Working, now);
     }
 
-    /// It has shown that its job goes on.
+    /// It has shown that its job makes progress.
     pub fn beat(&mut self, now: Duration) {
         if self.doing == Doing::Working {
             self.restart(Doing::Working, now);
@@ -65,7 +65,7 @@ impl Pulse {
         self.since = None;
     }
 
-    /// It goes on.
+    /// It runs again.
     pub fn thaw(&mut self, now: Duration) {
         self.since.get_or_insert(now);
     }
@@ -102,65 +102,65 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    fn loaded() -> Pulse {
-        let mut pulse = Pulse::new(s(0), s(900), s(300));
-        pulse.idle(s(100));
-        pulse
+    fn loaded() -> Heartbeat {
+        let mut heartbeat = Heartbeat::new(s(0), s(900), s(300));
+        heartbeat.idle(s(100));
+        heartbeat
     }
 
     #[test]
     fn loading_has_a_bound_of_its_own() {
-        let mut pulse = Pulse::new(s(50), s(900), s(300));
+        let mut heartbeat = Heartbeat::new(s(50), s(900), s(300));
 
-        pulse.beat(s(400));
+        heartbeat.beat(s(400));
 
-        assert!(!pulse.is_stalled(s(950)));
-        assert!(pulse.is_stalled(s(951)), "beats are no sign that loading ends");
+        assert!(!heartbeat.is_stalled(s(950)));
+        assert!(heartbeat.is_stalled(s(951)), "beats don't show that loading will end");
         assert!(!loaded().is_stalled(s(1_000_000)), "an idle worker may be silent");
     }
 
     #[test]
     fn a_job_needs_signs_of_life() {
-        let mut pulse = loaded();
-        pulse.job(s(1000));
-        pulse.beat(s(1200));
+        let mut heartbeat = loaded();
+        heartbeat.job(s(1000));
+        heartbeat.beat(s(1200));
 
-        assert!(!pulse.is_stalled(s(1500)));
-        assert!(pulse.is_stalled(s(1501)));
-        pulse.idle(s(1502));
-        assert!(!pulse.is_stalled(s(9999)));
+        assert!(!heartbeat.is_stalled(s(1500)));
+        assert!(heartbeat.is_stalled(s(1501)));
+        heartbeat.idle(s(1502));
+        assert!(!heartbeat.is_stalled(s(9999)));
     }
 
     #[test]
     fn frozen_time_does_not_count() {
-        let mut pulse = loaded();
-        pulse.job(s(1000));
-        pulse.freeze(s(1200));
-        pulse.freeze(s(1300));
+        let mut heartbeat = loaded();
+        heartbeat.job(s(1000));
+        heartbeat.freeze(s(1200));
+        heartbeat.freeze(s(1300));
 
-        assert!(!pulse.is_stalled(s(100_000)));
-        pulse.thaw(s(100_000));
-        pulse.thaw(s(100_050));
+        assert!(!heartbeat.is_stalled(s(100_000)));
+        heartbeat.thaw(s(100_000));
+        heartbeat.thaw(s(100_050));
 
-        assert_eq!(pulse.quiet(s(100_100)), s(300), "200 before and 100 after");
-        assert!(pulse.is_stalled(s(100_101)));
+        assert_eq!(heartbeat.quiet(s(100_100)), s(300), "200 before and 100 after");
+        assert!(heartbeat.is_stalled(s(100_101)));
     }
 
     #[test]
     fn what_is_heard_late_from_a_frozen_worker_does_not_start_its_clock() {
-        let mut pulse = loaded();
-        pulse.job(s(1000));
-        pulse.freeze(s(1100));
-        pulse.beat(s(1101));
+        let mut heartbeat = loaded();
+        heartbeat.job(s(1000));
+        heartbeat.freeze(s(1100));
+        heartbeat.beat(s(1101));
 
-        assert_eq!(pulse.quiet(s(5000)), s(0));
+        assert_eq!(heartbeat.quiet(s(5000)), s(0));
     }
 
     #[test]
     fn a_clock_that_stands_still_or_goes_back_is_no_stall() {
-        let mut pulse = loaded();
-        pulse.job(s(1000));
+        let mut heartbeat = loaded();
+        heartbeat.job(s(1000));
 
-        assert_eq!(pulse.quiet(s(10)), s(0));
+        assert_eq!(heartbeat.quiet(s(10)), s(0));
     }
 }

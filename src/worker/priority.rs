@@ -1,18 +1,18 @@
-//! The lowest priority for the whole process, and its end with its parent's.
+//! Gives the whole process the lowest priority, and ties its life to its parent's.
 //!
-//! Runs while the process has one thread: threads started later inherit all of it. What the system
-//! refuses is logged and done without, but for the parent's death, without which a worker could
-//! outlive its daemon.
+//! Runs while the process has one thread, since threads started later inherit all of it. What the
+//! system refuses is logged and skipped, except for the parent-death signal, without which a worker
+//! could outlive its daemon.
 
 use log::warn;
 
-/// The nice value of least claim to the processor.
+/// The nice value with the least claim to the processor.
 const NICEST: i32 = 19;
 
 /// Makes this process, which must have one thread, as unobtrusive as it can be, and has it killed
 /// when its parent ends. Returns `false` if `parent` is not (or no longer) its parent.
 #[must_use]
-pub fn settle(parent: u32) -> bool {
+pub fn lower(parent: u32) -> bool {
     // Its own session: a Ctrl-C meant for the daemon doesn't reach it, and where the kernel shares
     // the processor out by session (autogroup) its share is its own to give up.
     if let Err(error) = rustix::process::setsid() {

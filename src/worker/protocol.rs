@@ -1,4 +1,4 @@
-//! What the daemon and its worker say to each other: one JSON object a line, in both directions.
+//! The messages between the daemon and its worker: one JSON object per line, in both directions.
 //!
 //! ```text
 //!   daemon                                       worker
@@ -6,13 +6,13 @@
 //!           ◄─────────────────── Loaded │ Failed
 //!     Train │ Compare ─────────────────────────►   one job at a time
 //!           ◄──────────── Began, Beat, Step, Sentinel, Progress …
-//!     Stop ────────────────────────────────────►   (only while a job runs; else it says nothing)
+//!     Stop ────────────────────────────────────►   (ignored unless a job runs)
 //!           ◄─── Trained │ GaveUp │ Compared │ Stopped │ Failed      ends the job
 //!     end of file ─────────────────────────────►   (saves and exits)
 //! ```
 //!
 //! Every job is answered by exactly one line that ends it ([`FromWorker::ends_job`]). Both sides are
-//! the same executable, so that the format needs no version. Owns the messages and the reading of
+//! the same executable, so the format needs no version. Owns the messages and the reading of
 //! their lines; doesn't know pipes or processes. No message holds text of a task.
 
 use std::io::{self, BufRead, Read};
@@ -243,7 +243,7 @@ pub enum FailureKind {
     ReadOnly,
     /// Another process holds the run's folder.
     Busy,
-    /// A line that is no message, or one out of turn. The worker ends after it.
+    /// A line that is not a message, or a message out of turn. The worker ends after it.
     Protocol,
     /// Anything else, a panic for example.
     Other,
@@ -259,7 +259,7 @@ impl Failure {
 }
 
 impl FromWorker {
-    /// Whether the job in hand (or the setup) ends with this message.
+    /// Whether the current job (or the setup) ends with this message.
     #[must_use]
     pub const fn ends_job(&self) -> bool {
         match self {
@@ -295,12 +295,12 @@ fn bounded(sentence: &str) -> String {
     text
 }
 
-/// Why a line is no message. Says nothing of what stood there.
+/// Why a line is not a message. Says nothing about its content.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProtocolError {
     #[error("a line of the worker's protocol is longer than {MAX_LINE_BYTES} bytes")]
     TooLong,
-    #[error("a line of the worker's protocol is no message: {0}")]
+    #[error("a line of the worker's protocol is not a message: {0}")]
     NotAMessage(String),
 }
 
@@ -465,7 +465,7 @@ mod tests {
         assert!(read_line(&mut reader, &mut line).unwrap());
         assert_eq!(line, b"one\n");
         assert!(read_line(&mut reader, &mut line).unwrap());
-        assert!(read_line(&mut reader, &mut line).is_err(), "half a line is no message");
+        assert!(read_line(&mut reader, &mut line).is_err(), "half a line is not a message");
         assert!(!read_line(&mut reader, &mut line).unwrap());
     }
 

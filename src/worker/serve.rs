@@ -30,7 +30,7 @@ use super::load::{Model, load};
 use super::protocol::{
     Failure, FailureKind, FromWorker, ProtocolError, Setup, ToWorker, decode, encode, read_line,
 };
-use super::{guest, job};
+use super::{job, priority};
 use crate::engine::interrupt::Interrupt;
 use crate::engine::{Engine, with_engine};
 
@@ -66,7 +66,7 @@ struct Desk {
 /// Call it while the process has one thread: it gives all threads to come the lowest priority.
 #[must_use]
 pub fn serve(parent: u32) -> ExitCode {
-    if !guest::settle(parent) {
+    if !priority::lower(parent) {
         error!("process {parent} is not the parent of this worker, or has ended; it ends, too");
         return ExitCode::from(USAGE);
     }
