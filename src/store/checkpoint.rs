@@ -20,8 +20,10 @@ use crate::arch::lora::{Factor, LoraKey, LoraTensors, Matrix, Target};
 
 /// The metadata entry that holds hash and header.
 const METADATA_KEY: &str = "latrod";
-/// What the entry's first line starts with; the hash follows.
-const FORMAT: &str = "checkpoint-1 sha256:";
+/// The format's name, which the entry's first line starts with. Version 1 had other names of settings.
+const FORMAT: &str = "checkpoint-2";
+/// What stands between the format's name and the hash.
+const HASH: &str = " sha256:";
 
 /// A header and named matrices.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,8 +44,9 @@ impl<H: Serialize + DeserializeOwned> Checkpoint<H> {
     /// Reads and verifies a checkpoint. Memory: the tensors, once.
     ///
     /// # Errors
-    /// [`StoreError::Io`] if it cannot be read, [`StoreError::Damaged`] if a single bit of its
-    /// content differs from what was saved, or its header is not an `H`.
+    /// [`StoreError::Io`] if it cannot be read, [`StoreError::OtherFormat`] if another version of
+    /// latrod wrote it, [`StoreError::Damaged`] if a single bit of its content differs from what was
+    /// saved, or its header is not an `H`.
     pub fn load(path: &Path) -> Result<Self, StoreError> {
         let damaged = |what: String| StoreError::damaged(path, what);
         let mut reader = TensorReader::open(path)?;
@@ -51,17 +54,21 @@ impl<H: Serialize + DeserializeOwned> Checkpoint<H> {
             .metadata(METADATA_KEY)
             .and_then(|entry| entry.split_once('\n'))
             .ok_or_else(|| damaged("it has no checkpoint header".into()))?;
-        let expected = first
-            .strip_prefix(FORMAT)
-            .ok_or_else(|| damaged(format!("its format is {first:?}, expected {FORMAT:?}")))?
-            .to_owned();
+        let (format, expected) = first
+            .split_once(HASH)
+            .ok_or_else(|| damaged("its checkpoint header has no checksum".into()))?;
+        if format != FORMAT {
+            let (path, found) = (path.to_owned(), format.to_owned());
+            return Err(StoreError::OtherFormat { path, found, expected: FORMAT });
+        }
+        let expected = expected.to_owned();
         let header = header.to_owned();
         let tensors = reader.read_all()?;
         if digest(&header, &tensors) != expected {
             return Err(damaged("its checksum does not match".into()));
         }
         let header = serde_json::from_str(&header)
-            .map_err(|error| damaged(format!("its header holds something else ({error})")))?;
+            .map_err(|error| damaged(format!("its header is not what is expected ({error})")))?;
         Ok(Self { header, tensors })
     }
 
@@ -90,7 +97,7 @@ pub fn save<H: Serialize + DeserializeOwned, M: Borrow<Matrix>>(
     tensors: &BTreeMap<String, M>,
 ) -> Result<(), StoreError> {
     let header = to_json_checked(header, path)?;
-    let entry = format!("{FORMAT}{}\n{header}", digest(&header, tensors));
+    let entry = format!("{FORMAT}{HASH}{}\n{header}", digest(&header, tensors));
     write_tensors(path, (METADATA_KEY, &entry), tensors)
 }
 

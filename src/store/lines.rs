@@ -1,4 +1,4 @@
-//! An append-only file of JSON lines that a resumed run continues where its checkpoint stands.
+//! An append-only file of JSON lines that a resumed run continues from its checkpoint.
 //!
 //! Lines after the checkpoint are cut off on opening, since the resumed run writes them again.
 //! Doesn't know what the lines mean.
@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::StoreError;
 
-/// How far a line must have come before [`JsonLines::append`] returns.
+/// How durable a line must be before [`JsonLines::append`] returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sync {
     /// Handed to the operating system: survives the death of the process.

@@ -80,7 +80,7 @@ fn header_of<M: Borrow<Matrix>>(
             return Err(unstorable("its data does not fit its shape"));
         }
         if name == "__metadata__" {
-            return Err(unstorable("the format keeps that name for itself"));
+            return Err(unstorable("the format reserves that name"));
         }
         let end = offset + matrix.data.len() * size_of::<f32>();
         infos.push((
@@ -108,7 +108,7 @@ fn header_of<M: Borrow<Matrix>>(
     Ok(header)
 }
 
-/// Hands `values` on as little-endian bytes, a chunk at a time, so that no second copy is made.
+/// Passes `values` on as little-endian bytes, a chunk at a time, so that no second copy is made.
 pub(super) fn for_each_chunk<E>(
     values: &[f32],
     mut take: impl FnMut(&[u8]) -> Result<(), E>,

@@ -8,10 +8,10 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use super::StoreError;
-use super::durable::write_atomic;
-use super::tensors::for_each_chunk;
 use crate::arch::lora::{Factor, LoraKey, LoraTensors};
+use crate::store::StoreError;
+use crate::store::durable::write_atomic;
+use crate::store::tensors::for_each_chunk;
 
 /// Tensor data starts at multiples of this, GGUF's default.
 const ALIGNMENT: usize = 32;

@@ -1,6 +1,6 @@
-//! The steps that change the folder of versions, each of them done or not done.
+//! The steps that change the folder of versions; each is either done or not done.
 //!
-//! Every change goes through here, so that a test can end the process's luck after any of them.
+//! Every change goes through here, so that a test can break off after any of them.
 
 #[cfg(test)]
 use std::cell::Cell;
