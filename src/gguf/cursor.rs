@@ -1,7 +1,7 @@
 //! Reading little-endian values from a stream whose end is known.
 //!
 //! Every length that the file claims is compared with the bytes that are left before anything is
-//! allocated for it, so a damaged count costs an error and not the machine's memory.
+//! allocated for it, so a damaged count is an error and does not exhaust the machine's memory.
 
 use std::io::{self, Read};
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! How far an adapter has moved the model on general prompts: has it forgotten anything?
+//! Measures how far an adapter has moved the model on general prompts, a sign of forgetting.
 //!
 //! For each token of some texts that have nothing to do with the tasks, the distribution that the
 //! base model gives is compared with the adapted model's: KL(base ‖ adapted) = Σᵢ pᵢ·(log pᵢ −
@@ -72,11 +72,11 @@ pub fn parse(lines: &str) -> Result<Vec<GeneralText>, (usize, String)> {
         }
         // What the parser says could quote the line.
         let text = serde_json::from_str(line).map_err(|_| {
-            (i + 1, "it is no JSON object with \"text\" and perhaps \"prompt\"".to_owned())
+            (i + 1, "it is not a JSON object with \"text\" and optionally \"prompt\"".to_owned())
         })?;
         texts.push(text);
     }
-    if texts.is_empty() { Err((0, "there is no text in it".into())) } else { Ok(texts) }
+    if texts.is_empty() { Err((0, "it holds no text".into())) } else { Ok(texts) }
 }
 
 /// A text as tokens.

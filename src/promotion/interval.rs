@@ -1,7 +1,7 @@
 //! Confidence intervals for what a candidate gains over a baseline on the same questions.
 //!
 //! One for a mean of differences, one for a difference of accuracies, each with a given probability
-//! of error at either end. Pure; what follows from them is the gate's business.
+//! of error at either end. Pure; the gate decides what follows from them.
 
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, Normal, StudentsT};

@@ -8,7 +8,7 @@ use statrs::{
     function::beta::checked_beta_reg,
 };
 
-/// Pairs that no test can be made on.
+/// Pairs that cannot be tested.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum StatisticsError {
     /// The lists are not about the same questions.

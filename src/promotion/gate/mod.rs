@@ -265,7 +265,7 @@ pub struct Decision {
     pub reason: String,
     pub questions: usize,
     pub attempt: u32,
-    /// Nothing for fewer than two questions or likelihoods that are no numbers.
+    /// `None` for fewer than two questions or likelihoods that are not finite.
     pub evidence: Option<Evidence>,
     pub forget: Option<Forget>,
 }
@@ -362,7 +362,7 @@ fn finding_of(settings: &GateSettings, paired: &Paired, evidence: Option<&Eviden
         return Finding::TooFew;
     }
     let Some(evidence) = evidence else { return Finding::NotFinite };
-    // A KL that is no number is within no limit.
+    // A KL that is not a number exceeds every limit.
     let limit = settings.max_kl_nats_per_token;
     let within = paired.forget.is_some_and(|f| f.kl_nats_per_token <= limit);
     if limit > 0.0 && !within {

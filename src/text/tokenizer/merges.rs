@@ -44,10 +44,10 @@ impl Merges {
             let (left, right) =
                 merge.split_once(' ').ok_or(wrong("has no space between its parts"))?;
             if ![left, right].iter().all(|part| vocab.contains_key(*part)) {
-                return Err(wrong("joins what is no token"));
+                return Err(wrong("joins what is not a token"));
             }
             if !vocab.contains_key(&format!("{left}{right}")) {
-                return Err(wrong("makes what is no token"));
+                return Err(wrong("makes what is not a token"));
             }
             if seen.insert(merge) {
                 pairs.push((left.to_owned(), right.to_owned()));
