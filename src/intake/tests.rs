@@ -1,12 +1,19 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+use super::commit::Phase;
 use super::*;
 use crate::data::Task;
 use crate::data::split::is_held_out;
+use crate::store::ledger::Ledger;
 use crate::store::ledger::TaskCounts;
 
 const NOW: i64 = 1_790_000_000;
