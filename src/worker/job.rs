@@ -23,7 +23,7 @@ use crate::store::versions::{BaseModel, write_gguf};
 use crate::store::{AdapterManifest, AdapterShape, file_sha256, read_peft};
 
 /// Trains until the run is done. Everything is saved step by step, so that an interrupted run, or
-/// one whose process was killed, goes on with the same numbers.
+/// one whose process was killed, resumes with the same numbers.
 ///
 /// # Errors
 /// [`Halt`]: interrupted, given up by the sentinels, or failed.
@@ -139,7 +139,7 @@ fn fitting(
 }
 
 /// Evaluates a candidate against what it would replace, and writes the result to a file. What is
-/// done of it is kept beside that file, so that a stopped comparison goes on.
+/// done of it is kept beside that file, so that a stopped comparison resumes.
 ///
 /// # Errors
 /// [`Halt`], as [`train`].

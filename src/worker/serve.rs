@@ -206,7 +206,7 @@ fn exit_after_bound() {
     process::exit(i32::from(FAILED));
 }
 
-/// Tells the daemon once a second that the computation goes on, if it does.
+/// Tells the daemon once a second that the computation makes progress, if it does.
 fn beat(desk: &Desk) {
     let mut last = 0;
     loop {

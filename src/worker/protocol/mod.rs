@@ -33,7 +33,7 @@ pub const MAX_LINE_BYTES: usize = 1 << 20;
 /// The longest sentence that a message carries, in characters.
 pub const MAX_SENTENCE_CHARS: usize = 500;
 
-/// What the daemon asks of its worker.
+/// What the daemon asks its worker to do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ToWorker {
@@ -41,9 +41,9 @@ pub enum ToWorker {
     Setup(Box<Setup>),
     /// Train until the run is done or interrupted.
     Train(Box<TrainJob>),
-    /// Evaluate a candidate against what it would replace.
+    /// Compare a candidate with what it would replace.
     Compare(Box<CompareJob>),
-    /// End the job in hand, keep what is done of it, and wait for the next one.
+    /// End the current job, keep what is done of it, and wait for the next one.
     Stop,
 }
 
@@ -73,7 +73,7 @@ pub struct Setup {
     pub prompt_tokens: usize,
 }
 
-/// A run to start or to go on with.
+/// A run to start or resume.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainJob {
@@ -83,8 +83,8 @@ pub struct TrainJob {
     pub tasks: PathBuf,
     /// Settings of the learner.
     pub settings: TrainSettings,
-    /// The adapter that the run begins from; a fresh one without. It is only read when the run
-    /// begins, but named again whenever the run goes on: another one would be another run.
+    /// The adapter that the run starts from; a fresh one if there is none. It is only read when the
+    /// run starts, but named again whenever the run resumes: another one would be another run.
     pub start: Option<PathBuf>,
     /// The step after which the job ends; that of the settings if there is none or it is beyond.
     pub until_step: Option<u64>,
@@ -95,7 +95,7 @@ pub struct TrainJob {
 #[serde(deny_unknown_fields)]
 pub struct CompareJob {
     /// Where the results go, a JSON file written durably. Partial results beside it let a stopped
-    /// comparison go on.
+    /// comparison resume.
     pub out: PathBuf,
     /// The held-out tasks, a JSON lines file.
     pub tasks: PathBuf,
@@ -103,13 +103,13 @@ pub struct CompareJob {
     pub baseline: Option<PathBuf>,
     /// The adapter to judge.
     pub candidate: PathBuf,
-    /// Ask the first so many questions only; 0 asks all.
+    /// Ask only this many questions, the first; 0 asks all.
     pub max_questions: usize,
     /// The learner's settings: with or without rationales, how long they may be, and the seed.
     pub settings: TrainSettings,
     /// General prompts for the KL to the base model, one a line; built-in ones without.
     pub general_prompts: Option<PathBuf>,
-    /// Where the candidate goes in llama.cpp's format, if anywhere.
+    /// Where to write the candidate in llama.cpp's format, if anywhere.
     pub gguf: Option<PathBuf>,
 }
 
@@ -121,14 +121,15 @@ pub enum FromWorker {
     Loaded(Box<Loaded>),
     /// A job's files are read and its memory fits; computing starts.
     Began(Began),
-    /// The computation goes on: how often it has looked for an interrupt, since the process began.
+    /// The computation makes progress: how often it has checked for an interrupt since the process
+    /// started.
     /// Sent once a second, and only if that number has grown.
     Beat { beats: u64 },
     /// Part of a comparison is done, in questions.
     Progress { done: u64, of: u64 },
     /// A training step is done and saved.
     Step(Box<StepMetrics>),
-    /// A sentinel has set the run back; `step` is where it goes on from.
+    /// A sentinel has set the run back; `step` is where it resumes from.
     Sentinel { step: u64, trip: Trip },
     /// The run has done its steps.
     Trained { steps: u64 },
@@ -136,7 +137,7 @@ pub enum FromWorker {
     GaveUp { sentence: String },
     /// The comparison is done and in this file.
     Compared { path: PathBuf },
-    /// The job was ended by `Stop`; the same job goes on where it was.
+    /// The job was ended by `Stop`; the same job would resume where it was.
     Stopped,
     /// The job, or the setup, cannot be done.
     Failed(Failure),
@@ -193,11 +194,11 @@ pub struct PlanMib {
     pub total: u64,
 }
 
-/// A job as it begins.
+/// A job that has begun.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Began {
-    /// Steps done before, when a run goes on; 0 for a comparison.
+    /// Steps done before, when a run resumes; 0 for a comparison.
     pub step: u64,
     /// Tasks that are worked on.
     pub tasks: usize,
@@ -222,13 +223,13 @@ pub struct Failure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureKind {
-    /// The model's file is missing, unreadable or none that can be trained.
+    /// The model's file is missing, unreadable or not one that can be trained.
     Model,
-    /// The file is not the one that was expected, or has changed since it was loaded: load it anew.
+    /// The file is not the one that was expected, or has changed since it was loaded: load it again.
     ModelChanged,
     /// The tasks cannot be read, or none of them fits the model.
     Tasks,
-    /// The settings contradict themselves, the model, or the adapter to begin from.
+    /// The settings contradict themselves, the model, or the adapter to start from.
     Settings,
     /// The folder holds another run (other settings, tasks, model or start): remove it or give
     /// another folder.
@@ -361,119 +362,4 @@ pub fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bo
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::latro::metrics::healthy_step;
-    use crate::latro::sentinel::{Response, TripKind};
-
-    fn train() -> ToWorker {
-        ToWorker::Train(Box::new(TrainJob {
-            dir: "training/candidate".into(),
-            tasks: "training/tasks.jsonl".into(),
-            settings: TrainSettings { clip_norm: None, seed: u64::MAX, ..TrainSettings::edge() },
-            start: Some("adapters/current".into()),
-            until_step: Some(20),
-        }))
-    }
-
-    fn step(loss: f64) -> FromWorker {
-        let mut metrics = healthy_step(7);
-        metrics.loss = loss;
-        FromWorker::Step(Box::new(metrics))
-    }
-
-    #[test]
-    fn messages_come_back_as_they_were() {
-        let asked = [train(), ToWorker::Stop];
-        let trip = Trip {
-            step: 7,
-            kind: TripKind::Kl,
-            sentence: "the KL is 4".into(),
-            response: Response::StepBack { learning_rate_factor: 0.5, beta_factor: 2.0 },
-        };
-        let told = [
-            step(1.5),
-            FromWorker::Sentinel { step: 0, trip },
-            FromWorker::Beat { beats: u64::MAX },
-            FromWorker::gave_up("no"),
-            FromWorker::Stopped,
-            FromWorker::Failed(Failure::new(FailureKind::ModelChanged, "it has changed")),
-        ];
-
-        for message in asked {
-            let line = encode(&message).unwrap();
-            assert_eq!(decode::<ToWorker>(&line).unwrap(), message);
-        }
-        for message in told {
-            let line = encode(&message).unwrap();
-            assert_eq!(line.iter().filter(|b| **b == b'\n').count(), 1);
-            assert_eq!(decode::<FromWorker>(&line).unwrap(), message);
-        }
-    }
-
-    #[test]
-    fn a_diverged_step_can_be_told() {
-        let line = encode(&step(f64::NAN)).unwrap();
-
-        let FromWorker::Step(metrics) = decode(&line).unwrap() else { panic!("a step") };
-
-        assert!(metrics.loss.is_nan());
-    }
-
-    #[test]
-    fn an_error_repeats_nothing_of_the_line() {
-        for line in [
-            r#"{"type":"canary"}"#,
-            r#"{"type":"train","canary":1}"#,
-            r#"{"type":"stop""#,
-            "canary",
-            r#"{"type":"setup","model":"m","threads":"canary"}"#,
-        ] {
-            let error = decode::<ToWorker>(line.as_bytes()).unwrap_err();
-
-            assert!(!error.to_string().contains("canary"), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_sentence_is_cut_to_length_and_to_one_line() {
-        let failure =
-            Failure::new(FailureKind::Other, "a\n\u{1b}[2J".to_owned() + &"é".repeat(900));
-
-        assert_eq!(failure.sentence.chars().count(), MAX_SENTENCE_CHARS);
-        assert!(failure.sentence.starts_with("a  [2J") && failure.sentence.ends_with('…'));
-    }
-
-    #[test]
-    fn an_endless_line_takes_no_memory() {
-        let mut endless = io::BufReader::new(io::repeat(b'x'));
-        let mut line = Vec::new();
-
-        let error = read_line(&mut endless, &mut line).unwrap_err();
-
-        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
-        assert!(line.capacity() <= 2 * MAX_LINE_BYTES, "{}", line.capacity());
-    }
-
-    #[test]
-    fn lines_end_with_the_file() {
-        let mut reader = io::Cursor::new("one\ntwo\nthr");
-        let mut line = Vec::new();
-
-        assert!(read_line(&mut reader, &mut line).unwrap());
-        assert_eq!(line, b"one\n");
-        assert!(read_line(&mut reader, &mut line).unwrap());
-        assert!(read_line(&mut reader, &mut line).is_err(), "half a line is not a message");
-        assert!(!read_line(&mut reader, &mut line).unwrap());
-    }
-
-    proptest! {
-        #[test]
-        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = decode::<ToWorker>(&bytes);
-            let _ = decode::<FromWorker>(&bytes);
-        }
-    }
-}
+mod tests;
