@@ -45,8 +45,8 @@ pub struct Session<'a, E: Engine> {
 }
 
 impl<'a, E: Engine> Session<'a, E> {
-    /// Starts the run in `dir`, or goes on with it. `learner` brings the state before the first
-    /// step, a fresh one or that of the adapter to begin with (see [`super::start_from`]).
+    /// Starts the run in `dir`, or resumes it. `learner` brings the state before the first
+    /// step, a fresh one or that of the adapter to start from (see [`super::start_from`]).
     ///
     /// # Errors
     /// As [`Folder::open`]; [`SessionError::GaveUp`] if the run has ended so.
@@ -72,7 +72,7 @@ impl<'a, E: Engine> Session<'a, E> {
         let shape = AdapterShape::from(learner.model.spec());
         let session = Self { folder, learner, sentinel, tasks, evaluated, shape, saving_s: 0.0 };
         if fresh {
-            // From here on an adapter in the folder is this run's. A start that cannot be made anew
+            // From here on an adapter in the folder is this run's. A start that cannot be repeated
             // from the settings is kept to go back to.
             session.save(session.folder.began_with_adapter())?;
         }
