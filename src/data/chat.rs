@@ -1,7 +1,7 @@
 //! Conversations: the last question of the user and the assistant's answer to it.
 //!
-//! A lone question is asked as it stands, after the system's text if there is one (an empty line
-//! between them). Where more was said before, all of it comes first, each message after "User: " or
+//! A lone question is asked as written, after the system's text if there is one (an empty line
+//! between them). If there were earlier messages, all of them come first, each message after "User: " or
 //! "Assistant: ": the last question may make no sense without it. Other roles are refused.
 
 use serde_json::Value;

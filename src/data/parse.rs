@@ -123,7 +123,7 @@ pub(super) fn text_of(field: Option<Value>, name: &'static str) -> Result<String
     }
 }
 
-/// The answer without its derivation, where it is written as in GSM8K: what stands after the last
+/// The answer without its derivation, where it is written as in GSM8K: what follows the last
 /// `####`, if that is the end of the text and on one line. Commas between groups of three digits go
 /// (`1,234` is `1234`), as in GSM8K's own evaluation; for judging answers they make no difference.
 pub(super) fn final_answer(text: &str) -> String {

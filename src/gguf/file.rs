@@ -78,7 +78,7 @@ impl GgufFile {
         self.header.tensor(name)
     }
 
-    /// A tensor's data, exactly as it lies in the file.
+    /// A tensor's data, exactly as it is in the file.
     ///
     /// # Errors
     /// For a type that this program does not compute with ([`GgmlType::Other`]), when the file

@@ -35,7 +35,7 @@ pub struct Header {
 }
 
 impl Header {
-    /// Reads the header of a file of `file_len` bytes from a reader that stands at its start.
+    /// Reads the header of a file of `file_len` bytes from a reader positioned at its start.
     /// `path` is only for messages.
     ///
     /// # Errors

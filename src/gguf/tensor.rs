@@ -2,7 +2,7 @@
 
 use crate::gguf::GgmlType;
 
-/// Where a tensor lies and what shape it has. Dimensions and range were checked by the reader.
+/// A tensor's position and shape. Dimensions and range were checked by the reader.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorInfo {
     /// The tensor's name, for example `blk.0.attn_q.weight`; unique in its file.

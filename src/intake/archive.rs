@@ -276,7 +276,7 @@ fn is_ours(name: &str) -> bool {
     })
 }
 
-/// Makes a folder that only its owner can look into: task text lies there.
+/// Creates a folder that only its owner can read: it holds task text.
 pub(super) fn private_folder(path: &Path) -> Result<(), IntakeError> {
     use std::os::unix::fs::DirBuilderExt;
     if path.is_dir() {

@@ -79,7 +79,7 @@ impl Spool {
         let mut kept = Vec::new();
         for Finished { name, identity, .. } in &finished {
             let path = self.settings.folder.join(name);
-            // Written again meanwhile: then it is another file, to be read in its turn.
+            // Written again in the meantime: it is then another file, which a later scan reads.
             if !FileIdentity::at(&path).is_ok_and(|now| now == *identity) {
                 continue;
             }

@@ -13,7 +13,8 @@
 //! Many small files share one round of these steps.
 //!
 //! Owns the folders `tasks` and `quarantine` in the state folder, and what is done with the spool.
-//! The tables are the [`crate::store::ledger::Ledger`]'s. Doesn't know when a scan is due or who is told about it.
+//! The tables are the [`crate::store::ledger::Ledger`]'s. Doesn't know
+//! when a scan is due or who is told about it.
 
 mod archive;
 mod commit;

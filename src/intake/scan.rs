@@ -27,7 +27,7 @@ pub struct ScanReport {
     pub unsettled: u64,
     /// Whether there is more to do at once.
     pub more: bool,
-    /// Whether new files are left alone because too many lie there that cannot be removed or used.
+    /// Whether new files are left alone because there are too many that cannot be removed or used.
     pub overfull: bool,
     /// Files that cannot be used or removed, each reported once until it changes; the first 16.
     pub problems: Vec<FileProblem>,

@@ -62,8 +62,8 @@ impl Spool {
         }
     }
 
-    /// Takes in what lies in the folder and has settled: a bounded amount, some tens of
-    /// milliseconds; [`ScanReport::more`] says whether to go on at once. `since_start` is a monotonic
+    /// Takes in the files in the folder that have settled: a bounded amount, some tens of
+    /// milliseconds; [`ScanReport::more`] says whether to scan again at once. `since_start` is a monotonic
     /// time, `unix_s` the time that goes into names of files.
     ///
     /// # Errors
@@ -186,7 +186,7 @@ impl Spool {
                 self.commit(ledger, unix_s, report)?;
             }
         }
-        // A file in the middle of which a scan ends goes on in the next.
+        // A file that a scan leaves half-read is continued in the next.
         if self.reading.is_none() || !self.batch.finished.is_empty() {
             self.commit(ledger, unix_s, report)?;
         }
@@ -229,7 +229,7 @@ impl Spool {
             let max_line = self.settings.max_line_bytes();
             match Reading::open(&self.settings.folder, file, max_line) {
                 Ok(reading) => self.reading = reading,
-                // Removed meanwhile by whoever wrote it.
+                // Removed by its writer in the meantime.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
                     report.problem(&name, format!("it cannot be read: {error}"));
@@ -273,7 +273,7 @@ impl Spool {
         Ok(())
     }
 
-    /// Whether a file that ends within a line is to be taken as it is.
+    /// Whether to accept a file that ends within a line.
     fn is_final(&mut self, reading: &Reading, since_start: Duration) -> bool {
         let settle = Duration::from_secs(self.settings.settle_s);
         let since = since_start + TORN_PATIENCE * settle;

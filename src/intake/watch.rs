@@ -144,15 +144,15 @@ impl Watch {
         self.seen.len() as u64
     }
 
-    /// The file is not to be read again as it is.
+    /// The file must not be read again unless it changes.
     pub(super) fn leave(&mut self, name: OsString, identity: FileIdentity) {
         if self.done.len() < MAX_REMEMBERED {
             self.done.insert(name, identity);
         }
     }
 
-    /// The file ended in the middle of a line. Whether it is to be read nevertheless: it was given
-    /// time to go on, and didn't. Else its settling begins anew at the time `since`.
+    /// The file ended in the middle of a line. Whether to read it nevertheless: it was given time to
+    /// grow, and didn't. Otherwise it has to settle again from the time `since`.
     pub(super) fn is_final(
         &mut self,
         name: &OsStr,
@@ -171,7 +171,7 @@ impl Watch {
     }
 }
 
-/// Why the file can never be read as it is, if it cannot.
+/// Why the file cannot be read unless it changes, if so.
 fn why_unusable(name: &OsStr, meta: &Metadata, max_bytes: u64) -> Option<&'static str> {
     if !meta.is_file() {
         Some("it is a link, a pipe or a device, which are never followed or read")

@@ -74,7 +74,7 @@ impl Stop for AtTurnEnd {
     }
 }
 
-/// Asks every question; `progress` is told the tokens of every decoding step.
+/// Asks every question; `progress` receives the tokens of every decoding step.
 ///
 /// # Errors
 /// [`LearnError`], above all [`crate::engine::ModelError::Interrupted`].

@@ -44,7 +44,7 @@ pub struct Forget {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GeneralText {
-    /// What a user asks; the text is then the model's turn. Without it the text stands alone.
+    /// What a user asks; the text is then the model's turn. Without it there is only the text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt: Option<String>,
     /// The text whose tokens are predicted.

@@ -13,7 +13,7 @@ use crate::latro::sentinel::{Response, Sentinel, SentinelSettings, Trip, TripKin
 use crate::store::AdapterShape;
 use crate::system::memory::peak_memory_mib;
 
-/// What a step is doing, for whoever shows it.
+/// What a step is doing, for display.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// Decoding; this many tokens more.

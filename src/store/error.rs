@@ -133,7 +133,7 @@ pub enum StoreError {
         base_name: String,
         /// The hash in the adapter's manifest.
         expected: String,
-        /// The hash of the model at hand.
+        /// The hash of the given model.
         found: String,
     },
     /// An error about a part of a file.

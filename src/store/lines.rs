@@ -85,7 +85,7 @@ impl JsonLines {
     }
 
     fn append_bytes(&mut self, line: &[u8], sync: Sync) -> io::Result<()> {
-        // Where an earlier append failed halfway, its remains lie beyond `length`.
+        // If an earlier append failed halfway, its remains are beyond `length`.
         self.file.seek(SeekFrom::Start(self.length))?;
         let written = self.file.write_all(line).and_then(|()| match sync {
             Sync::Flush => self.file.flush(),

@@ -69,7 +69,7 @@ pub struct Worker {
     searched: usize,
     /// Set once its output has ended: when its process must have.
     gone_by: Option<tokio::time::Instant>,
-    /// Why it was killed, if it was for a reason of its own.
+    /// Why it was killed, if it broke the protocol or did not end.
     broken: Option<String>,
     ended: Option<End>,
     heartbeat: Heartbeat,

@@ -89,7 +89,7 @@ impl Heartbeat {
     fn restart(&mut self, doing: Doing, now: Duration) {
         self.doing = doing;
         self.quiet = Duration::ZERO;
-        // What was said before it was frozen may be heard after.
+        // Messages from before it was frozen may arrive afterwards.
         self.since = self.since.map(|_| now);
     }
 }

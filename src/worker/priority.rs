@@ -16,11 +16,11 @@ pub fn lower(parent: u32) -> bool {
     // Its own session: a Ctrl-C meant for the daemon doesn't reach it, and where the kernel shares
     // the processor out by session (autogroup) its share is its own to give up.
     if let Err(error) = rustix::process::setsid() {
-        warn!("no session of its own: {error}");
+        warn!("cannot create a session: {error}");
     }
     least_claim();
     if let Err(error) = rustix::process::setpriority_process(None, NICEST) {
-        warn!("the nice value stays as it is: {error}");
+        warn!("cannot set the nice value: {error}");
     }
     dies_with(parent)
 }

@@ -151,7 +151,7 @@ impl<R: BufRead> CsvRows<R> {
     }
 }
 
-/// Where in a row a byte stands, as far as quotes go.
+/// Where in a row a byte is, with regard to quotes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Quote {
     /// At the beginning of a field.

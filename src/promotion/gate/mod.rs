@@ -15,12 +15,12 @@
 //!
 //! **How often that is wrong.** With α = 1 − `confidence`, a candidate that is no better than the
 //! baseline is promoted with probability α at most: each of the two ways has half of it (Bonferroni).
-//! Cycle after cycle asks the same held-out questions, and who asks often enough is told yes by
+//! Cycle after cycle asks the same held-out questions, and asking often enough gets a yes by
 //! chance. So the k-th candidate against the same baseline gets α/(k(k + 1)), which adds up to α over
 //! all k: it is the probability that an active adapter is *ever* replaced by one that is no better,
 //! however many are tried (alpha spending; Foster and Stine 2008, "α-investing", J. R. Statist. Soc. B
 //! 70, starts over with each success in the same way). A promotion makes a new baseline and starts
-//! the count anew; what a chain of promotions owes to the luck of one held-out set, [`check`] finds
+//! the count over; what a chain of promotions owes to the luck of one held-out set, [`check`] finds
 //! on fresh tasks.
 //!
 //! Beside the gain, the general prompts: the mean KL to the base model must be within its limit.

@@ -22,7 +22,7 @@ use crate::arch::lora::{Factor, LoraKey, LoraTensors, Matrix, Target};
 const METADATA_KEY: &str = "latrod";
 /// The format's name, which the entry's first line starts with. Version 1 had other names of settings.
 const FORMAT: &str = "checkpoint-2";
-/// What stands between the format's name and the hash.
+/// Separates the format's name from the hash.
 const HASH: &str = " sha256:";
 
 /// A header and named matrices.

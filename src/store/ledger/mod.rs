@@ -45,7 +45,7 @@ const CHECKED_BYTES: u64 = 64 << 20;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 /// What the name of a ledger that is being made has at its end.
 const NEW: &str = ".new";
-/// When the ledger was made anew after a damaged one, in unix seconds.
+/// When the ledger was rebuilt after a damaged one, in unix seconds.
 const REBUILT_AT: &str = "rebuilt_at";
 
 const META_SCHEMA: &str =
@@ -82,7 +82,7 @@ impl Ledger {
         access(folder.unwrap_or(Path::new(".")), Access::WRITE_OK)
             .map_err(|errno| LedgerError::file("open", path, errno.into()))?;
         if !exists(path)? {
-            // Of a ledger that was being set aside when the power went, a part may still lie here.
+            // Part of a ledger that was being set aside when the power failed may still be here.
             let rebuilt = aside::was_set_aside(path)?;
             Self::make(path, rebuilt.then_some(unix_s))?;
             let aside = aside::move_aside(path, unix_s, "its main file is missing")?;

@@ -64,7 +64,7 @@ impl Disk {
         fs::set_permissions(dir, mode).map_err(StoreError::io("set the permissions of", dir))
     }
 
-    /// Copies a regular file, durably, and says what was copied.
+    /// Copies a regular file durably and returns what was copied.
     pub fn copy(&self, from: &Path, to: &Path) -> Result<FileSum, StoreError> {
         let (mut source, _) = open_regular(from)?;
         let (mut hash, mut bytes) = (Sha256::new(), 0);
@@ -90,7 +90,7 @@ impl Disk {
         Ok(FileSum { sha256: hex(&hash.finalize()), bytes })
     }
 
-    /// Gives a file that was just written its readers, durably, and says what is in it.
+    /// Makes a file that was just written readable to its readers, durably, and returns its sum.
     pub fn finish(&self, path: &Path) -> Result<FileSum, StoreError> {
         let finish = || {
             self.step()?;

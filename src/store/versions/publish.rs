@@ -125,7 +125,7 @@ impl Versions {
             self.disk.copy(&from.join(name), &temp.join(name))?;
         }
         gguf(temp, &temp.join(GGUF_FILE))?;
-        // Hashed from what now lies there, so that a candidate that changes meanwhile is noticed.
+        // Hashed from the copy, so that a candidate that changes meanwhile is noticed.
         let files = FILES
             .iter()
             .map(|name| Ok(((*name).to_owned(), self.disk.finish(&temp.join(name))?)))

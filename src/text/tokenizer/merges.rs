@@ -22,7 +22,7 @@ pub struct Merges {
 
 impl Merges {
     /// Checks and compiles the vocabulary and the merges ("left right", best first). A merge that
-    /// stands twice keeps its first rank.
+    /// occurs twice keeps its first rank.
     pub fn new(
         tokens: Vec<String>,
         merges: &[String],

@@ -73,7 +73,7 @@ impl Tokenizer {
     ///
     /// # Errors
     /// A model or `pre` group that is not supported, or parts that contradict each other: a token
-    /// that stands twice or is not in the byte alphabet, a merge of unknown tokens, a special id
+    /// that occurs twice or is not in the byte alphabet, a merge of unknown tokens, a special id
     /// outside of the vocabulary.
     pub fn new(spec: TokenizerSpec) -> Result<Self, TokenizerError> {
         if spec.model != "gpt2" {

@@ -184,7 +184,7 @@ fn nonsense_is_an_error_and_no_panic() {
         (&endless, "is longer than"),
         (&[nested.as_bytes(), b"\n"].concat(), "no message"),
         (&job, "the first one must be a setup"),
-        (&[&setup[..], &setup[..]].concat(), "while another was in hand"),
+        (&[&setup[..], &setup[..]].concat(), "while another was running"),
     ] {
         let out = fed(bytes);
 
