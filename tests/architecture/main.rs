@@ -22,8 +22,6 @@ mod known {
         "the code map of ARCHITECTURE.md lets config use worker, whose row is not below",
         "the code map of ARCHITECTURE.md lets contract use report, whose row is not below",
         "the code map of ARCHITECTURE.md lets store use report, whose row is not below",
-        "the code map of ARCHITECTURE.md lets ops use arch, whose row is not below",
-        "these folders use each other in a circle: arch → ops → arch",
         "these folders use each other in a circle: config → daemon → config",
         "these folders use each other in a circle: contract → report → contract",
     ];
