@@ -61,8 +61,14 @@ pub fn train(
         }
     };
     let tasks = &questions.tasks;
-    let identity =
-        RunIdentity::new(&settings, model.compute, batch, model.path(), model.sha256.clone(), tasks);
+    let identity = RunIdentity::new(
+        &settings,
+        model.compute,
+        batch,
+        model.path(),
+        model.sha256.clone(),
+        tasks,
+    );
     let identity = RunIdentity { start_sha256, device: model.engine.device(), ..identity };
     let learner = Learner {
         model: &model.engine,
