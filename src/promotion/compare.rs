@@ -1,9 +1,9 @@
-//! A candidate and what it would replace on the same held-out questions, in pieces that can be
-//! computed at different times.
+//! Compares a candidate with what it would replace on the same held-out questions, in pieces that can
+//! be computed at different times.
 //!
 //! Which pieces there are depends on the inputs alone, and each piece's numbers on that piece alone,
 //! so it makes no difference which of them were computed before a process was killed. Knows no files;
-//! [`crate::session::comparison`] keeps the pieces.
+//! the caller keeps the pieces.
 
 use std::ops::Range;
 

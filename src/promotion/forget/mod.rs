@@ -25,7 +25,7 @@ const MAX_TEXT_TOKENS: usize = 256;
 /// The most texts.
 pub const MAX_TEXTS: usize = 1000;
 /// The built-in texts.
-const BUILT_IN: &str = include_str!("../general.jsonl");
+const BUILT_IN: &str = include_str!("general.jsonl");
 
 /// How far an adapted model is from its base on general prompts.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
