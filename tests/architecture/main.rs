@@ -35,7 +35,7 @@ mod known {
     ];
     pub const LONG: &[&str] = &[
         "src/cli/inspect.rs: table ",
-        "src/cli/train.rs: run ",
+        "src/cli/train.rs: run_on ",
         "src/contract/event.rs: fields ",
         "src/contract/event.rs: fmt ",
         "src/daemon/activity/settings.rs: problems ",
