@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034,SC2154
-# Functions that the scripts of this folder and tests/arm.sh share: what Debian calls a target, which compiler and
+# Functions that the scripts of this folder and tests/system/arm.sh share: what Debian calls a target, which compiler and
 # which linker make programs for it, and the fixed versions of tools. To be sourced by a script that has set
 # `program`, its name in messages.
 

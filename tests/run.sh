@@ -2,7 +2,7 @@
 # Checks everything: format, lints, documentation, sample data, tests. Needs the network only to fetch crates.
 #
 #   --model   also run the tests on the real model, which is fetched (98 MB)
-#   --arm     also build for ARM, and run the kernels' tests and the program on emulated processors (tests/arm.sh)
+#   --arm     also build for ARM, and run the kernels' tests and the program on emulated processors (tests/system/arm.sh)
 #   --package also install the Debian package in a throw-away root, and start its service under a real systemd
 #   --deny    also check licenses and sources of all dependencies; builds cargo-deny once
 #
@@ -81,7 +81,7 @@ tests() {
 }
 
 arm_tests() {
-    tests/arm.sh --program 2>&1 | tee "$work/arm-tests"
+    tests/system/arm.sh --program 2>&1 | tee "$work/arm-tests"
 }
 
 model_tests() {
@@ -106,11 +106,11 @@ step lints lints
 step documentation documentation
 if $deny; then step dependencies dependencies; fi
 step tests tests
-step 'systemd units' tests/systemd.sh
-step 'cross builds' tests/cross.sh
+step 'systemd units' tests/system/systemd.sh
+step 'cross builds' tests/system/cross.sh
 if $package; then
-    step 'installed package' tests/package.sh
-    step 'booted service' tests/boot.sh
+    step 'installed package' tests/system/package.sh
+    step 'booted service' tests/system/boot.sh
 fi
 if $arm; then step 'tests on ARM' arm_tests; fi
 if $model; then step 'tests on the real model' model_tests; fi

@@ -26,7 +26,10 @@ use crate::latro::settings::{Method, TrainSettings};
 use crate::memory::fit::Fitting;
 use crate::memory::plan::MemorySettings;
 use crate::promotion::evaluate::{ANSWER_TOKENS, EvalSettings, evaluate, summarize};
-use crate::session::{Identity, Outcome, Phase, Questions, QuestionsError, Session, SessionError};
+use crate::session::{
+    Phase, Questions, QuestionsError, RunIdentity, Session, SessionError, StepOutcome,
+    write_rejected,
+};
 
 /// Learn a LoRA adapter from questions and answers
 #[derive(Debug, clap::Args)]
@@ -166,8 +169,9 @@ fn run_on<E: Engine>(mut args: Args) -> Result<(), CliError> {
         interrupt: &interrupt,
     };
     let sha256 = file.sha256().map_err(failed)?;
-    let identity = Identity::new(&settings, args.compute, args.batch, &args.model, sha256, &tasks);
-    let identity = Identity { device: args.device, ..identity };
+    let identity =
+        RunIdentity::new(&settings, args.compute, args.batch, &args.model, sha256, &tasks);
+    let identity = RunIdentity { device: args.device, ..identity };
     let session = Session::open(&args.adapter, identity, learner, &tasks).map_err(session_error)?;
     let mut run = Run { args: &args, settings: &settings, held_out: &held_out, session };
     let result = run.learn();
@@ -198,7 +202,7 @@ fn tasks(args: &Args) -> Result<(Vec<Task>, Vec<Task>), CliError> {
     }
     let set = read_tasks(&args.tasks, &TaskLimits::default()).map_err(usage)?;
     if set.rejected_count > 0 {
-        let aside = set.write_rejected(&args.adapter).map_err(failed)?;
+        let aside = write_rejected(&set, &args.adapter)?;
         let place = aside.map(|p| format!(", set aside in {}", p.display())).unwrap_or_default();
         let (bad, good) = (set.rejected_count, set.tasks.len());
         warn(format_args!("{bad} lines of the tasks cannot be used{place}; {good} can"));
@@ -289,7 +293,7 @@ impl<E: Engine> Run<'_, E> {
     }
 
     /// One step, with a bar for its sampling where somebody looks on.
-    fn step(&mut self, step: u64) -> Result<Outcome, SessionError> {
+    fn step(&mut self, step: u64) -> Result<StepOutcome, SessionError> {
         if self.args.json || !std::io::stderr().is_terminal() {
             return self.session.step(|_| {});
         }
@@ -306,10 +310,10 @@ impl<E: Engine> Run<'_, E> {
         outcome
     }
 
-    fn show(&self, outcome: &Outcome) {
+    fn show(&self, outcome: &StepOutcome) {
         match outcome {
-            Outcome::Learned(metrics) => self.show_step(metrics),
-            Outcome::SteppedBack { trip, metrics } => {
+            StepOutcome::Learned(metrics) => self.show_step(metrics),
+            StepOutcome::SteppedBack { trip, metrics } => {
                 if let Some(metrics) = metrics {
                     self.show_step(metrics);
                 }

@@ -1,8 +1,9 @@
 //! Multiple choice in the form of ARC (Clark et al. 2018, arXiv 1803.05457).
 //!
 //! The prompt is the question, an empty line, and each choice on a line of its own, "A. …", with the
-//! labels of the file: so people and instruction data write such questions. The answer is the label
-//! alone: it can be judged without doubt, and its likelihood doesn't depend on how long a choice is.
+//! labels of the file, which is how people and instruction data write such questions. The answer is
+//! the label alone: it can be judged without doubt, and its likelihood doesn't depend on how long a
+//! choice is.
 
 use std::fmt::Write;
 
@@ -57,7 +58,7 @@ pub(super) fn task(
 /// Label and text of each choice.
 fn labeled(choices: Value) -> Result<Vec<(String, String)>, RejectReason> {
     const WRONG: RejectReason =
-        RejectReason::BadChoices { what: "they are no list of texts with labels" };
+        RejectReason::BadChoices { what: "they are not a list of texts with labels" };
     let text = |value: Option<Value>| text_of(value, "choices");
     match choices {
         Value::Object(mut lists) => {
@@ -121,7 +122,7 @@ mod tests {
     #[test]
     fn unusable_choices_have_their_reasons() {
         let labels = R::BadChoices { what: "a label is too long or used twice" };
-        let list = R::BadChoices { what: "they are no list of texts with labels" };
+        let list = R::BadChoices { what: "they are not a list of texts with labels" };
         let cases = [
             (r#"["x", "y"]"#, "\"C\"", R::UnknownAnswerKey),
             (r#"["x"]"#, "\"A\"", R::BadChoices { what: "there must be 2 to 26" }),

@@ -1,7 +1,7 @@
 //! Conversations: the last question of the user and the assistant's answer to it.
 //!
-//! A lone question is asked as it stands, after the system's text if there is one (an empty line
-//! between them). Where more was said before, all of it comes first, each message after "User: " or
+//! A lone question is asked as written, after the system's text if there is one (an empty line
+//! between them). If there were earlier messages, all of them come first, each message after "User: " or
 //! "Assistant: ": the last question may make no sense without it. Other roles are refused.
 
 use serde_json::Value;
@@ -23,16 +23,16 @@ enum Role {
 /// `{"type": "text", "text": …}`.
 pub(super) fn task(messages: Value) -> Result<Task, RejectReason> {
     let wrong = |what| RejectReason::BadMessages { what };
-    let Value::Array(list) = messages else { return Err(wrong("they are no list")) };
+    let Value::Array(list) = messages else { return Err(wrong("they are not a list")) };
     if list.len() > MAX_MESSAGES {
         return Err(wrong("there are more than 1000"));
     }
     let mut messages = list.into_iter().map(message).collect::<Result<Vec<_>, _>>()?;
     let Some(asked) = messages.iter().rposition(|(role, _)| *role == Role::User) else {
-        return Err(wrong("none is of the user"));
+        return Err(wrong("none is from the user"));
     };
     if messages.get(asked + 1).map(|(role, _)| *role) != Some(Role::Assistant) {
-        return Err(wrong("no answer of the assistant follows the user's last one"));
+        return Err(wrong("the user's last one is not followed by an answer from the assistant"));
     }
     let (_, answer) = messages.swap_remove(asked + 1);
     messages.truncate(asked + 1);
@@ -48,14 +48,14 @@ pub(super) fn task(messages: Value) -> Result<Task, RejectReason> {
 
 fn message(value: Value) -> Result<(Role, String), RejectReason> {
     let Value::Object(mut message) = value else {
-        return Err(RejectReason::BadMessages { what: "one is no object" });
+        return Err(RejectReason::BadMessages { what: "one is not an object" });
     };
     let role = match message.get("role").and_then(Value::as_str) {
         Some("system" | "developer") => Role::System,
         Some("user") => Role::User,
         Some("assistant") => Role::Assistant,
         _ => {
-            let what = "one has a role other than system, user and assistant";
+            let what = "one has a role other than system, user or assistant";
             return Err(RejectReason::BadMessages { what });
         }
     };
@@ -126,14 +126,17 @@ mod tests {
     fn unusable_conversations_have_their_reasons() {
         let user = json!({"role": "user", "content": "q"});
         let cases = [
-            (json!("text"), "they are no list"),
-            (json!([]), "none is of the user"),
-            (json!([1]), "one is no object"),
-            (json!([user]), "no answer of the assistant follows the user's last one"),
-            (json!([user, user]), "no answer of the assistant follows the user's last one"),
+            (json!("text"), "they are not a list"),
+            (json!([]), "none is from the user"),
+            (json!([1]), "one is not an object"),
+            (json!([user]), "the user's last one is not followed by an answer from the assistant"),
+            (
+                json!([user, user]),
+                "the user's last one is not followed by an answer from the assistant",
+            ),
             (
                 json!([user, {"role": "tool", "content": "x"}]),
-                "one has a role other than system, user and assistant",
+                "one has a role other than system, user or assistant",
             ),
             (
                 json!([{"role": "user", "content": [{"type": "image_url"}]}]),

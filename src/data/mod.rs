@@ -1,4 +1,4 @@
-//! Tasks: questions with known answers, from JSON lines and CSV that anybody may have written.
+//! Tasks: questions with known answers, read from JSON lines and CSV that anybody may have written.
 //!
 //! Owns the file formats, what makes a line bad, and which tasks are held out. Doesn't know what a
 //! model does with a task.
@@ -15,10 +15,10 @@ pub(crate) mod split;
 use sha2::{Digest, Sha256};
 
 pub use parse::RejectReason;
-pub use read::{DataError, Rejected, TaskLimits, TaskSet, read_tasks};
+pub use read::{DataError, REJECTED_FILE, Rejected, TaskLimits, TaskSet, read_tasks};
 pub use split::{is_held_out, question_key, split};
 
-/// A question and its right answer, both without surrounding white space and not empty.
+/// A question and its correct answer, both non-empty and without surrounding white space.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Task {
     pub question: String,

@@ -39,15 +39,15 @@ pub enum RejectReason {
     InexactNumber { field: &'static str },
     #[error("the choices cannot be used: {what}")]
     BadChoices { what: &'static str },
-    #[error("the answer key is none of the labels of the choices")]
+    #[error("the answer key is not one of the choices' labels")]
     UnknownAnswerKey,
     #[error("the messages cannot be used: {what}")]
     BadMessages { what: &'static str },
     /// Said of the whole file.
-    #[error("the file is one JSON array; write each of its objects on a line of its own")]
+    #[error("the file is one JSON array; write each object on its own line")]
     JsonArray,
     /// Said of the whole file.
-    #[error("the first line of the CSV file names no columns \"question\" and \"answer\"")]
+    #[error("the first line of the CSV file does not name the columns \"question\" and \"answer\"")]
     NoHeader,
     #[error("the CSV row has {found} fields where the header has {expected}")]
     FieldCount { expected: usize, found: usize },
@@ -109,7 +109,7 @@ fn parse_object(text: &str) -> Result<Task, RejectReason> {
     }
 }
 
-/// The text of a field, without white space around it.
+/// The text of a field, without surrounding white space.
 pub(super) fn text_of(field: Option<Value>, name: &'static str) -> Result<String, RejectReason> {
     match field {
         None => Err(RejectReason::MissingField { field: name }),
@@ -123,7 +123,7 @@ pub(super) fn text_of(field: Option<Value>, name: &'static str) -> Result<String
     }
 }
 
-/// The answer without its derivation, where it is written as in GSM8K: what stands after the last
+/// The answer without its derivation, where it is written as in GSM8K: what follows the last
 /// `####`, if that is the end of the text and on one line. Commas between groups of three digits go
 /// (`1,234` is `1234`), as in GSM8K's own evaluation; for judging answers they make no difference.
 pub(super) fn final_answer(text: &str) -> String {

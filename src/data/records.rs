@@ -23,7 +23,7 @@ pub(crate) enum Format {
 }
 
 impl Format {
-    /// The format that the ending of the name stands for, in any case of letters.
+    /// The format that the file name's extension stands for, in upper or lower case.
     pub(crate) fn of(path: &Path) -> Option<Self> {
         match path.extension()?.to_ascii_lowercase().to_str()? {
             "jsonl" | "ndjson" => Some(Self::JsonLines),

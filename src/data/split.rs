@@ -1,7 +1,7 @@
 //! Which tasks are held out, decided by the question alone.
 //!
-//! A task's side never depends on the other tasks, so that new tasks move no old one across, and
-//! two spellings of a question (white space, case) always land on the same side.
+//! A task's side never depends on the other tasks, so new tasks never move an old one to the other
+//! side, and two spellings of a question (white space, case) always land on the same side.
 
 use sha2::{Digest, Sha256};
 
@@ -10,7 +10,7 @@ use super::Task;
 /// Sets this hash apart from others over the same text.
 const DOMAIN: &[u8] = b"latrod held-out 1\0";
 
-/// Splits `tasks` into those to train on and those held out, each in their old order.
+/// Splits `tasks` into those to train on and those held out, keeping their order.
 ///
 /// `held_out_share` is the expected share of held-out questions, 0 to 1. A greater share keeps all
 /// questions that a smaller one holds out.

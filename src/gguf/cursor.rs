@@ -1,7 +1,7 @@
 //! Reading little-endian values from a stream whose end is known.
 //!
 //! Every length that the file claims is compared with the bytes that are left before anything is
-//! allocated for it, so a damaged count costs an error and not the machine's memory.
+//! allocated for it, so a damaged count is an error and does not exhaust the machine's memory.
 
 use std::io::{self, Read};
 use std::path::Path;
@@ -42,7 +42,7 @@ pub(super) struct Cursor<'a, R> {
 }
 
 impl<'a, R: Read> Cursor<'a, R> {
-    /// `reader` stands at byte 0 of a file of `file_len` bytes; at most `limit` of them are read.
+    /// `reader` is at byte 0 of a file of `file_len` bytes; at most `limit` of them are read.
     pub(super) fn new(reader: R, file_len: u64, limit: u64, path: &'a Path) -> Self {
         let (end, limited) = (file_len.min(limit), file_len > limit);
         Self { reader, position: 0, end, limited, path, place: "the header".into() }

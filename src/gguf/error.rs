@@ -5,11 +5,11 @@ use std::path::PathBuf;
 /// An error of the GGUF reader. Text from the file is shown escaped and shortened.
 #[derive(Debug, thiserror::Error)]
 pub enum GgufError {
-    /// The operating system refused to open or read the file.
+    /// The operating system could not open or read the file.
     #[error("cannot read {}: {source}", path.display())]
     Io { path: PathBuf, source: std::io::Error },
     /// The file does not follow the format, or exceeds a limit of this reader.
-    #[error("{} is no usable GGUF file: {problem}", path.display())]
+    #[error("{} is not a usable GGUF file: {problem}", path.display())]
     Malformed { path: PathBuf, problem: String },
     /// A metadata key is missing, of another type than expected, or broken.
     #[error("{}: metadata key {key} {problem}", path.display())]

@@ -1,7 +1,7 @@
 //! A GGUF file on disk: its header in memory, its tensors read on demand.
 //!
 //! Reads with `pread` into buffers of the caller's, so nothing is mapped: a file that shrinks
-//! while it is in use ends in an error and not in a signal.
+//! while it is in use causes an error and not a signal.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -25,7 +25,7 @@ impl GgufFile {
     /// Opens a file and reads its header.
     ///
     /// # Errors
-    /// [`GgufError::Io`] when it cannot be read or is no regular file, otherwise what
+    /// [`GgufError::Io`] when it cannot be read or is not a regular file, otherwise what
     /// [`Header::read`] finds.
     pub fn open(path: &Path) -> Result<Self, GgufError> {
         let io = |source| GgufError::Io { path: path.into(), source };
@@ -33,7 +33,7 @@ impl GgufFile {
         if !std::fs::metadata(path).map_err(io)?.is_file() {
             return Err(GgufError::Malformed {
                 path: path.into(),
-                problem: "it is no regular file; name the .gguf file itself".into(),
+                problem: "it is not a regular file; name the .gguf file itself".into(),
             });
         }
         let file = File::open(path).map_err(io)?;
@@ -78,11 +78,11 @@ impl GgufFile {
         self.header.tensor(name)
     }
 
-    /// A tensor's data, exactly as it lies in the file.
+    /// A tensor's data, exactly as it is in the file.
     ///
     /// # Errors
     /// For a type that this program does not compute with ([`GgmlType::Other`]), when the file
-    /// cannot be read any more, and when there is no memory for the data.
+    /// can no longer be read, and when there is no memory for the data.
     pub fn read_tensor(&self, tensor: &TensorInfo) -> Result<Vec<u8>, GgufError> {
         let n = self.readable_bytes(tensor)?;
         let mut data = Vec::new();
@@ -107,7 +107,10 @@ impl GgufFile {
     ) -> Result<(), GgufError> {
         let bytes = self.readable_bytes(tensor)?;
         if offset.checked_add(buffer.len() as u64).is_none_or(|end| end > bytes) {
-            let p = format!("has {bytes} bytes, but {} from {offset} on were asked", buffer.len());
+            let p = format!(
+                "has {bytes} bytes, but {} starting at {offset} were requested",
+                buffer.len()
+            );
             return Err(self.tensor_error(tensor, p));
         }
         self.file
@@ -118,7 +121,7 @@ impl GgufFile {
     /// The SHA-256 of the whole file in hexadecimal.
     ///
     /// # Errors
-    /// [`GgufError::Io`] when the file cannot be read any more.
+    /// [`GgufError::Io`] when the file can no longer be read.
     pub fn sha256(&self) -> Result<String, GgufError> {
         let mut hash = Sha256::new();
         let mut buffer = vec![0; 1 << 20];

@@ -30,12 +30,12 @@ pub struct Header {
     pub metadata: Metadata,
     /// The tensor table, in file order.
     pub tensors: Vec<TensorInfo>,
-    /// Where each tensor's name stands in the table.
+    /// The index of each tensor's name in the table.
     names: HashMap<String, usize>,
 }
 
 impl Header {
-    /// Reads the header of a file of `file_len` bytes from a reader that stands at its start.
+    /// Reads the header of a file of `file_len` bytes from a reader positioned at its start.
     /// `path` is only for messages.
     ///
     /// # Errors
@@ -242,7 +242,7 @@ fn read_tensor(
         }
     }
     if !start.is_multiple_of(alignment) {
-        let p = format!("starts at offset {start}, which is no multiple of {alignment}");
+        let p = format!("starts at offset {start}, which is not a multiple of {alignment}");
         return Err(cursor.tensor_error(&name, &p));
     }
     Ok(TensorInfo { name, dims: sizes, ggml_type, start, bytes })

@@ -1,6 +1,6 @@
 //! The key-value metadata of a GGUF file and its typed getters.
 //!
-//! Knows no key by name: what the keys mean is for those who ask.
+//! Doesn't know any key by name: what the keys mean is up to the callers.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -122,7 +122,7 @@ impl Array {
         }
     }
 
-    /// The elements as i32; `None` when they are no integers or one does not fit.
+    /// The elements as i32; `None` if they are not integers or one does not fit.
     fn to_i32s(&self) -> Option<Vec<i32>> {
         fn convert<T: Copy + TryInto<i32>>(v: &[T]) -> Option<Vec<i32>> {
             v.iter().map(|&x| x.try_into().ok()).collect()
@@ -227,7 +227,7 @@ impl Metadata {
     reason = "the type's own documentation says it for all of them"
 )]
 impl Metadata {
-    /// A number of 32 bits without sign.
+    /// An unsigned 32-bit number.
     pub fn opt_u32(&self, key: &str) -> Result<Option<u32>, GgufError> {
         self.opt(key, "an integer that fits u32", |v| v.integer()?.try_into().ok())
     }
@@ -237,7 +237,7 @@ impl Metadata {
         self.opt_u32(key)?.ok_or_else(|| self.missing(key))
     }
 
-    /// A number of 64 bits without sign.
+    /// An unsigned 64-bit number.
     pub fn opt_u64(&self, key: &str) -> Result<Option<u64>, GgufError> {
         self.opt(key, "an integer that fits u64", |v| v.integer()?.try_into().ok())
     }
@@ -261,7 +261,7 @@ impl Metadata {
         self.opt_f32(key)?.ok_or_else(|| self.missing(key))
     }
 
-    /// A truth value.
+    /// A boolean.
     pub fn opt_bool(&self, key: &str) -> Result<Option<bool>, GgufError> {
         self.opt(key, "a bool", |v| if let Value::Bool(b) = *v { Some(b) } else { None })
     }

@@ -1,7 +1,6 @@
 //! GGUF files (ggml `docs/gguf.md`): a strict reader that treats every byte as hostile.
 //!
-//! Owns the file format. What the metadata means is in [`crate::arch::spec`] and [`crate::text::tokenizer`];
-//! how blocks are decoded is the kernels' business.
+//! Owns the file format. Doesn't know what the metadata means or how blocks are decoded.
 
 mod cursor;
 mod error;

@@ -2,14 +2,14 @@
 
 use crate::gguf::GgmlType;
 
-/// Where a tensor lies and what shape it has. Dimensions and range were checked by the reader.
+/// A tensor's position and shape. Dimensions and range were checked by the reader.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorInfo {
     /// The tensor's name, for example `blk.0.attn_q.weight`; unique in its file.
     pub name: String,
     /// One to four sizes, none zero, in the file's order: the fastest-moving dimension first.
     pub dims: Vec<usize>,
-    /// How the values are stored.
+    /// The format in which the values are stored.
     pub ggml_type: GgmlType,
     /// The first byte of the data, counted from the start of the file.
     pub(super) start: u64,
@@ -42,7 +42,7 @@ impl TensorInfo {
         self.bytes
     }
 
-    /// The place of the first byte, counted from the start of the file.
+    /// The position of the first byte, counted from the start of the file.
     #[must_use]
     pub const fn file_offset(&self) -> u64 {
         self.start

@@ -252,7 +252,7 @@ fn offsets_must_be_aligned_inside_the_file_and_apart() {
     // The header takes 24 bytes, each entry 33: the second offset is the last field.
     let at = 24 + 2 * 33 - 8;
     for (offset, expected) in [
-        (8u64, "no multiple of 32"),
+        (8u64, "not a multiple of 32"),
         (1 << 20, "lies at bytes"),
         (u64::MAX - 31, "lies at bytes"),
         (0, "shares bytes with tensor a"),
@@ -283,7 +283,7 @@ fn unknown_types_are_tolerated_in_the_table_and_refused_in_reading() {
 #[test]
 fn folders_and_missing_files_are_refused() {
     let folder = tempfile::tempdir().unwrap();
-    assert!(GgufFile::open(folder.path()).unwrap_err().to_string().contains("no regular file"));
+    assert!(GgufFile::open(folder.path()).unwrap_err().to_string().contains("not a regular file"));
     let missing = folder.path().join("missing.gguf");
     assert!(GgufFile::open(&missing).unwrap_err().to_string().contains("cannot read"));
 }

@@ -1,6 +1,6 @@
 //! The tensor types of GGUF files (ggml.h `enum ggml_type`) and their block geometry.
 //!
-//! Knows numbers, names and sizes; decoding the blocks is the kernels' work.
+//! Owns numbers, names and sizes. Doesn't decode blocks; the kernels do.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -98,7 +98,7 @@ impl GgmlType {
         }
     }
 
-    /// How many values one block holds; `None` for a number that ggml had not given out.
+    /// How many values one block holds; `None` for a number that ggml has not assigned.
     #[must_use]
     pub fn block_values(self) -> Option<usize> {
         match self {
@@ -107,7 +107,7 @@ impl GgmlType {
         }
     }
 
-    /// How many bytes one block takes; `None` for a number that ggml had not given out.
+    /// How many bytes one block takes; `None` for a number that ggml has not assigned.
     #[must_use]
     pub fn block_bytes(self) -> Option<usize> {
         match self {

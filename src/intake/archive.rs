@@ -1,5 +1,5 @@
 //! The archive: accepted tasks as files of JSON lines in the state folder, written before the ledger
-//! knows them, so that a lost ledger can be made anew.
+//! knows them, so that a lost ledger can be rebuilt.
 //!
 //! A line is a task with its number and its side. A file is never changed; its name is
 //! `<unix seconds, 12 digits>-<16 hexadecimal digits of the content's SHA-256>.jsonl`. Small files
@@ -136,7 +136,7 @@ pub(super) fn tidy(dir: &Path, ledger: &Ledger, unix_s: i64) -> Result<(), Intak
     Ok(())
 }
 
-/// Writes down which tasks are set aside, so that a ledger made anew has them aside as well.
+/// Writes down which tasks are set aside, so that a rebuilt ledger has them set aside as well.
 pub(super) fn write_set_aside(dir: &Path, ids: &[TaskId]) -> Result<(), StoreError> {
     write_atomic(&dir.join(SET_ASIDE_FILE), |to| ids.iter().try_for_each(|id| writeln!(to, "{id}")))
 }
@@ -276,7 +276,7 @@ fn is_ours(name: &str) -> bool {
     })
 }
 
-/// Makes a folder that only its owner can look into: task text lies there.
+/// Creates a folder that only its owner can read: it holds task text.
 pub(super) fn private_folder(path: &Path) -> Result<(), IntakeError> {
     use std::os::unix::fs::DirBuilderExt;
     if path.is_dir() {

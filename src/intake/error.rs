@@ -1,4 +1,4 @@
-//! What can go wrong with the task intake as a whole. A single bad file is no error of it.
+//! What can go wrong with the task intake as a whole. A single bad file is not such an error.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::store::StoreError;
 use crate::store::ledger::LedgerError;
 
-/// The error of everything in [`crate::intake`]. Nothing is lost: the next scan goes on.
+/// The error of everything in [`crate::intake`]. Nothing is lost: the next scan continues.
 #[derive(Debug, thiserror::Error)]
 pub enum IntakeError {
     #[error(transparent)]

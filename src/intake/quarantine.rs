@@ -1,4 +1,4 @@
-//! Rejected lines, set aside for people with the reason of each.
+//! Rejected lines, set aside for people, with the reason for each.
 //!
 //! One file of JSON lines for each file of tasks that had any: `file`, `line`, `reason`, and the
 //! beginning of the `text`. Bounded in lines, in bytes of each, and in all.

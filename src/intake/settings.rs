@@ -18,8 +18,8 @@ pub struct SpoolSettings {
     /// The share of questions that are held out to measure progress on, 0 to 1. Default 0.1.
     /// A change counts for new questions only: those known stay on their side.
     pub held_out_share: f64,
-    /// Larger files are not read but reported, in MiB. Default 256. They are read piece by piece,
-    /// so that this is no matter of memory.
+    /// Larger files are not read but reported, in MiB. Default 256. They are read in pieces,
+    /// so their size doesn't affect memory.
     pub max_file_mib: u64,
     /// Longer lines (or rows of CSV) are rejected, in KiB. Default 1024: far beyond any context
     /// window.

@@ -1,6 +1,6 @@
-//! Reading one file of the spool, piece by piece, and gathering what is to go into the ledger.
+//! Reads one file of the spool, in pieces, and gathers what is to go into the ledger.
 //!
-//! Knows nothing of how either is made durable.
+//! Doesn't know how either is made durable.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -16,13 +16,13 @@ use crate::data::{RejectReason, Task, TaskId, question_key};
 use crate::intake::IntakeError;
 use crate::intake::archive::{CHUNK_BYTES, CHUNK_TASKS};
 use crate::intake::quarantine::Rejects;
-use crate::intake::watch::{Identity, Ready};
+use crate::intake::watch::{FileIdentity, Ready};
 use crate::store::ledger::{Lookup, NewTask};
 
 /// Files whose end was read, at most, before they are committed.
 const MAX_FINISHED: usize = 256;
 
-/// How much one scan may still do, so that the daemon stays responsive.
+/// How much more one scan may do, so that the daemon stays responsive.
 #[derive(Debug)]
 pub(super) struct Budget {
     pub(super) files: usize,
@@ -40,7 +40,7 @@ impl Budget {
 #[derive(Debug)]
 pub(super) struct Finished {
     pub(super) name: OsString,
-    pub(super) identity: Identity,
+    pub(super) identity: FileIdentity,
     pub(super) rejects: Rejects,
 }
 
@@ -82,7 +82,7 @@ impl Batch {
 }
 
 /// How reading a piece of a file went.
-pub(super) enum Outcome {
+pub(super) enum ReadOutcome {
     /// The batch is full or the budget spent: to be continued.
     Paused,
     /// The file's end was reached.
@@ -96,7 +96,7 @@ pub(super) enum Outcome {
 /// A file that is being read.
 pub(super) struct Reading {
     pub(super) name: OsString,
-    pub(super) identity: Identity,
+    pub(super) identity: FileIdentity,
     pub(super) duplicates: u64,
     pub(super) rejects: Rejects,
     records: Records<BufReader<Counting>>,
@@ -111,7 +111,7 @@ impl Reading {
             OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let opened = File::from(rustix::fs::open(&path, flags, Mode::empty())?);
         let meta = opened.metadata()?;
-        if !meta.is_file() || Identity::of(&meta) != file.identity {
+        if !meta.is_file() || FileIdentity::of(&meta) != file.identity {
             return Ok(None);
         }
         // What is appended from now on is left for another time.
@@ -129,12 +129,12 @@ impl Reading {
         lookup: &mut Lookup<'_>,
         held_out_share: f64,
         budget: &mut Budget,
-    ) -> Result<Outcome, IntakeError> {
+    ) -> Result<ReadOutcome, IntakeError> {
         while !batch.is_full() && !budget.is_spent() {
             let before = self.bytes_read();
             let record = match self.records.next() {
-                Err(error) => return Ok(Outcome::Failed(error)),
-                Ok(None) => return Ok(Outcome::End { torn: self.records.is_torn() }),
+                Err(error) => return Ok(ReadOutcome::Failed(error)),
+                Ok(None) => return Ok(ReadOutcome::End { torn: self.records.is_torn() }),
                 Ok(Some(record)) => record,
             };
             match record.task {
@@ -143,13 +143,15 @@ impl Reading {
                     let is_new = batch.add(task, lookup, held_out_share)?;
                     self.duplicates += u64::from(!is_new);
                 }
-                Some(Err(reason)) if reason.is_of_file() => return Ok(Outcome::Refused(reason)),
+                Some(Err(reason)) if reason.is_of_file() => {
+                    return Ok(ReadOutcome::Refused(reason));
+                }
                 Some(Err(reason)) => self.rejects.add(record.line, reason, record.text),
             }
             budget.records -= 1;
             budget.bytes = budget.bytes.saturating_sub(self.bytes_read() - before);
         }
-        Ok(Outcome::Paused)
+        Ok(ReadOutcome::Paused)
     }
 
     fn bytes_read(&self) -> u64 {

@@ -1,12 +1,19 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+use super::commit::Phase;
 use super::*;
 use crate::data::Task;
 use crate::data::split::is_held_out;
+use crate::store::ledger::Ledger;
 use crate::store::ledger::TaskCounts;
 
 const NOW: i64 = 1_790_000_000;
@@ -49,22 +56,22 @@ impl Place {
     }
 
     /// Scans until there is nothing more to do at once, with all numbers added up.
-    fn scan(&mut self, spool: &mut Spool, ledger: &Ledger) -> Intake {
-        let mut sum = Intake::default();
+    fn scan(&mut self, spool: &mut Spool, ledger: &Ledger) -> ScanReport {
+        let mut sum = ScanReport::default();
         loop {
             self.clock += Duration::from_millis(1);
-            let intake = spool.scan(ledger, self.clock, NOW).unwrap();
-            sum.files += intake.files;
-            sum.train += intake.train;
-            sum.held_out += intake.held_out;
-            sum.duplicates += intake.duplicates;
-            sum.rejected += intake.rejected;
-            sum.forgotten += intake.forgotten;
-            sum.restored += intake.restored;
-            sum.unsettled = intake.unsettled;
-            sum.trouble_count += intake.trouble_count;
-            sum.troubles.extend(intake.troubles);
-            if !intake.more {
+            let report = spool.scan(ledger, self.clock, NOW).unwrap();
+            sum.files += report.files;
+            sum.train += report.train;
+            sum.held_out += report.held_out;
+            sum.duplicates += report.duplicates;
+            sum.rejected += report.rejected;
+            sum.forgotten += report.forgotten;
+            sum.restored += report.restored;
+            sum.unsettled = report.unsettled;
+            sum.problem_count += report.problem_count;
+            sum.problems.extend(report.problems);
+            if !report.more {
                 return sum;
             }
         }
@@ -123,10 +130,10 @@ fn a_dropped_file_becomes_tasks_and_goes() {
     let (ledger, mut spool) = (place.ledger(), place.spool());
     place.drop_file("a.jsonl", lines(0..50) + "broken\n" + &lines(0..10));
 
-    let intake = place.scan(&mut spool, &ledger);
+    let report = place.scan(&mut spool, &ledger);
 
-    assert_eq!((intake.files, intake.train + intake.held_out), (1, 50));
-    assert_eq!((intake.duplicates, intake.rejected), (10, 1));
+    assert_eq!((report.files, report.train + report.held_out), (1, 50));
+    assert_eq!((report.duplicates, report.rejected), (10, 1));
     assert!(place.spool_names().is_empty());
     let stored = stored(&ledger);
     assert_eq!(stored.keys().copied().collect::<Vec<_>>(), (1..=50).collect::<Vec<_>>());
@@ -210,16 +217,16 @@ fn what_is_no_task_file_is_left_alone_and_said_once() {
     }
     let before = place.spool_names();
 
-    let intake = place.scan(&mut spool, &ledger);
+    let report = place.scan(&mut spool, &ledger);
 
-    let mut said: Vec<_> = intake.troubles.iter().map(|t| t.file.as_str()).collect();
+    let mut said: Vec<_> = report.problems.iter().map(|t| t.file.as_str()).collect();
     said.sort_unstable();
     let mut expected = vec!["array.json", "large.jsonl", "link.jsonl", "notes.txt", "table.csv"];
     if cfg!(target_os = "linux") {
         expected.insert(4, "pipe.jsonl");
     }
     assert_eq!(said, expected);
-    assert_eq!((intake.files, total(ledger.task_counts().unwrap())), (0, 0));
+    assert_eq!((report.files, total(ledger.task_counts().unwrap())), (0, 0));
     assert_eq!(place.spool_names(), before);
     assert!(place.scan(&mut spool, &ledger).is_quiet());
     // Mended, it is read.
@@ -250,15 +257,15 @@ fn hostile_names_do_no_harm() {
         fs::write(place.settings.folder.join(name), lines(n..n + 1) + "bad\n").unwrap();
     }
 
-    let intake = place.scan(&mut spool, &ledger);
+    let report = place.scan(&mut spool, &ledger);
 
     // One name is hidden.
-    assert_eq!((intake.files, intake.rejected), (names.len() as u64 - 1, names.len() as u64 - 1));
+    assert_eq!((report.files, report.rejected), (names.len() as u64 - 1, names.len() as u64 - 1));
     assert_eq!(place.spool_names(), ["..jsonl.jsonl"]);
     assert_eq!(place.quarantined().len(), names.len() - 1);
-    let mut shown = Intake::default();
-    shown.trouble(OsStr::new("a\n\u{1b}b"), "x".into());
-    assert_eq!(shown.troubles[0].file, "a\\n\\u{1b}b");
+    let mut shown = ScanReport::default();
+    shown.problem(OsStr::new("a\n\u{1b}b"), "x".into());
+    assert_eq!(shown.problems[0].file, "a\\n\\u{1b}b");
 }
 
 #[test]
@@ -269,9 +276,9 @@ fn ten_thousand_small_files_take_few_rounds() {
         place.drop_file(&format!("{n}.jsonl"), lines(n..n + 1));
     }
 
-    let intake = place.scan(&mut spool, &ledger);
+    let report = place.scan(&mut spool, &ledger);
 
-    assert_eq!((intake.files, intake.train + intake.held_out), (10_000, 10_000));
+    assert_eq!((report.files, report.train + report.held_out), (10_000, 10_000));
     assert!(place.spool_names().is_empty());
     let archives = names_in(&place.state().join("tasks"));
     assert!(archives.len() < 100, "{}", archives.len());
@@ -303,9 +310,9 @@ fn blank_lines_and_bad_lines_count_against_a_scan() {
         let (ledger, mut spool) = (place.ledger(), place.spool());
         place.drop_file("a.jsonl", line.repeat(5000));
 
-        let intake = spool.scan(&ledger, Duration::ZERO, NOW).unwrap();
+        let report = spool.scan(&ledger, Duration::ZERO, NOW).unwrap();
 
-        assert!(intake.more && intake.files == 0, "{intake:?}");
+        assert!(report.more && report.files == 0, "{report:?}");
     }
 }
 
@@ -356,8 +363,8 @@ fn a_file_that_cannot_be_removed_is_taken_once_also_after_a_restart() {
     let (ledger, mut spool) = (place.ledger(), place.spool());
     place.drop_file("a.jsonl", lines(0..5));
     let first = place.scan(&mut spool, &ledger);
-    assert_eq!((first.files, first.trouble_count), (1, 1));
-    assert!(first.troubles[0].reason.contains("cannot be removed"));
+    assert_eq!((first.files, first.problem_count), (1, 1));
+    assert!(first.problems[0].reason.contains("cannot be removed"));
 
     let again = place.scan(&mut spool, &ledger);
     let mut spool = place.spool();
@@ -421,10 +428,10 @@ fn a_lost_ledger_comes_back_with_the_same_numbers_and_sides() {
 
     let (ledger, aside) = Ledger::open_at(&place.state().join("ledger.db"), NOW + 5).unwrap();
     let mut spool = place.spool();
-    let intake = place.scan(&mut spool, &ledger);
+    let report = place.scan(&mut spool, &ledger);
 
     assert!(aside.is_some());
-    assert_eq!(intake.restored, 301);
+    assert_eq!(report.restored, 301);
     assert_eq!((stored(&ledger), ledger.task_counts().unwrap()), before);
     assert_eq!(ledger.rebuilt_at().unwrap(), Some(NOW + 5));
     place.drop_file("c.jsonl", lines(300..301));
@@ -445,9 +452,9 @@ fn a_question_stays_on_its_side_when_the_share_changes() {
     let mut spool = place.spool();
     place.drop_file("b.jsonl", "{\"question\": \"why  SO?\", \"answer\": \"b\"}\n");
 
-    let intake = place.scan(&mut spool, &ledger);
+    let report = place.scan(&mut spool, &ledger);
 
-    assert_eq!((intake.train, intake.held_out), (1, 0));
+    assert_eq!((report.train, report.held_out), (1, 0));
 }
 
 #[test]
@@ -521,7 +528,7 @@ fn a_full_disk_passes() {
 
     let error = loop {
         match spool.scan(&ledger, Duration::ZERO, NOW) {
-            Ok(intake) => assert!(intake.more),
+            Ok(report) => assert!(report.more),
             Err(error) => break error,
         }
     };

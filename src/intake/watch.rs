@@ -1,4 +1,4 @@
-//! Which files of the spool folder are ready to be read.
+//! Finds the files of the spool folder that are ready to be read.
 //!
 //! Owns the list of what was seen at which look, what was reported already, and what cannot be
 //! removed. Reads names and times only; opens nothing.
@@ -13,7 +13,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::data::records::Format;
-use crate::intake::{Intake, IntakeError};
+use crate::intake::{IntakeError, ScanReport};
 
 /// Most files that are watched at a time; the others follow once these are read.
 const MAX_WATCHED: usize = 10_000;
@@ -22,9 +22,9 @@ const MAX_REMEMBERED: usize = 10_000;
 
 /// What tells a file from a later one of the same name, or from itself with more in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Identity(String);
+pub(super) struct FileIdentity(String);
 
-impl Identity {
+impl FileIdentity {
     pub(super) fn of(meta: &Metadata) -> Self {
         let (device, inode, size) = (meta.dev(), meta.ino(), meta.size());
         let (modified, changed) = (meta.mtime(), meta.ctime());
@@ -50,7 +50,7 @@ impl Identity {
 #[derive(Debug)]
 pub(super) struct Ready {
     pub(super) name: OsString,
-    pub(super) identity: Identity,
+    pub(super) identity: FileIdentity,
     pub(super) size: u64,
     modified: (i64, i64),
 }
@@ -59,12 +59,12 @@ pub(super) struct Ready {
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     /// Files that may still be written, and since when they have been as they are.
-    seen: HashMap<OsString, (Identity, Duration)>,
+    seen: HashMap<OsString, (FileIdentity, Duration)>,
     /// Files that were reported as unusable, and those that were read and cannot be removed: not
     /// looked at again until they change.
-    done: HashMap<OsString, Identity>,
+    done: HashMap<OsString, FileIdentity>,
     /// Files that ended in the middle of a line when they were read.
-    torn: HashMap<OsString, Identity>,
+    torn: HashMap<OsString, FileIdentity>,
 }
 
 /// What a look at the folder has shown.
@@ -78,14 +78,14 @@ pub(super) struct Look {
 
 impl Watch {
     /// Lists the folder and returns the files that have stayed the same for `settle`, oldest first.
-    /// Says in `intake` what can never be read.
+    /// Adds to `report` what can never be read.
     pub(super) fn look(
         &mut self,
         folder: &Path,
         settle: Duration,
         max_bytes: u64,
         since_start: Duration,
-        intake: &mut Intake,
+        report: &mut ScanReport,
     ) -> Result<Look, IntakeError> {
         let list_error = || IntakeError::folder("list", folder);
         let mut before = std::mem::take(&mut self.seen);
@@ -94,28 +94,19 @@ impl Watch {
         for entry in fs::read_dir(folder).map_err(list_error())? {
             let entry = entry.map_err(list_error())?;
             let name = entry.file_name();
-            // A file that is gone by now is no matter.
+            // A file that is gone by now doesn't matter.
             let Ok(meta) = entry.metadata() else { continue };
             let is_empty = meta.is_file() && meta.size() == 0;
             if is_unfinished(&name) || meta.is_dir() || is_empty {
                 continue;
             }
-            let identity = Identity::of(&meta);
+            let identity = FileIdentity::of(&meta);
             if self.done.get(&name) == Some(&identity) {
                 there.insert(name, identity);
                 continue;
             }
-            let trouble = if !meta.is_file() {
-                Some("it is a link, a pipe or a device, which are never followed or read")
-            } else if Format::of(Path::new(&name)).is_none() {
-                Some("its name ends in none of .jsonl, .ndjson, .json and .csv")
-            } else if meta.size() > max_bytes {
-                Some("it is larger than max_file_mib")
-            } else {
-                None
-            };
-            if let Some(reason) = trouble {
-                intake.trouble(&name, reason.to_owned());
+            if let Some(reason) = why_unusable(&name, &meta, max_bytes) {
+                report.problem(&name, reason.to_owned());
                 if there.len() < MAX_REMEMBERED {
                     there.insert(name, identity);
                 }
@@ -123,11 +114,11 @@ impl Watch {
             }
             if self.done.len() >= MAX_REMEMBERED {
                 // Reading what can never be removed again and again would be worse.
-                intake.overfull = true;
+                report.overfull = true;
                 continue;
             }
             if self.seen.len() + ready.len() >= MAX_WATCHED {
-                intake.more = true;
+                report.more = true;
                 continue;
             }
             let since = match before.remove(&name) {
@@ -153,16 +144,21 @@ impl Watch {
         self.seen.len() as u64
     }
 
-    /// The file is not to be read again as it is.
-    pub(super) fn leave(&mut self, name: OsString, identity: Identity) {
+    /// The file must not be read again unless it changes.
+    pub(super) fn leave(&mut self, name: OsString, identity: FileIdentity) {
         if self.done.len() < MAX_REMEMBERED {
             self.done.insert(name, identity);
         }
     }
 
-    /// The file ended in the middle of a line. Whether it is to be read nevertheless: it was given
-    /// time to go on, and didn't. Else its settling begins anew at the time `since`.
-    pub(super) fn is_final(&mut self, name: &OsStr, identity: &Identity, since: Duration) -> bool {
+    /// The file ended in the middle of a line. Whether to read it nevertheless: it was given time to
+    /// grow, and didn't. Otherwise it has to settle again from the time `since`.
+    pub(super) fn is_final(
+        &mut self,
+        name: &OsStr,
+        identity: &FileIdentity,
+        since: Duration,
+    ) -> bool {
         if self.torn.remove(name).as_ref() == Some(identity) {
             return true;
         }
@@ -172,6 +168,19 @@ impl Watch {
         self.torn.insert(name.to_owned(), identity.clone());
         self.seen.insert(name.to_owned(), (identity.clone(), since));
         false
+    }
+}
+
+/// Why the file cannot be read unless it changes, if so.
+fn why_unusable(name: &OsStr, meta: &Metadata, max_bytes: u64) -> Option<&'static str> {
+    if !meta.is_file() {
+        Some("it is a link, a pipe or a device, which are never followed or read")
+    } else if Format::of(Path::new(name)).is_none() {
+        Some("its name does not end in .jsonl, .ndjson, .json or .csv")
+    } else if meta.size() > max_bytes {
+        Some("it is larger than max_file_mib")
+    } else {
+        None
     }
 }
 

@@ -1,9 +1,9 @@
-//! Is a given answer the wanted one? And which of several does the majority give?
+//! Compares a given answer with the expected one, and finds the majority among several.
 //!
 //! The rules are those of the PyTorch reference, so that accuracies can be compared. Knows nothing
 //! of models; the text it is given is what follows the answer phrase.
 
-/// Whether the text after the answer phrase gives the wanted answer.
+/// Whether the text after the answer phrase gives the expected answer.
 ///
 /// Both are normalized (see [`normalize`]), the given text after being cut at its first line break
 /// and at its first full stop before a space. They match if they are equal, if the first number in
@@ -17,8 +17,8 @@ pub fn is_correct(given: &str, wanted: &str) -> bool {
         || got.strip_prefix(want.as_str()).is_some_and(|rest| rest.starts_with(' '))
 }
 
-/// The answer that most of the texts give, in normal form; the one given first where several are
-/// equally frequent. Texts without an answer don't vote; `None` if nobody does.
+/// The answer that most of the texts give, in normal form; the first one where several are equally
+/// frequent. Texts without an answer don't vote; `None` if none does.
 #[must_use]
 pub fn majority(given: &[String]) -> Option<String> {
     let mut votes: Vec<(String, usize)> = Vec::new();

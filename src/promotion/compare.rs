@@ -1,9 +1,9 @@
-//! A candidate and what it would replace on the same held-out questions, in pieces that can be
-//! computed at different times.
+//! Compares a candidate with what it would replace on the same held-out questions, in pieces that can
+//! be computed at different times.
 //!
 //! Which pieces there are depends on the inputs alone, and each piece's numbers on that piece alone,
 //! so it makes no difference which of them were computed before a process was killed. Knows no files;
-//! [`crate::session::comparison`] keeps the pieces.
+//! the caller keeps the pieces.
 
 use std::ops::Range;
 
@@ -43,7 +43,7 @@ impl<E: Engine> Clone for Comparison<'_, E> {
 
 impl<E: Engine> Copy for Comparison<'_, E> {}
 
-/// Who answers.
+/// Which policy answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
     Baseline,
@@ -59,7 +59,7 @@ pub enum Piece {
     Text(usize),
 }
 
-/// What became of a piece.
+/// The result of a piece.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Done {
@@ -84,7 +84,7 @@ impl<E: Engine> Comparison<'_, E> {
     }
 
     /// Computes a piece. A policy that computes no numbers is a result, not an error: the gate must
-    /// hear of it.
+    /// know about it.
     ///
     /// # Errors
     /// [`LearnError`], above all [`ModelError::Interrupted`].
@@ -133,7 +133,7 @@ impl<E: Engine> Comparison<'_, E> {
         }
     }
 
-    /// Whether `done` can be what became of `piece`.
+    /// Whether `done` can be the result of `piece`.
     #[must_use]
     pub fn fits(&self, piece: &Piece, done: &Done) -> bool {
         match (piece, done) {

@@ -1,5 +1,5 @@
-//! How good is a policy on held-out tasks? Greedy accuracy, the likelihood of the right answers, and
-//! the accuracy of a majority vote.
+//! Measures a policy on held-out tasks: greedy accuracy, the likelihood of the right answers, and the
+//! accuracy of a majority vote.
 //!
 //! For each question: a greedy rationale, cut at the end of the turn or at the answer phrase; then
 //! the phrase, and what the policy says after it is compared with the answer. The likelihood is that
@@ -38,7 +38,7 @@ pub struct EvalSettings {
     pub seed: u64,
 }
 
-/// What became of one question.
+/// The result of one question.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct QuestionResult {
     pub correct: bool,
@@ -74,7 +74,7 @@ impl Stop for AtTurnEnd {
     }
 }
 
-/// Asks every question; `progress` is told the tokens of every decoding step.
+/// Asks every question; `progress` receives the tokens of every decoding step.
 ///
 /// # Errors
 /// [`LearnError`], above all [`crate::engine::ModelError::Interrupted`].

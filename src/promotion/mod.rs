@@ -1,4 +1,4 @@
-//! Is an adapter better? Held-out evaluation and its statistics.
+//! Decides whether an adapter is better: held-out evaluation and its statistics.
 
 pub mod answer;
 pub mod compare;

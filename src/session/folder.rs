@@ -1,12 +1,12 @@
-//! The files of a learning run, in the adapter's folder.
+//! The files of a training run, in the adapter's folder.
 //!
 //! | file | holds |
 //! |---|---|
 //! | `adapter_config.json`, `adapter_model.safetensors`, `latrod.json` | the adapter, for PEFT and for latrod |
 //! | `metrics.jsonl` | one line for each step and evaluation |
 //! | `training/checkpoint.safetensors` | the state after the last step |
-//! | `training/good-STEP.safetensors` | two older states, for sentinels to go back to, and step 0 of a run that began with an adapter |
-//! | `training/rollouts.json` | what the step in flight has sampled |
+//! | `training/good-STEP.safetensors` | two older states, for sentinels to return to, and step 0 of a run that started from an adapter |
+//! | `training/rollouts.json` | what the step in progress has sampled |
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -33,9 +33,9 @@ use crate::store::{
 /// Good states that are kept: the older one is at least a sentinel's window old.
 const GOOD_KEPT: usize = 2;
 
-/// What makes two runs the same run. All of it decides the numbers.
+/// What makes two runs the same run: everything that decides the numbers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Identity {
+pub struct RunIdentity {
     pub settings: TrainSettings,
     pub compute: Compute,
     #[serde(default)]
@@ -48,14 +48,14 @@ pub struct Identity {
     pub base_name: String,
     /// SHA-256 over the training tasks.
     pub tasks_sha256: String,
-    /// SHA-256 of the weights of the adapter that the run began with, if it did with one.
+    /// SHA-256 of the weights of the adapter that the run started from, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_sha256: Option<String>,
 }
 
-impl Identity {
+impl RunIdentity {
     /// The identity of a run that learns from `tasks` on the model in `file`, whose SHA-256 is
-    /// `base_sha256`, on the CPU, and begins with a fresh adapter.
+    /// `base_sha256`, on the CPU, and starts from a fresh adapter.
     #[must_use]
     pub fn new(
         settings: &TrainSettings,
@@ -96,8 +96,8 @@ impl Identity {
             })
             .or_else(|| {
                 let what = match self.start_sha256 {
-                    Some(_) => "another adapter to begin with",
-                    None => "no adapter to begin with",
+                    Some(_) => "another adapter to start from",
+                    None => "no adapter to start from",
                 };
                 differs(self.start_sha256 == other.start_sha256, what.into())
             })
@@ -113,7 +113,7 @@ impl Identity {
 /// The part of a checkpoint that is not tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Header {
-    identity: Identity,
+    identity: RunIdentity,
     progress: Progress,
     sentinel: Sentinel,
     /// Updates that AdamW's moments have seen.
@@ -137,7 +137,7 @@ pub struct Saved {
 #[derive(Debug)]
 pub struct Folder {
     dir: PathBuf,
-    identity: Identity,
+    identity: RunIdentity,
     metrics: JsonLines,
     _lock: DirLock,
 }
@@ -149,7 +149,7 @@ impl Folder {
     /// [`StoreError::is_busy`] if another process has it open; [`SessionError::OtherRun`] if it
     /// holds a run with another identity; [`SessionError::OtherAdapter`] if it holds an adapter
     /// from elsewhere, which the run would replace; the errors of its files.
-    pub fn open(dir: &Path, identity: Identity) -> Result<(Self, Option<Saved>), SessionError> {
+    pub fn open(dir: &Path, identity: RunIdentity) -> Result<(Self, Option<Saved>), SessionError> {
         let lock = DirLock::acquire(dir)?;
         let training = dir.join("training");
         create_folder(&training)?;
@@ -176,7 +176,7 @@ impl Folder {
         Ok((Self { dir: dir.to_owned(), identity, metrics, _lock: lock }, saved))
     }
 
-    /// The batch of the run in `dir`, if there is one: a run keeps the batch it began with.
+    /// The batch of the run in `dir`, if there is one: a run keeps the batch it started with.
     ///
     /// # Errors
     /// If its checkpoint cannot be read.
@@ -185,7 +185,7 @@ impl Folder {
         Ok(Checkpoint::<Header>::load_if_present(&path)?.map(|found| found.header.identity.batch))
     }
 
-    /// Whether the run began with an adapter.
+    /// Whether the run started from an adapter.
     #[must_use]
     pub const fn began_with_adapter(&self) -> bool {
         self.identity.start_sha256.is_some()
@@ -209,7 +209,7 @@ impl Folder {
         self.metrics.append(line, Sync::Disk)
     }
 
-    /// Saves the state after a step, durably; as one to go back to as well if it is `good`.
+    /// Saves the state after a step, durably; if it is `good`, also as one to return to.
     ///
     /// # Errors
     /// If it cannot be written. The last checkpoint is then still whole.
@@ -234,7 +234,7 @@ impl Folder {
             .collect();
         if good {
             checkpoint::save(&self.good(state.progress.step), &header, &tensors)?;
-            // Step 0, where it was saved, is the adapter that the run began with.
+            // Step 0, where it was saved, is the adapter that the run started from.
             self.forget(|steps, step| {
                 step > 0 && steps.iter().filter(|s| **s > step).count() >= GOOD_KEPT
             })?;
@@ -273,7 +273,7 @@ impl Folder {
         Ok(found.map(|c| restore(c).state))
     }
 
-    /// Deletes the good states after `step`: the run has gone back behind them.
+    /// Deletes the good states after `step`, to which the run has returned.
     ///
     /// # Errors
     /// If one cannot be deleted.
@@ -311,7 +311,7 @@ impl Folder {
         state: &LearnerState,
         shape: &AdapterShape,
     ) -> Result<(), StoreError> {
-        let Identity { settings, base_sha256, base_name, .. } = &self.identity;
+        let RunIdentity { settings, base_sha256, base_name, .. } = &self.identity;
         let config = AdapterConfig {
             r: settings.rank,
             lora_alpha: f64::from(settings.alpha),
@@ -340,7 +340,7 @@ fn good_steps(training: &Path) -> Result<Vec<u64>, StoreError> {
     Ok(steps)
 }
 
-/// Removes what a run left in its folder of which the checkpoint was taken away.
+/// Removes what is left of a run whose checkpoint was removed.
 fn forget(training: &Path) -> Result<(), StoreError> {
     let good = good_steps(training)?.into_iter().map(|step| good_path(training, step));
     for path in good.chain([training.join("rollouts.json")]) {

@@ -1,5 +1,5 @@
-//! A learning run on disk: it joins the learner with the store, step by step, so that nothing done
-//! is lost but the phase in flight.
+//! A training run on disk: connects the learner with the store, step by step, so that only the phase
+//! in progress can be lost.
 //!
 //! ```text
 //!   open ─► sample ─► rollouts saved ─► update ─► sentinel ─► metrics line ─► checkpoint ─┐
@@ -9,17 +9,19 @@
 //! ```
 //!
 //! A run that is killed anywhere and opened again does the same steps with the same numbers. What to
-//! do with the numbers (print, publish, stop) is the caller's business.
+//! do with the numbers (print, publish, stop) is up to the caller.
 
 pub mod comparison;
 mod error;
 mod folder;
 mod questions;
+mod rejected;
 mod run;
 mod start;
 
 pub use error::SessionError;
-pub use folder::{Folder, Identity};
+pub use folder::{Folder, RunIdentity};
 pub use questions::{Questions, QuestionsError};
-pub use run::{Outcome, Phase, Session};
-pub use start::begin_with;
+pub use rejected::write_rejected;
+pub use run::{Phase, Session, StepOutcome};
+pub use start::start_from;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::folder::Saved;
-use super::{Folder, Identity, SessionError};
+use super::{Folder, RunIdentity, SessionError};
 use crate::data::Task;
 use crate::engine::{Engine, ModelError};
 use crate::latro::learner::{LearnError, Learner, LearnerState, Sampled, tasks_of_step};
@@ -13,7 +13,7 @@ use crate::latro::sentinel::{Response, Sentinel, SentinelSettings, Trip, TripKin
 use crate::store::AdapterShape;
 use crate::system::memory::peak_memory_mib;
 
-/// What a step is doing, for whoever shows it.
+/// What a step is doing, for display.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// Decoding; this many tokens more.
@@ -24,7 +24,7 @@ pub enum Phase {
 
 /// How a step ended.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Outcome {
+pub enum StepOutcome {
     /// The adapter was updated (or every prompt skipped).
     Learned(Box<StepMetrics>),
     /// A sentinel tripped; the run has gone back to an earlier state. `metrics` are those of the
@@ -45,14 +45,14 @@ pub struct Session<'a, E: Engine> {
 }
 
 impl<'a, E: Engine> Session<'a, E> {
-    /// Starts the run in `dir`, or goes on with it. `learner` brings the state before the first
-    /// step, a fresh one or that of the adapter to begin with (see [`super::begin_with`]).
+    /// Starts the run in `dir`, or resumes it. `learner` brings the state before the first
+    /// step, a fresh one or that of the adapter to start from (see [`super::start_from`]).
     ///
     /// # Errors
     /// As [`Folder::open`]; [`SessionError::GaveUp`] if the run has ended so.
     pub fn open(
         dir: &Path,
-        identity: Identity,
+        identity: RunIdentity,
         mut learner: Learner<'a, E>,
         tasks: &'a [Task],
     ) -> Result<Self, SessionError> {
@@ -72,7 +72,7 @@ impl<'a, E: Engine> Session<'a, E> {
         let shape = AdapterShape::from(learner.model.spec());
         let session = Self { folder, learner, sentinel, tasks, evaluated, shape, saving_s: 0.0 };
         if fresh {
-            // From here on an adapter in the folder is this run's. A start that cannot be made anew
+            // From here on an adapter in the folder is this run's. A start that cannot be repeated
             // from the settings is kept to go back to.
             session.save(session.folder.began_with_adapter())?;
         }
@@ -106,8 +106,8 @@ impl<'a, E: Engine> Session<'a, E> {
     /// Does one step and saves it; `watch` is told what it is doing.
     ///
     /// # Errors
-    /// [`SessionError`]; open the run again to go on after the last finished phase.
-    pub fn step(&mut self, mut watch: impl FnMut(Phase)) -> Result<Outcome, SessionError> {
+    /// [`SessionError`]; open the run again to resume after the last finished phase.
+    pub fn step(&mut self, mut watch: impl FnMut(Phase)) -> Result<StepOutcome, SessionError> {
         let sampled = match self.sample(&mut watch) {
             Err(SessionError::Learn(LearnError::Model(ModelError::NonFinite { what }))) => {
                 return self.not_finite(what);
@@ -132,7 +132,7 @@ impl<'a, E: Engine> Session<'a, E> {
         self.save(sampled.step.is_multiple_of(self.sentinel.window()))?;
         self.write_adapter()?;
         self.saving_s += before.elapsed().as_secs_f64();
-        Ok(Outcome::Learned(Box::new(metrics)))
+        Ok(StepOutcome::Learned(Box::new(metrics)))
     }
 
     /// What the next step has sampled, before the last stop or now.
@@ -158,7 +158,7 @@ impl<'a, E: Engine> Session<'a, E> {
     /// # Errors
     /// As [`Self::step`]; [`ModelError::NonFinite`] before the first step, when the adapter changes
     /// nothing yet and the model itself is to blame.
-    pub fn not_finite(&mut self, what: &'static str) -> Result<Outcome, SessionError> {
+    pub fn not_finite(&mut self, what: &'static str) -> Result<StepOutcome, SessionError> {
         let step = self.steps_done();
         if step == 0 && self.learner.state.progress.trips == 0 {
             return Err(LearnError::Model(ModelError::NonFinite { what }).into());
@@ -168,13 +168,13 @@ impl<'a, E: Engine> Session<'a, E> {
         self.go_back(trip, None)
     }
 
-    /// Answers a sentinel: back to a state from before the steps that it has judged, with a lower
-    /// learning rate and a higher β.
+    /// Responds to a sentinel: returns to a state from before the steps that it has judged, with a
+    /// lower learning rate and a higher β.
     fn go_back(
         &mut self,
         trip: Trip,
         metrics: Option<Box<StepMetrics>>,
-    ) -> Result<Outcome, SessionError> {
+    ) -> Result<StepOutcome, SessionError> {
         self.folder.record(&MetricLine::Sentinel(trip.clone()))?;
         let judged = match trip.kind {
             TripKind::NotFinite => 1,
@@ -204,14 +204,14 @@ impl<'a, E: Engine> Session<'a, E> {
             let dir = self.folder.dir().to_owned();
             return Err(SessionError::GaveUp { dir, sentence: trip.sentence });
         }
-        Ok(Outcome::SteppedBack { trip, metrics })
+        Ok(StepOutcome::SteppedBack { trip, metrics })
     }
 
     fn save(&self, good: bool) -> Result<(), SessionError> {
         Ok(self.folder.save(&self.learner.state, &self.sentinel, self.evaluated, good)?)
     }
 
-    /// Puts an evaluation of the present state on record.
+    /// Records an evaluation of the present state.
     ///
     /// # Errors
     /// If it cannot be written.

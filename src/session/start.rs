@@ -1,8 +1,8 @@
-//! Beginning a run with an adapter that was learned before, instead of a fresh one.
+//! Starts a run from an adapter that was trained before, instead of a fresh one.
 //!
 //! Rank and layers must be those of the settings, because they are the parameters' shapes. Alpha must
-//! be too: the update is scaled by alpha / rank, so that another alpha would begin with another model
-//! than the one that was judged and promoted. The optimizer begins anew: its moments belong to the
+//! be too: the update is scaled by alpha / rank, so another alpha would start from another model
+//! than the one that was judged and promoted. The optimizer starts fresh: its moments belong to the
 //! gradients of other tasks.
 
 use std::path::Path;
@@ -15,13 +15,13 @@ use crate::latro::settings::TrainSettings;
 use crate::store::adapter::WEIGHTS_FILE;
 use crate::store::{AdapterManifest, AdapterShape, file_sha256, read_peft};
 
-/// The state before the first step of a run that begins with the PEFT folder `dir`, and the SHA-256
+/// The state before the first step of a run that starts from the PEFT folder `dir`, and the SHA-256
 /// of its weights, which is part of the run's identity.
 ///
 /// # Errors
 /// [`SessionError::OtherStart`] if rank, layers or alpha differ from the settings;
 /// [`SessionError::Store`] if the folder cannot be read, is damaged, or belongs to another model.
-pub fn begin_with(
+pub fn start_from(
     dir: &Path,
     settings: &TrainSettings,
     spec: &ModelSpec,

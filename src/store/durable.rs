@@ -1,7 +1,7 @@
-//! Writing a file so that it is whole or absent, also after a power cut.
+//! Writes a file so that it is whole or absent, even after a power cut.
 //!
-//! Owns the order temp → fsync → rename → fsync of the folder, and the cleaning up of what a killed
-//! process left. Doesn't know what is written.
+//! Owns the order temp → fsync → rename → fsync of the folder, and the removal of what a killed
+//! process left behind. Doesn't know what is written.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
@@ -15,8 +15,8 @@ const TEMP_SUFFIX: &str = ".latrod-tmp";
 /// Bytes gathered before they go to the operating system.
 const BUFFER_BYTES: usize = 1 << 16;
 
-/// Writes `path` by way of `write`: afterwards the file holds all of it, and if anything fails (or
-/// the power does) the old file is untouched.
+/// Replaces the file at `path` with what `write` writes. If anything fails, power included, the old
+/// file is untouched.
 ///
 /// # Errors
 /// [`StoreError::Io`] with the path and what to do. The temporary file is removed.
@@ -35,7 +35,7 @@ pub fn write_atomic(
         .map_err(StoreError::io("write", path))
 }
 
-/// Removes what killed writers left in `dir`, and says how many files that were. Call it only
+/// Removes what killed writers left in `dir` and returns the number of files removed. Call it only
 /// while no other process writes there, that is, while holding the folder's [`super::DirLock`].
 ///
 /// # Errors
@@ -72,8 +72,8 @@ pub fn create_folder(dir: &Path) -> Result<(), StoreError> {
         .map_err(StoreError::io("create the folder", dir))
 }
 
-/// Opens a regular file for reading, and says how long it is. Pipes and devices, which can hang or
-/// never end, are refused.
+/// Opens a regular file for reading and returns it with its length. Pipes and devices, which can
+/// hang or never end, are refused.
 pub(crate) fn open_regular(path: &Path) -> Result<(File, u64), StoreError> {
     let open = || {
         let meta = fs::metadata(path)?;
@@ -101,7 +101,7 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// Makes a rename in `dir` last. Only Unix can (and needs to) open a folder for that.
+/// Makes a rename in `dir` durable. Only Unix can (and needs to) open a folder for that.
 ///
 /// # Errors
 /// Those of the operating system.
@@ -140,7 +140,7 @@ impl Temp {
 impl Drop for Temp {
     fn drop(&mut self) {
         if !self.renamed {
-            // Nobody can be told here; the next start removes what could not be removed now.
+            // There is nobody to report to; the next start removes what could not be removed now.
             let _ = fs::remove_file(&self.path);
         }
     }

@@ -1,4 +1,4 @@
-//! What can go wrong with a stored file, said in one sentence: what, where, what to do.
+//! What can go wrong with a stored file, in one sentence: what, where, what to do.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -28,12 +28,26 @@ pub enum StoreError {
         owner: Option<u32>,
     },
     /// The file's bytes are not what was written, or not such a file at all.
-    #[error("{} is damaged: {what}; restore it from a copy, or remove it to start anew", path.display())]
+    #[error("{} is damaged: {what}; restore it from a copy, or remove it to start over", path.display())]
     Damaged {
         /// The damaged file.
         path: PathBuf,
         /// How that was noticed.
         what: String,
+    },
+    /// The file is whole, but in the format of another version of latrod.
+    #[error(
+        "{} has the format {found:?}, this version of latrod reads {expected:?}; \
+         use the version that wrote it, or start again in another folder",
+        path.display()
+    )]
+    OtherFormat {
+        /// The file.
+        path: PathBuf,
+        /// The format's name in the file.
+        found: String,
+        /// The name that is read.
+        expected: &'static str,
     },
     /// A value that the file format cannot hold, found before anything was written.
     #[error("cannot store {what}: {reason}")]
@@ -119,7 +133,7 @@ pub enum StoreError {
         base_name: String,
         /// The hash in the adapter's manifest.
         expected: String,
-        /// The hash of the model at hand.
+        /// The hash of the given model.
         found: String,
     },
     /// An error about a part of a file.

@@ -1,4 +1,4 @@
-//! Durable JSON files that notice when their bytes have changed.
+//! Durable JSON files with a checksum.
 //!
 //! Two lines: a head with the format and the SHA-256 and length of the second line, then the value.
 //! Doesn't know what the value means.
@@ -72,7 +72,7 @@ pub fn load_json<T: DeserializeOwned>(path: &Path) -> Result<T, StoreError> {
         return Err(damaged("its checksum does not match".into()));
     }
     serde_json::from_str(body)
-        .map_err(|error| damaged(format!("it holds something else ({error})")))
+        .map_err(|error| damaged(format!("its content is not what is expected ({error})")))
 }
 
 /// `value` as JSON on one line, after a check that it can be read back: otherwise the loss would

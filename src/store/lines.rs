@@ -1,4 +1,4 @@
-//! An append-only file of JSON lines that a resumed run continues where its checkpoint stands.
+//! An append-only file of JSON lines that a resumed run continues from its checkpoint.
 //!
 //! Lines after the checkpoint are cut off on opening, since the resumed run writes them again.
 //! Doesn't know what the lines mean.
@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::StoreError;
 
-/// How far a line must have come before [`JsonLines::append`] returns.
+/// How durable a line must be before [`JsonLines::append`] returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sync {
     /// Handed to the operating system: survives the death of the process.
@@ -85,7 +85,7 @@ impl JsonLines {
     }
 
     fn append_bytes(&mut self, line: &[u8], sync: Sync) -> io::Result<()> {
-        // Where an earlier append failed halfway, its remains lie beyond `length`.
+        // If an earlier append failed halfway, its remains are beyond `length`.
         self.file.seek(SeekFrom::Start(self.length))?;
         let written = self.file.write_all(line).and_then(|()| match sync {
             Sync::Flush => self.file.flush(),

@@ -1,6 +1,6 @@
-//! One process at a time in a folder.
+//! Limits a folder to one process at a time.
 //!
-//! An advisory lock on a file that stays there; the operating system lets go of it when the process
+//! An advisory lock on a file that is never removed; the operating system releases it when the process
 //! ends, however it ends. Doesn't know what the folder is for.
 
 use std::fs::{File, OpenOptions, TryLockError};
@@ -55,7 +55,7 @@ fn write_owner(file: &mut File) -> io::Result<()> {
     writeln!(file, "{}", std::process::id())
 }
 
-/// The id that the holder wrote: a hint for people, so that anything unreadable is just no hint.
+/// The id that the holder wrote. It is only a hint for people, so anything unreadable is ignored.
 fn read_owner(file: &mut File) -> Option<u32> {
     let mut text = String::new();
     file.take(32).read_to_string(&mut text).ok()?;

@@ -37,7 +37,7 @@ pub enum ChatError {
     /// The template is too long.
     #[error("the chat template has {found} bytes; at most {LONGEST_SOURCE} are accepted")]
     TooLong { found: usize },
-    /// The template is no valid Jinja, or uses what is not supported.
+    /// The template is not valid Jinja, or uses something that is not supported.
     #[error("the chat template cannot be compiled: {0}")]
     Compile(String),
     /// The template refused the messages or ran into a limit.

@@ -1,8 +1,8 @@
-//! The daemon's handle on its worker: started, spoken to, frozen, ended.
+//! The daemon's handle on its worker: starts it, talks to it, freezes and ends it.
 //!
 //! Owns the process and its pipes. Reads lines of a bounded length; a worker that breaks the protocol
 //! is killed and reported. Doesn't know what the messages are for: the daemon decides what to ask,
-//! when to freeze, and when a silent worker has to go.
+//! when to freeze, and when a silent worker has to be killed.
 
 use std::ffi::OsString;
 use std::io;
@@ -17,7 +17,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::{timeout, timeout_at};
 
 use super::protocol::{FromWorker, MAX_LINE_BYTES, ToWorker, decode, encode};
-use super::{Pulse, WorkerSettings};
+use super::{Heartbeat, WorkerSettings};
 use crate::system::{notify, secret};
 
 /// The daemon's own variables, which may hold secrets.
@@ -63,16 +63,16 @@ pub struct Worker {
     pid: Pid,
     stdin: Option<ChildStdin>,
     stdout: ChildStdout,
-    /// What was read and is no whole line yet.
+    /// What was read and is not yet a whole line.
     buffer: Vec<u8>,
     /// Bytes at the buffer's beginning that hold no end of a line.
     searched: usize,
     /// Set once its output has ended: when its process must have.
     gone_by: Option<tokio::time::Instant>,
-    /// Why it was killed, if it was for a reason of its own.
+    /// Why it was killed, if it broke the protocol or did not end.
     broken: Option<String>,
     ended: Option<End>,
-    pulse: Pulse,
+    heartbeat: Heartbeat,
     started: Instant,
     frozen: bool,
 }
@@ -124,7 +124,7 @@ impl Worker {
             gone_by: None,
             broken: None,
             ended: None,
-            pulse: Pulse::new(Duration::ZERO, load, stall),
+            heartbeat: Heartbeat::new(Duration::ZERO, load, stall),
             started: Instant::now(),
             frozen: false,
         })
@@ -142,7 +142,7 @@ impl Worker {
         stdin.write_all(&line).await?;
         stdin.flush().await?;
         match message {
-            ToWorker::Train(_) | ToWorker::Compare(_) => self.pulse.job(now),
+            ToWorker::Train(_) | ToWorker::Compare(_) => self.heartbeat.job(now),
             ToWorker::Setup(_) | ToWorker::Stop => {}
         }
         Ok(())
@@ -204,10 +204,10 @@ impl Worker {
             Ok(Ok(status)) => Some(how(&mut self.broken, End::from(status))),
             Ok(Err(error)) => Some(End::Broken(format!("its end cannot be seen: {error}"))),
             Err(_) if self.broken.is_none() => {
-                self.give_up_on("it has closed its output and goes on".into());
+                self.give_up_on("it has closed its output but still runs".into());
                 None
             }
-            Err(_) => Some(End::Broken("it is still there, though killed".into())),
+            Err(_) => Some(End::Broken("it is still there although it was killed".into())),
         };
     }
 
@@ -222,10 +222,10 @@ impl Worker {
 
     fn heard(&mut self, message: &FromWorker) {
         let now = self.started.elapsed();
-        if message.ends_job() { self.pulse.idle(now) } else { self.pulse.beat(now) }
+        if message.ends_job() { self.heartbeat.idle(now) } else { self.heartbeat.beat(now) }
     }
 
-    /// Stops it where it is, within a millisecond: it computes nothing until [`Self::thaw`], and loses
+    /// Stops it where it is, within a millisecond. It computes nothing until [`Self::thaw`], and loses
     /// nothing.
     ///
     /// # Errors
@@ -233,18 +233,18 @@ impl Worker {
     pub fn freeze(&mut self) -> io::Result<()> {
         self.signal(Signal::STOP)?;
         self.frozen = true;
-        self.pulse.freeze(self.started.elapsed());
+        self.heartbeat.freeze(self.started.elapsed());
         Ok(())
     }
 
-    /// Lets it go on.
+    /// Lets it run again.
     ///
     /// # Errors
     /// If the signal cannot be sent.
     pub fn thaw(&mut self) -> io::Result<()> {
         self.signal(Signal::CONT)?;
         self.frozen = false;
-        self.pulse.thaw(self.started.elapsed());
+        self.heartbeat.thaw(self.started.elapsed());
         Ok(())
     }
 
@@ -257,13 +257,13 @@ impl Worker {
     /// How long it has shown no progress, without the time in which it was frozen.
     #[must_use]
     pub fn quiet(&self) -> Duration {
-        self.pulse.quiet(self.started.elapsed())
+        self.heartbeat.quiet(self.started.elapsed())
     }
 
     /// Whether it should have shown progress for too long; [`Self::kill`] it then.
     #[must_use]
     pub fn is_stalled(&self) -> bool {
-        self.pulse.is_stalled(self.started.elapsed())
+        self.heartbeat.is_stalled(self.started.elapsed())
     }
 
     /// Ends it: first by the end of its input, upon which it saves its work and exits; after half of
@@ -283,7 +283,7 @@ impl Worker {
         self.rest(&mut heard).await
     }
 
-    /// Hears it out.
+    /// Reads its messages until it ends.
     async fn rest(&mut self, heard: &mut impl FnMut(FromWorker)) -> End {
         loop {
             match self.next().await {

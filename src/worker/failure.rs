@@ -1,5 +1,4 @@
-//! From the library's errors to what the daemon is told: what has to change before it can be tried
-//! again.
+//! Turns the library's errors into what the daemon is told: what has to change before a retry.
 
 use std::io;
 
@@ -140,6 +139,7 @@ fn kind_of(error: &StoreError) -> FailureKind {
         StoreError::InFile { source, .. } => kind_of(source),
         StoreError::OtherModel { .. } => FailureKind::Settings,
         StoreError::Damaged { .. }
+        | StoreError::OtherFormat { .. }
         | StoreError::Config { .. }
         | StoreError::Unsupported { .. }
         | StoreError::MissingTensor { .. }

@@ -3,8 +3,8 @@
 //! Hashing gigabytes at every start would cost minutes of a small device's time. A remembered hash
 //! counts only while device, inode, size and both times of the file are what they were; the time of
 //! the last change of the inode (ctime) cannot be set by programs, so that a file that was written to
-//! does not pass for the old one. What is remembered is believed: the file that holds it belongs
-//! where only the daemon can write.
+//! does not pass for the old one. The cache is trusted, so it must be in a place where only the daemon
+//! can write.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -69,7 +69,7 @@ struct Remembered {
 /// The SHA-256 of an open file with this stamp, from `cache` if it is there.
 ///
 /// # Errors
-/// If the file cannot be read. A cache that cannot be read or written is done without.
+/// If the file cannot be read. A cache that cannot be read or written is ignored.
 pub fn sha256(file: &GgufFile, stamp: Stamp, cache: Option<&Path>) -> Result<String, GgufError> {
     let known = cache.and_then(|path| match load_json::<Remembered>(path) {
         Ok(known) => Some(known),

@@ -17,13 +17,13 @@ use crate::promotion::compare::Comparison;
 use crate::promotion::evaluate::EvalSettings;
 use crate::promotion::forget::GeneralTokens;
 use crate::session::comparison::{self, Hashes, general_texts};
-use crate::session::{Folder, Identity, Outcome, Questions, Session, begin_with};
+use crate::session::{Folder, Questions, RunIdentity, Session, StepOutcome, start_from};
 use crate::store::adapter::WEIGHTS_FILE;
 use crate::store::versions::{BaseModel, write_gguf};
 use crate::store::{AdapterManifest, AdapterShape, file_sha256, read_peft};
 
 /// Trains until the run is done. Everything is saved step by step, so that an interrupted run, or
-/// one whose process was killed, goes on with the same numbers.
+/// one whose process was killed, resumes with the same numbers.
 ///
 /// # Errors
 /// [`Halt`]: interrupted, given up by the sentinels, or failed.
@@ -56,14 +56,20 @@ pub fn train(
     let (state, start_sha256) = match &job.start {
         None => (LearnerState::fresh(spec, &settings), None),
         Some(dir) => {
-            let (state, sha256) = begin_with(dir, &settings, spec, &model.sha256)?;
+            let (state, sha256) = start_from(dir, &settings, spec, &model.sha256)?;
             (state, Some(sha256))
         }
     };
     let tasks = &questions.tasks;
-    let identity =
-        Identity::new(&settings, model.compute, batch, model.path(), model.sha256.clone(), tasks);
-    let identity = Identity { start_sha256, device: model.engine.device(), ..identity };
+    let identity = RunIdentity::new(
+        &settings,
+        model.compute,
+        batch,
+        model.path(),
+        model.sha256.clone(),
+        tasks,
+    );
+    let identity = RunIdentity { start_sha256, device: model.engine.device(), ..identity };
     let learner = Learner {
         model: &model.engine,
         prompter: &model.prompter,
@@ -84,8 +90,8 @@ pub fn train(
     while session.steps_done() < until {
         interrupt.check()?;
         match session.step(|_| {})? {
-            Outcome::Learned(metrics) => say(FromWorker::Step(metrics)),
-            Outcome::SteppedBack { trip, metrics } => {
+            StepOutcome::Learned(metrics) => say(FromWorker::Step(metrics)),
+            StepOutcome::SteppedBack { trip, metrics } => {
                 if let Some(metrics) = metrics {
                     say(FromWorker::Step(metrics));
                 }
@@ -139,7 +145,7 @@ fn fitting(
 }
 
 /// Evaluates a candidate against what it would replace, and writes the result to a file. What is
-/// done of it is kept beside that file, so that a stopped comparison goes on.
+/// done of it is kept beside that file, so that a stopped comparison resumes.
 ///
 /// # Errors
 /// [`Halt`], as [`train`].

@@ -72,7 +72,7 @@ pub fn load<E: Engine>(setup: &Setup) -> Result<(Model<E>, Loaded), Failure> {
             FailureKind::ModelChanged,
             format!(
                 "{} is another model than before (sha256 {sha256}, expected {expected}); put the \
-                 old file back, or begin anew with this one",
+                 old file back, or start over with this one",
                 path.display()
             ),
         ));

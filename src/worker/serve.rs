@@ -30,7 +30,7 @@ use super::load::{Model, load};
 use super::protocol::{
     Failure, FailureKind, FromWorker, ProtocolError, Setup, ToWorker, decode, encode, read_line,
 };
-use super::{guest, job};
+use super::{job, priority};
 use crate::engine::interrupt::Interrupt;
 use crate::engine::{Engine, with_engine};
 
@@ -50,9 +50,9 @@ enum Wake {
 
 /// What the threads share.
 struct Desk {
-    /// The interrupt of the job in hand, or of the last one.
+    /// The interrupt of the current job, or of the last one.
     current: Mutex<Interrupt>,
-    /// Whether a job is in hand: from its line until just before the line that ends it.
+    /// Whether a job is running: from its line until just before the line that ends it.
     busy: AtomicBool,
     ending: AtomicBool,
     code: AtomicU8,
@@ -66,7 +66,7 @@ struct Desk {
 /// Call it while the process has one thread: it gives all threads to come the lowest priority.
 #[must_use]
 pub fn serve(parent: u32) -> ExitCode {
-    if !guest::settle(parent) {
+    if !priority::lower(parent) {
         error!("process {parent} is not the parent of this worker, or has ended; it ends, too");
         return ExitCode::from(USAGE);
     }
@@ -122,7 +122,7 @@ impl Desk {
         }
     }
 
-    /// Says the last line of the job in hand. The daemon may answer it with the next job at once, so
+    /// Writes the last line of the current job. The daemon may answer it with the next job at once, so
     /// that the hands must be free before.
     fn done(&self, message: &FromWorker) {
         self.busy.store(false, Ordering::SeqCst);
@@ -180,7 +180,7 @@ fn take(desk: &Desk, message: ToWorker) -> Result<(), String> {
         return Ok(());
     }
     if desk.busy.swap(true, Ordering::SeqCst) {
-        return Err("a job was asked for while another was in hand".into());
+        return Err("a job was requested while another was running".into());
     }
     {
         let mut current = desk.current.lock().unwrap_or_else(PoisonError::into_inner);
@@ -202,11 +202,11 @@ fn watch_signals(desk: &Desk, mut signals: Signals) {
 /// Ends the process if the main thread hasn't within a bound.
 fn exit_after_bound() {
     thread::sleep(EXIT_BOUND);
-    error!("the computation does not react; it ends as it is");
+    error!("the computation does not respond; the worker exits anyway");
     process::exit(i32::from(FAILED));
 }
 
-/// Tells the daemon once a second that the computation goes on, if it does.
+/// Tells the daemon once a second that the computation makes progress, if it does.
 fn beat(desk: &Desk) {
     let mut last = 0;
     loop {

@@ -44,7 +44,7 @@ pub struct WorkerSettings {
     /// Seconds that loading the model may take, its hash included. Default 900.
     pub load_s: u64,
     /// Seconds that the worker is given to save its work when it is ended, before it is killed.
-    /// Default 10; it takes less than one. What is killed goes on where it was, too.
+    /// Default 10; it takes less than one. What is killed also resumes where it was.
     pub stop_s: u64,
 }
 

@@ -23,7 +23,7 @@ emulated=$(realpath "$1") host=$(realpath "$2")
 cd "$(dirname "$0")/../.."
 emulator=$(command -v qemu-aarch64-static)
 readonly fixtures=$PWD/tests/fixtures
-# As in tests/arm.sh: one C library with its own loader.
+# As in tests/system/arm.sh: one C library with its own loader.
 [ "$(uname -m)" = aarch64 ] || export QEMU_LD_PREFIX=/usr/aarch64-linux-gnu QEMU_SET_ENV=LD_LIBRARY_PATH=/usr/aarch64-linux-gnu/lib
 export QEMU_CPU=${3:-cortex-a76}
 PATH=$PATH:/usr/sbin

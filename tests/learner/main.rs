@@ -14,6 +14,4 @@ mod support;
 mod tasks;
 mod training;
 mod worker;
-mod worker_ends;
-mod worker_support;
 mod yielding;

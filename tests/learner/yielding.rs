@@ -20,7 +20,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use tokio::time::sleep;
 
 use super::support::{fixture, repeats};
-use super::worker_support::{Driven, endless, setup, train};
+use super::worker::driven::{Driven, endless, setup, train};
 
 /// How often the kernel adds up the time of a running thread, at least: what was used before a freeze
 /// may show this much later.

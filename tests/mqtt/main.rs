@@ -5,14 +5,15 @@
 //! another broker: `cargo test --test mqtt -- --ignored rabbitmq`, see `rabbitmq.rs`.
 
 mod access;
-mod broker;
 #[cfg(feature = "operator")]
 mod cli;
 mod commands;
+#[path = "../common/mod.rs"]
+mod common;
 mod device;
 mod hostile;
-mod observer;
 mod outages;
 mod presence;
-mod proxy;
 mod rabbitmq;
+
+use common::{broker, observer, proxy};

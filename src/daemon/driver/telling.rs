@@ -54,13 +54,13 @@ impl Driver {
         self.tell(Event::LedgerRebuilt { set_aside, tasks });
     }
 
-    pub(super) fn tell_intake(&mut self, intake: &crate::intake::Intake) {
+    pub(super) fn tell_intake(&mut self, intake: &crate::intake::ScanReport) {
         let count = intake.train + intake.held_out;
         if count > 0 || intake.rejected > 0 {
             self.tell(Event::TasksTaken { count, rejected: intake.rejected });
         }
-        for trouble in &intake.troubles {
-            log::warn!(event = "spool_trouble"; "{}: {}", trouble.file, trouble.reason);
+        for problem in &intake.problems {
+            log::warn!(event = "spool_trouble"; "{}: {}", problem.file, problem.reason);
         }
         if intake.rejected > 0 {
             let (lines, files) = (intake.rejected, intake.files);

@@ -1,18 +1,14 @@
-//! A file or a folder of JSON lines or CSV to a set of tasks, with every bad line accounted for.
+//! A file or a folder of JSON lines or CSV to a set of tasks, accounting for every bad line.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
-
 use crate::data::records::{Format, Records};
 use crate::data::{RejectReason, Task, TaskId};
-use crate::store::durable::create_folder;
-use crate::store::{StoreError, write_atomic};
 
-/// Where [`TaskSet::write_rejected`] sets the bad lines aside. Never read as a file of tasks.
+/// The file that bad lines are set aside in. Never read as a file of tasks.
 pub const REJECTED_FILE: &str = "rejected.jsonl";
 /// How many characters of a bad line are kept.
 const EXCERPT_CHARS: usize = 200;
@@ -44,7 +40,7 @@ impl Default for TaskLimits {
 /// A bad line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejected {
-    /// The file it stands in.
+    /// The file that it is in.
     pub file: PathBuf,
     /// Counted from 1, blank lines included.
     pub line: usize,
@@ -56,7 +52,7 @@ pub struct Rejected {
 /// What a file or folder of tasks holds.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TaskSet {
-    /// The good tasks in file order, each once.
+    /// The good tasks in file order, without repeats.
     pub tasks: Vec<Task>,
     /// The first bad lines, at most [`TaskLimits::max_rejected`].
     pub rejected: Vec<Rejected>,
@@ -84,12 +80,10 @@ pub enum DataError {
         path.display(), first.line, first.file.display(), first.reason
     )]
     NoGoodTask { path: PathBuf, count: usize, first: Box<Rejected> },
-    #[error("cannot set the bad lines aside: {0}")]
-    SetAside(#[from] StoreError),
 }
 
 /// Reads the tasks of a file, or of all `*.jsonl`, `*.ndjson` and `*.csv` files of a folder in the
-/// order of their names (hidden ones and `rejected.jsonl` left out).
+/// order of their names (except hidden ones and `rejected.jsonl`).
 ///
 /// A line of JSON is `{"question": …, "answer": …}`, each a text or a number; or `question`,
 /// `choices` and `answerKey` as in ARC; or a conversation as `messages`. CSV has a header that names
@@ -97,7 +91,7 @@ pub enum DataError {
 /// counted and described, repeated tasks dropped.
 ///
 /// # Errors
-/// [`DataError`] if a file cannot be read or is no regular file, or if there is no good task.
+/// [`DataError`] if a file cannot be read or is not a regular file, or if there is no good task.
 pub fn read_tasks(path: &Path, limits: &TaskLimits) -> Result<TaskSet, DataError> {
     let read_error = |source| DataError::Read { path: path.to_owned(), source };
     let is_folder = fs::metadata(path).map_err(read_error)?.is_dir();
@@ -116,34 +110,6 @@ pub fn read_tasks(path: &Path, limits: &TaskLimits) -> Result<TaskSet, DataError
             count: set.rejected_count,
             first: Box::new(first.clone()),
         }),
-    }
-}
-
-impl TaskSet {
-    /// Sets the described bad lines aside for people: writes `rejected.jsonl` in `dir` (made
-    /// where it is missing), one object with file, line, reason and the beginning of the text each. Returns the file's path, or
-    /// `None` (and writes nothing) if there are no bad lines.
-    ///
-    /// # Errors
-    /// [`DataError::SetAside`] if the file cannot be written.
-    pub fn write_rejected(&self, dir: &Path) -> Result<Option<PathBuf>, DataError> {
-        if self.rejected.is_empty() {
-            return Ok(None);
-        }
-        create_folder(dir)?;
-        let path = dir.join(REJECTED_FILE);
-        write_atomic(&path, |w| {
-            self.rejected.iter().try_for_each(|bad| {
-                let value = json!({
-                    "file": bad.file.to_string_lossy(),
-                    "line": bad.line,
-                    "reason": bad.reason.to_string(),
-                    "text": bad.text,
-                });
-                writeln!(w, "{value}")
-            })
-        })?;
-        Ok(Some(path))
     }
 }
 

@@ -1,4 +1,5 @@
 use proptest::prelude::*;
+use serde_json::json;
 
 use super::*;
 
@@ -101,30 +102,6 @@ fn what_is_not_there_or_no_file_is_an_error() {
     assert!(error.contains("absent.jsonl"), "{error}");
     #[cfg(target_os = "linux")]
     assert!(matches!(read_tasks(Path::new("/dev/zero"), &limits), Err(DataError::Read { .. })));
-}
-
-#[test]
-fn bad_lines_are_set_aside_for_people() {
-    let (dir, path) = file_of(format!("{}\noops\n", line("q", "1")).as_bytes());
-    let set = read_tasks(&path, &TaskLimits::default()).unwrap();
-
-    let aside = set.write_rejected(dir.path()).unwrap().unwrap();
-
-    let written: serde_json::Value =
-        serde_json::from_str(&fs::read_to_string(aside).unwrap()).unwrap();
-    assert_eq!((&written["line"], &written["text"]), (&json!(2), &json!("oops")));
-    assert!(written["reason"].as_str().unwrap().contains("JSON"));
-    assert!(set.write_rejected(&path).is_err());
-}
-
-#[test]
-fn nothing_bad_sets_nothing_aside() {
-    let (dir, path) = file_of(line("q", "1").as_bytes());
-    let set = read_tasks(&path, &TaskLimits::default()).unwrap();
-
-    assert_eq!(set.write_rejected(dir.path()).unwrap(), None);
-
-    assert!(!dir.path().join(REJECTED_FILE).exists());
 }
 
 proptest! {

@@ -1,5 +1,5 @@
 //! Tests of products on every instruction set that this machine has, against sums in f64 of the decoded weights.
-//! `tests/decoding.rs` tests decoding itself.
+//! `tests/library/decoding.rs` tests decoding itself.
 
 mod exact;
 mod fast;

@@ -1,5 +1,5 @@
 //! Matrices in the form of a file, of every type that has kernels, for the tests of products here and of
-//! decoding in `tests/decoding.rs`.
+//! decoding in `tests/library/decoding.rs`.
 
 use half::{bf16, f16};
 use rand_chacha::ChaCha8Rng;

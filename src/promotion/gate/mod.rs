@@ -15,12 +15,12 @@
 //!
 //! **How often that is wrong.** With α = 1 − `confidence`, a candidate that is no better than the
 //! baseline is promoted with probability α at most: each of the two ways has half of it (Bonferroni).
-//! Cycle after cycle asks the same held-out questions, and who asks often enough is told yes by
+//! Cycle after cycle asks the same held-out questions, and asking often enough gets a yes by
 //! chance. So the k-th candidate against the same baseline gets α/(k(k + 1)), which adds up to α over
 //! all k: it is the probability that an active adapter is *ever* replaced by one that is no better,
 //! however many are tried (alpha spending; Foster and Stine 2008, "α-investing", J. R. Statist. Soc. B
 //! 70, starts over with each success in the same way). A promotion makes a new baseline and starts
-//! the count anew; what a chain of promotions owes to the luck of one held-out set, [`check`] finds
+//! the count over; what a chain of promotions owes to the luck of one held-out set, [`check`] finds
 //! on fresh tasks.
 //!
 //! Beside the gain, the general prompts: the mean KL to the base model must be within its limit.
@@ -265,7 +265,7 @@ pub struct Decision {
     pub reason: String,
     pub questions: usize,
     pub attempt: u32,
-    /// Nothing for fewer than two questions or likelihoods that are no numbers.
+    /// `None` for fewer than two questions or likelihoods that are not finite.
     pub evidence: Option<Evidence>,
     pub forget: Option<Forget>,
 }
@@ -362,7 +362,7 @@ fn finding_of(settings: &GateSettings, paired: &Paired, evidence: Option<&Eviden
         return Finding::TooFew;
     }
     let Some(evidence) = evidence else { return Finding::NotFinite };
-    // A KL that is no number is within no limit.
+    // A KL that is not a number exceeds every limit.
     let limit = settings.max_kl_nats_per_token;
     let within = paired.forget.is_some_and(|f| f.kl_nats_per_token <= limit);
     if limit > 0.0 && !within {

@@ -1,4 +1,4 @@
-//! The gate's reasons in words.
+//! Puts the gate's reasons into words.
 
 use super::{Evidence, Finding, GateSettings, Paired};
 

@@ -1,7 +1,7 @@
-//! A comparison on disk: every piece is kept as it is done, so that a killed one goes on.
+//! A comparison on disk: every piece is saved as it is done, so that a killed one resumes.
 //!
 //! The file is JSON lines: first what is compared, by hashes, then a line for each piece. A file
-//! about anything else is begun anew. It holds numbers alone, no text of a task.
+//! about anything else is started over. It holds only numbers, no text of a task.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -26,7 +26,7 @@ const MAX_GENERAL_BYTES: u64 = 4 << 20;
 /// The most of a kept comparison that is read back, in bytes: half a million answers.
 const MAX_KEPT_BYTES: u64 = 64 << 20;
 
-/// Who is compared, by the SHA-256 of files, in hexadecimal.
+/// What is compared, by the SHA-256 of files, in hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hashes {
     /// Of the model.
@@ -39,7 +39,7 @@ pub struct Hashes {
 
 /// The first line of the file: all that decides the numbers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Identity {
+struct ComparisonIdentity {
     base_sha256: String,
     baseline_sha256: Option<String>,
     candidate_sha256: String,
@@ -54,7 +54,7 @@ struct Identity {
     latrod: String,
 }
 
-impl Identity {
+impl ComparisonIdentity {
     fn of(comparison: &Comparison<'_, impl Engine>, hashes: &Hashes) -> Self {
         let mut questions = Sha256::new();
         comparison.questions.iter().for_each(|task| questions.update(task.id().0));
@@ -78,7 +78,7 @@ impl Identity {
     }
 }
 
-/// Compares, or goes on where an earlier process was stopped; the result is the same. `kept` is the
+/// Compares, or resumes where an earlier process was stopped; the result is the same. `kept` is the
 /// file of results so far; `watch` is told how much is done of how much, counted in questions (of
 /// both sides) and general prompts.
 ///
@@ -90,7 +90,7 @@ pub fn compare(
     kept: &Path,
     mut watch: impl FnMut(u64, u64),
 ) -> Result<Paired, SessionError> {
-    let identity = Identity::of(comparison, hashes);
+    let identity = ComparisonIdentity::of(comparison, hashes);
     let pieces = comparison.pieces();
     if let Some(dir) = kept.parent() {
         create_folder(dir)?;
@@ -126,7 +126,7 @@ fn weight(piece: &Piece) -> u64 {
 /// about another one or there is no file.
 fn read_kept(
     path: &Path,
-    identity: &Identity,
+    identity: &ComparisonIdentity,
     comparison: &Comparison<'_, impl Engine>,
     pieces: &[Piece],
 ) -> Result<Option<Vec<Done>>, StoreError> {
@@ -141,7 +141,7 @@ fn read_kept(
         // A line without its newline was being written when the process was killed.
         Ok((line.pop() == Some(b'\n')).then_some(line))
     };
-    let first = next()?.and_then(|line| serde_json::from_slice::<Identity>(&line).ok());
+    let first = next()?.and_then(|line| serde_json::from_slice::<ComparisonIdentity>(&line).ok());
     if first.as_ref() != Some(identity) {
         return Ok(None);
     }

@@ -2,7 +2,7 @@
 //!
 //! Unknown fields are ignored; known ones that change what the adapter computes and that latrod
 //! does not compute are refused by name. Dropout and the kinds of initialization that leave the
-//! base alone concern training in PEFT only.
+//! base model unchanged only matter for training in PEFT.
 
 use std::io;
 use std::path::Path;
@@ -19,7 +19,7 @@ use crate::arch::lora::Target;
 pub const CONFIG_FILE: &str = "adapter_config.json";
 /// The largest configuration that is read, in bytes.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
-/// The highest rank that is taken for meant.
+/// The highest rank that is accepted.
 const MAX_RANK: usize = 4096;
 
 /// Fields that must be absent, null, false, empty or zero.

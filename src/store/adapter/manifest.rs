@@ -91,7 +91,7 @@ impl AdapterManifest {
 /// a buffer at a time.
 ///
 /// # Errors
-/// [`StoreError::Io`] if it cannot be read or is no regular file.
+/// [`StoreError::Io`] if it cannot be read or is not a regular file.
 pub fn file_sha256(path: &Path) -> Result<String, StoreError> {
     let (mut file, _) = open_regular(path)?;
     let mut hash = Sha256::new();

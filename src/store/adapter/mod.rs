@@ -1,10 +1,12 @@
 //! LoRA adapters as PEFT folders: `adapter_config.json` and `adapter_model.safetensors`, and beside
-//! them `latrod.json`, which says for which model file the adapter was made.
+//! them `latrod.json`, which says which model file the adapter was made for. `gguf` writes the same
+//! adapter as a GGUF file for llama.cpp.
 //!
 //! Owns reading, writing and the checks against the model's shape. Doesn't load models: what it
-//! must know of one comes as an [`AdapterShape`].
+//! needs to know about one comes as an [`AdapterShape`].
 
 mod config;
+mod gguf;
 mod manifest;
 mod names;
 
@@ -12,6 +14,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 pub use config::{AdapterConfig, CONFIG_FILE};
+pub use gguf::write_gguf_lora;
 pub use manifest::{AdapterManifest, MANIFEST_FILE, file_sha256};
 pub use names::{lora_from_peft, peft_tensors};
 
@@ -25,7 +28,7 @@ use names::peft_name;
 /// PEFT's name for the file of tensors.
 pub const WEIGHTS_FILE: &str = "adapter_model.safetensors";
 
-/// What an adapter must know of its model.
+/// What must be known about a model to read or write an adapter for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdapterShape {
     /// Transformer blocks.

@@ -156,7 +156,7 @@ fn heads_of(key: LoraKey, shape: &AdapterShape) -> Option<usize> {
     }
 }
 
-/// Reorders the rows within each head, see the module's header.
+/// Reorders the rows within each head; see the module's header.
 fn reorder(
     key: LoraKey,
     matrix: &Matrix,
@@ -175,7 +175,7 @@ fn reorder(
     let mut data = Vec::with_capacity(matrix.data.len());
     for row in 0..matrix.rows {
         let (head, within) = (row / head_dim, row % head_dim);
-        // `row` counts in the new order; where does it stand in the old one?
+        // `row` counts in the new order; where is it in the old one?
         let old = match order {
             Order::ToPeft => 2 * (within % half) + within / half,
             Order::ToGguf => (within % 2) * half + within / 2,

@@ -88,7 +88,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Says that all tasks of the archive files `old` now stand in the file `new`.
+    /// Records that all tasks of the archive files `old` are now in the file `new`.
     pub(crate) fn merge_archives(&self, old: &[String], new: &str) -> Result<(), LedgerError> {
         let id = self.archive_id(new)?;
         let mut update = self.connection.prepare(

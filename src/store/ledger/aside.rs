@@ -1,4 +1,4 @@
-//! Moving a damaged ledger out of the way, whole, for people to look at.
+//! Moves a damaged ledger out of the way, whole, for people to look at.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -81,7 +81,7 @@ pub(super) fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes a rename within the file's folder last.
+/// Makes a rename within the file's folder durable.
 pub(super) fn sync_folder_of(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(folder) if cfg!(unix) && !folder.as_os_str().is_empty() => {

@@ -1,4 +1,4 @@
-//! What can go wrong with the ledger, and what kind of trouble that is.
+//! What can go wrong with the ledger, and how such errors are told apart.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ pub enum LedgerError {
         path: PathBuf,
         source: rusqlite::Error,
     },
-    /// SQLite could not do what it was asked for.
+    /// SQLite could not do what it was asked to.
     #[error("the ledger cannot be used: {source}; {}", advice(source))]
     Query {
         #[from]
@@ -31,14 +31,14 @@ pub enum LedgerError {
         source: io::Error,
     },
     /// The file is not what was written.
-    #[error("the ledger is damaged ({what}); it must be set aside and made anew")]
+    #[error("the ledger is damaged ({what}); it must be set aside and created again")]
     Damaged {
         /// How that was noticed.
         what: String,
     },
     /// A later version of latrod made it.
     #[error(
-        "the ledger {} has version {version}, this latrod knows up to {known}; install the newer \
+        "the ledger {} has version {version}, this latrod reads version {known}; install the newer \
          latrod again, or move the file away to start with an empty one",
         path.display()
     )]
@@ -47,7 +47,22 @@ pub enum LedgerError {
         path: PathBuf,
         /// Its version.
         version: u16,
-        /// The newest version that is understood.
+        /// The version that is read.
+        known: u16,
+    },
+    /// An earlier version of latrod made it.
+    #[error(
+        "the ledger {} has version {version}, this latrod reads version {known}; move the file away \
+         to start with an empty one, which takes its tasks from the folder `tasks` beside it (unsent \
+         messages and an operator's pause are lost), or install the earlier latrod again",
+        path.display()
+    )]
+    Older {
+        /// The ledger's file.
+        path: PathBuf,
+        /// Its version.
+        version: u16,
+        /// The version that is read.
         known: u16,
     },
     /// A value without a JSON form.
@@ -69,7 +84,10 @@ impl LedgerError {
         match self {
             Self::Damaged { .. } => true,
             Self::Open { source, .. } | Self::Query { source } => is_corrupt(source),
-            Self::File { .. } | Self::Newer { .. } | Self::Unstorable { .. } => false,
+            Self::File { .. }
+            | Self::Newer { .. }
+            | Self::Older { .. }
+            | Self::Unstorable { .. } => false,
         }
     }
 
@@ -132,7 +150,7 @@ fn advice(error: &rusqlite::Error) -> &'static str {
             "end the other program that has it open"
         }
         Some(ErrorCode::CannotOpen) => "check the path and its permissions",
-        _ if is_corrupt(error) => "it must be set aside and made anew",
+        _ if is_corrupt(error) => "it must be set aside and created again",
         _ => "check the disk",
     }
 }

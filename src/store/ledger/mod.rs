@@ -1,13 +1,13 @@
-//! The daemon's database, one SQLite file: tasks, outgoing messages, commands, and single values.
+//! The daemon's database, one SQLite file: tasks, outgoing messages, commands and single values.
 //!
-//! Owns opening, checking and setting aside, transactions, and the table `meta`. [`tasks`] has the
+//! Owns opening, checking and setting aside, transactions and the table `meta`. [`tasks`] has the
 //! queries over tasks; the tables of messages and commands belong to [`crate::report`]. Knows
 //! nothing of what the daemon does with any of it.
 //!
 //! ```text
-//!            ┌── absent ──► made whole under another name, then renamed into place
+//!            ┌── absent ──► created whole under another name, then renamed into place
 //! open(path) ┼── sound ───► used
-//!            └── damaged ─► moved to ledger.db.corrupt-<unix seconds>, a new one made
+//!            └── damaged ─► moved to ledger.db.corrupt-<unix seconds>, a new one created
 //! ```
 //!
 //! One owner, one connection, one thread. A full disk, a read-only or a locked file is an error
@@ -35,8 +35,9 @@ pub use tasks::{Lookup, NewTask, StoredTask, TaskCounts};
 
 /// "latr": tells our files from other SQLite files.
 const APPLICATION_ID: i32 = 0x6c61_7472;
-/// The version of all tables together.
-const VERSION: u16 = 1;
+/// The version of all tables together and of what they hold. 2: the names of settings, metrics and
+/// commands that the daemon remembers, and of messages that wait to be sent, are others than in 1.
+const VERSION: u16 = 2;
 /// Larger files are not checked whole on opening, so that a start takes seconds at most on a
 /// memory card. What is wrong in them shows when the page is read.
 const CHECKED_BYTES: u64 = 64 << 20;
@@ -44,7 +45,7 @@ const CHECKED_BYTES: u64 = 64 << 20;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 /// What the name of a ledger that is being made has at its end.
 const NEW: &str = ".new";
-/// When the ledger was made anew after a damaged one, in unix seconds.
+/// When the ledger was rebuilt after a damaged one, in unix seconds.
 const REBUILT_AT: &str = "rebuilt_at";
 
 const META_SCHEMA: &str =
@@ -58,14 +59,14 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Opens the ledger, or makes an empty one. A damaged one is moved aside, never deleted, and
-    /// an empty one made in its place: then its tasks come back from their archive
+    /// Opens the ledger, or creates an empty one. A damaged one is moved aside, never deleted, and
+    /// replaced by an empty one: its tasks then come back from their archive
     /// ([`crate::intake::Spool::restore`]), and commands issued before [`Self::rebuilt_at`]
-    /// must be refused, since nobody knows any more which of them were done.
+    /// must be refused, since it is no longer known which of them were done.
     ///
     /// # Errors
-    /// [`LedgerError`] if the disk is full or read-only, another process holds the file, or a newer
-    /// version made it. Nothing was changed then.
+    /// [`LedgerError`] if the disk is full or read-only, another process holds the file, or another
+    /// version of latrod made it. Nothing was changed then.
     pub fn open(path: &Path) -> Result<(Self, Option<SetAside>), LedgerError> {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self::open_at(path, since_epoch.as_secs().try_into().unwrap_or(i64::MAX))
@@ -81,7 +82,7 @@ impl Ledger {
         access(folder.unwrap_or(Path::new(".")), Access::WRITE_OK)
             .map_err(|errno| LedgerError::file("open", path, errno.into()))?;
         if !exists(path)? {
-            // Of a ledger that was being set aside when the power went, a part may still lie here.
+            // Part of a ledger that was being set aside when the power failed may still be here.
             let rebuilt = aside::was_set_aside(path)?;
             Self::make(path, rebuilt.then_some(unix_s))?;
             let aside = aside::move_aside(path, unix_s, "its main file is missing")?;
@@ -94,7 +95,7 @@ impl Ledger {
         }
     }
 
-    /// Moves this ledger aside and makes an empty one, after a call failed with an error that
+    /// Moves this ledger aside and creates an empty one, after a call failed with an error that
     /// [`LedgerError::is_corrupt`].
     ///
     /// # Errors
@@ -177,8 +178,8 @@ impl Ledger {
         self.set_meta(REBUILT_AT, &unix_s)
     }
 
-    /// Gives space of deleted rows back to the file system where it is worth the writing. To be
-    /// called now and then.
+    /// Returns the space of deleted rows to the file system where that is worth the writing. Call it
+    /// from time to time.
     ///
     /// # Errors
     /// [`LedgerError`].
@@ -207,9 +208,9 @@ impl Ledger {
         Self::install(path, aside)
     }
 
-    /// Makes an empty ledger, whole, under another name.
+    /// Creates an empty ledger, whole, under another name.
     fn make(path: &Path, rebuilt_at: Option<i64>) -> Result<(), LedgerError> {
-        let file_error = |source| LedgerError::file("make", path, source);
+        let file_error = |source| LedgerError::file("create", path, source);
         let new = aside::beside(path, NEW);
         for suffix in ["", "-wal", "-shm", "-journal"] {
             aside::remove_if_there(&aside::beside(&new, suffix)).map_err(file_error)?;
@@ -227,14 +228,14 @@ impl Ledger {
         File::open(&new).and_then(|file| file.sync_all()).map_err(file_error)
     }
 
-    /// Puts what [`Self::make`] has made in its place.
+    /// Moves what [`Self::make`] created into place.
     fn install(
         path: &Path,
         aside: Option<SetAside>,
     ) -> Result<(Self, Option<SetAside>), LedgerError> {
         fs::rename(aside::beside(path, NEW), path)
             .and_then(|()| aside::sync_folder_of(path))
-            .map_err(|source| LedgerError::file("make", path, source))?;
+            .map_err(|source| LedgerError::file("create", path, source))?;
         Ok((Self::open_sound(path)?, aside))
     }
 
@@ -256,8 +257,13 @@ impl Ledger {
         if stamped != stamp(version) || version == 0 {
             return damaged("its version makes no sense");
         }
-        if version > VERSION {
-            return Err(LedgerError::Newer { path: path.to_owned(), version, known: VERSION });
+        if version != VERSION {
+            let (path, known) = (path.to_owned(), VERSION);
+            return Err(if version > VERSION {
+                LedgerError::Newer { path, version, known }
+            } else {
+                LedgerError::Older { path, version, known }
+            });
         }
         if bytes <= CHECKED_BYTES {
             let verdict: String =
@@ -275,7 +281,7 @@ impl Ledger {
     }
 }
 
-/// Both halves say the same, so that a flipped bit is no newer version.
+/// Both halves say the same, so that a flipped bit does not pass for another version.
 fn stamp(version: u16) -> i32 {
     i32::from(version) << 16 | i32::from(version)
 }
@@ -328,7 +334,7 @@ fn exists(path: &Path) -> Result<bool, LedgerError> {
     path.try_exists().map_err(|source| LedgerError::file("open", path, source))
 }
 
-/// Makes an empty file that only its owner can read: it will hold the tasks' text.
+/// Creates an empty file that only its owner can read: it will hold the tasks' text.
 fn create_private(path: &Path) -> std::io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);

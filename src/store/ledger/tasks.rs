@@ -11,7 +11,7 @@ use crate::data::{Task, TaskId, question_key};
 /// Creates the tables.
 pub const SCHEMA: &str = include_str!("tasks.sql");
 
-/// A task as it is to be added.
+/// A task to be added.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewTask {
     pub task: Task,
@@ -187,8 +187,7 @@ impl Ledger {
         })
     }
 
-    /// Adds tasks that stand in the archive file `name`; those that are there already stay as they
-    /// are. Returns how many were added, to train on and held out. To be called in a transaction.
+    /// Adds tasks from the archive file `name`; those already present are left unchanged. Returns how many were added, to train on and held out. To be called in a transaction.
     ///
     /// # Errors
     /// [`LedgerError`].

@@ -1,4 +1,4 @@
--- A file of the archive (tasks/<name>), from which a lost ledger is made anew.
+-- A file of the archive (tasks/<name>), from which a lost ledger is rebuilt.
 CREATE TABLE IF NOT EXISTS archive (
     id INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,

@@ -237,11 +237,23 @@ fn nothing_set_aside_is_ever_overwritten() {
 fn a_newer_ledger_is_left_alone() {
     let (_dir, path) = folder();
     filled(&path, 3);
-    Connection::open(&path).unwrap().pragma_update(None, "user_version", stamp(2)).unwrap();
+    Connection::open(&path).unwrap().pragma_update(None, "user_version", stamp(3)).unwrap();
 
     let error = Ledger::open_at(&path, NOW).unwrap_err();
 
-    assert!(matches!(error, LedgerError::Newer { version: 2, .. }) && !error.is_corrupt());
+    assert!(matches!(error, LedgerError::Newer { version: 3, .. }) && !error.is_corrupt());
+}
+
+#[test]
+fn an_older_ledger_is_left_alone() {
+    let (_dir, path) = folder();
+    filled(&path, 3);
+    Connection::open(&path).unwrap().pragma_update(None, "user_version", stamp(1)).unwrap();
+
+    let error = Ledger::open_at(&path, NOW).unwrap_err();
+
+    assert!(matches!(error, LedgerError::Older { version: 1, .. }) && !error.is_corrupt());
+    assert!(error.to_string().contains("move the file away"), "{error}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
-//! The steps that change the folder of versions, each of them done or not done.
+//! The steps that change the folder of versions; each is either done or not done.
 //!
-//! Every change goes through here, so that a test can end the process's luck after any of them.
+//! Every change goes through here, so that a test can break off after any of them.
 
 #[cfg(test)]
 use std::cell::Cell;
@@ -64,7 +64,7 @@ impl Disk {
         fs::set_permissions(dir, mode).map_err(StoreError::io("set the permissions of", dir))
     }
 
-    /// Copies a regular file, durably, and says what was copied.
+    /// Copies a regular file durably and returns what was copied.
     pub fn copy(&self, from: &Path, to: &Path) -> Result<FileSum, StoreError> {
         let (mut source, _) = open_regular(from)?;
         let (mut hash, mut bytes) = (Sha256::new(), 0);
@@ -90,7 +90,7 @@ impl Disk {
         Ok(FileSum { sha256: hex(&hash.finalize()), bytes })
     }
 
-    /// Gives a file that was just written its readers, durably, and says what is in it.
+    /// Makes a file that was just written readable to its readers, durably, and returns its sum.
     pub fn finish(&self, path: &Path) -> Result<FileSum, StoreError> {
         let finish = || {
             self.step()?;

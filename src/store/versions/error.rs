@@ -1,4 +1,4 @@
-//! What can go wrong with versions, said in one sentence.
+//! What can go wrong with versions, in one sentence.
 
 use std::path::PathBuf;
 
@@ -10,20 +10,22 @@ use crate::store::StoreError;
 pub enum VersionError {
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A name that no folder has.
-    #[error("{} holds no version {id}; look there for those it holds", dir.display())]
+    /// There is no such version.
+    #[error("{} holds no version {id}; list the folder to see which it holds", dir.display())]
     Unknown { dir: PathBuf, id: VersionId },
     /// A version that was found to be worse.
-    #[error("version {id} was rolled back ({reason}) and is not taken again; reinstate it first")]
+    #[error(
+        "version {id} was rolled back ({reason}) and cannot become active again; reinstate it first"
+    )]
     RolledBack { id: VersionId, reason: String },
-    /// The parent that a candidate names was learned on another model.
+    /// The candidate's parent was trained on another model.
     #[error(
         "version {parent} was made for the model with sha256 {found}, the candidate for {expected}; \
          a candidate starts from a version for its own model"
     )]
     OtherBase { parent: VersionId, expected: String, found: String },
     /// All numbers are taken.
-    #[error("{} has a version with the last number; move the folder away to start anew", dir.display())]
+    #[error("{} has a version with the last number; move the folder away to start over", dir.display())]
     Full { dir: PathBuf },
 }
 

@@ -17,14 +17,14 @@ pub struct VersionId {
     hash: u32,
 }
 
-/// A text that is no version's name.
+/// A text that is not the name of a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a version is named like 00000007-1a2b3c4d: a number from 1 and eight digits of a hash")]
 pub struct NotAVersion;
 
 impl VersionId {
     /// The name of version `number` with weights of this SHA-256 (lower-case hexadecimal); `None`
-    /// for a number without eight digits or a text that is no hash.
+    /// for a number of more than eight digits or a text that is not a hash.
     #[must_use]
     pub fn new(number: u32, weights_sha256: &str) -> Option<Self> {
         let hash = weights_sha256.get(..8)?;

@@ -20,7 +20,7 @@
 //! matches its hashes was damaged by something else; [`Versions::repair`] goes back to a sound one.
 //!
 //! One process at a time writes (a lock in the folder); [`current_of`] reads without it. Knows
-//! nothing of why a version is taken or given up.
+//! nothing of why a version is promoted or rolled back.
 
 mod disk;
 mod error;
@@ -115,7 +115,7 @@ impl Version {
             let meta = std::fs::symlink_metadata(&path).map_err(StoreError::io("read", &path))?;
             if !meta.is_file() || meta.len() != written.bytes {
                 let n = written.bytes;
-                return Err(StoreError::damaged(&path, format!("it is no file of {n} bytes")));
+                return Err(StoreError::damaged(&path, format!("it is not a file of {n} bytes")));
             }
             if file_sha256(&path)? != written.sha256 {
                 return Err(StoreError::damaged(&path, "its checksum does not match"));
@@ -260,7 +260,7 @@ fn active_in(dir: &Path) -> Result<Option<VersionId>, StoreError> {
         },
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) if error.kind() == ErrorKind::InvalidInput => {
-            Err(StoreError::damaged(&path, "it is no symbolic link"))
+            Err(StoreError::damaged(&path, "it is not a symbolic link"))
         }
         Err(error) => Err(StoreError::io("read", &path)(error)),
     }

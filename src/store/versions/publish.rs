@@ -1,4 +1,4 @@
-//! A candidate becomes a version.
+//! Publishes a candidate as a version.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::gguf::GgufFile;
 use crate::store::adapter::{CONFIG_FILE, MANIFEST_FILE, WEIGHTS_FILE, file_sha256};
 use crate::store::{AdapterManifest, AdapterShape, StoreError, read_peft, write_gguf_lora};
 
-/// What a version's manifest says beside the hashes.
+/// What a version's manifest says besides the hashes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VersionMeta {
     /// SHA-256 of the model's file, 64 hexadecimal digits.
@@ -38,11 +38,11 @@ pub struct BaseModel {
 }
 
 impl BaseModel {
-    /// Reads a model's header. The header of a model with a large vocabulary takes tens of MiB for
-    /// the time of reading; nothing of that stays.
+    /// Reads a model's header. The header of a model with a large vocabulary takes tens of MiB while
+    /// it is read; none of that stays.
     ///
     /// # Errors
-    /// If it is no model that can be computed.
+    /// If the model is not supported.
     pub fn open(model: &Path) -> Result<Self, SpecError> {
         let spec = ModelSpec::from_gguf(&GgufFile::open(model)?)?;
         Ok(Self::from(&spec))
@@ -78,13 +78,13 @@ impl Versions {
     /// lets `gguf` write the same adapter for llama.cpp (from the folder that is its first argument
     /// to the file that is its second; see [`write_gguf`]). The version is not active yet.
     ///
-    /// A candidate with the same weights for the same model and parent is published once: again it
-    /// gives the version that there is (which may be marked as rolled back).
+    /// A candidate with the same weights for the same model and parent is published once: publishing
+    /// it again returns the existing version (which may be marked as rolled back).
     ///
     /// # Errors
     /// [`VersionError::Unknown`], [`VersionError::RolledBack`] and [`VersionError::OtherBase`] for
     /// the parent, [`StoreError::OtherModel`] if the candidate's own manifest names another model,
-    /// and the errors of files. The folder is as before then.
+    /// and the errors of files. The folder is then unchanged.
     pub fn publish(
         &mut self,
         from: &Path,
@@ -125,7 +125,7 @@ impl Versions {
             self.disk.copy(&from.join(name), &temp.join(name))?;
         }
         gguf(temp, &temp.join(GGUF_FILE))?;
-        // Hashed from what now lies there, so that a candidate that changes meanwhile is noticed.
+        // Hashed from the copy, so that a candidate that changes meanwhile is noticed.
         let files = FILES
             .iter()
             .map(|name| Ok(((*name).to_owned(), self.disk.finish(&temp.join(name))?)))

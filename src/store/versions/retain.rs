@@ -1,4 +1,4 @@
-//! Which versions are removed when there are too many.
+//! Decides which versions are removed when there are too many.
 
 use std::path::Path;
 
@@ -14,12 +14,12 @@ pub struct Held {
     pub id: VersionId,
     /// What it takes on disk.
     pub bytes: u64,
-    /// Whether it stays in any case.
+    /// Whether it is always kept.
     pub protected: bool,
 }
 
 /// The versions to remove, oldest first, so that at most `keep_count` versions and `keep_bytes`
-/// bytes are left. Protected ones are never removed, so that more may be left.
+/// bytes are left. Protected ones are never removed, so more may be left.
 #[must_use]
 pub fn surplus(held: &[Held], keep_count: usize, keep_bytes: u64) -> Vec<VersionId> {
     let mut oldest_first = held.to_vec();
@@ -39,7 +39,7 @@ pub fn surplus(held: &[Held], keep_count: usize, keep_bytes: u64) -> Vec<Version
 }
 
 impl Versions {
-    /// Removes the oldest versions beyond the settings' limits, and says which. Never the active
+    /// Removes the oldest versions beyond the settings' limits and returns their names. Never the active
     /// one, the one that a rollback would go back to, or the newest (which may be about to become
     /// active, and holds the last number).
     ///
@@ -77,7 +77,7 @@ impl Versions {
             .collect()
     }
 
-    /// Removes a folder by way of a name that the next opening would clear.
+    /// Renames a folder before removing it, so that the next opening removes what a kill leaves.
     fn remove(&self, name: &str) -> Result<(), StoreError> {
         let removing = format!("{REMOVING}{name}");
         self.disk.rename(&self.dir, name, &removing)?;

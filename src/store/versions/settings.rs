@@ -1,14 +1,14 @@
-//! How many promoted adapters are kept, and who may read them.
+//! Settings: how many promoted adapters are kept, and who may read them.
 
 use serde::{Deserialize, Serialize};
 
-/// Who may read the folder of versions, beside the daemon that writes it.
+/// Who may read the folder of versions, besides the daemon that writes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ReadableBy {
     /// The daemon's own user only: folders 0700, files 0600.
     Owner,
-    /// Its group as well, so that a server under another user can load the adapter: 0750, 0640.
+    /// The daemon's group as well, so that a server under another user can load the adapter: 0750, 0640.
     #[default]
     Group,
     /// Everybody on the device: 0755, 0644.
@@ -37,12 +37,12 @@ impl ReadableBy {
     }
 }
 
-/// What becomes of promoted adapters.
+/// What happens to promoted adapters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct VersionSettings {
     /// Versions that are kept; older ones are removed first, but never the active one, the one that
-    /// a rollback would go back to, or the newest. Default 5: enough to go back further than once.
+    /// a rollback would return to, or the newest. Default 5: enough to roll back more than once.
     /// At least 3, so that those that are never removed fit.
     pub keep_count: usize,
     /// What all versions together may take on disk, MiB, with the same exceptions. Default 512:

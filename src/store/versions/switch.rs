@@ -1,4 +1,4 @@
-//! Which version is active: going forward, going back, and mending.
+//! Switches the active version: activation, rollback and repair.
 
 use std::path::Path;
 
@@ -49,7 +49,7 @@ impl Versions {
         Ok(version)
     }
 
-    /// Lets the base model serve alone, without a mark on the version that was active: for a model
+    /// Returns to the base model alone, without marking the version that was active; for a model
     /// that was replaced.
     ///
     /// # Errors
@@ -59,7 +59,7 @@ impl Versions {
     }
 
     /// Marks a version as worse than its parent; if it is active, goes back to the nearest sound
-    /// ancestor, or to the base model. Once more with the same version it does and says the same.
+    /// ancestor, or to the base model. Repeating it with the same version has the same effect and result.
     ///
     /// # Errors
     /// [`VersionError::Unknown`], or what is damaged in the version ([`Self::repair`] goes back
@@ -105,7 +105,7 @@ impl Versions {
         };
         let broken = match self.active() {
             Ok(active) => active,
-            // Not even a link to a version: it makes place for one.
+            // Not even a link to a version: move it out of the way.
             Err(_) => {
                 self.set_aside(CURRENT)?;
                 None
@@ -124,7 +124,7 @@ impl Versions {
         Ok(Repair::WentBack { broken, why: error.to_string(), to })
     }
 
-    /// Ends a rollback that was stopped between the mark and the link.
+    /// Completes a rollback that was stopped between the mark and the link.
     pub(super) fn complete_roll_back(&mut self) -> Result<(), VersionError> {
         // Damage is found, and named, when the active version is asked for.
         let Ok(Some(id)) = self.active() else { return Ok(()) };

@@ -22,12 +22,12 @@ pub enum TokenizerError {
     /// An unknown way to split text into words.
     #[error("tokenizer.ggml.pre is \"{found}\", which is unknown; known are {known}")]
     Pre { found: String, known: String },
-    /// A token's text stands twice in the vocabulary.
+    /// A token's text occurs twice in the vocabulary.
     #[error(
         "token {id} (\"{text}\") has the same text as token {first}; the vocabulary is damaged"
     )]
     Duplicate { text: String, first: u32, id: u32 },
-    /// A normal token with a character that stands for no byte.
+    /// A normal token with a character that does not stand for a byte.
     #[error(
         "token {id} (\"{text}\") has a character outside of the byte alphabet; the vocabulary is \
          damaged or no byte-level one"

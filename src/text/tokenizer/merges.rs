@@ -22,7 +22,7 @@ pub struct Merges {
 
 impl Merges {
     /// Checks and compiles the vocabulary and the merges ("left right", best first). A merge that
-    /// stands twice keeps its first rank.
+    /// occurs twice keeps its first rank.
     pub fn new(
         tokens: Vec<String>,
         merges: &[String],
@@ -44,10 +44,10 @@ impl Merges {
             let (left, right) =
                 merge.split_once(' ').ok_or(wrong("has no space between its parts"))?;
             if ![left, right].iter().all(|part| vocab.contains_key(*part)) {
-                return Err(wrong("joins what is no token"));
+                return Err(wrong("joins what is not a token"));
             }
             if !vocab.contains_key(&format!("{left}{right}")) {
-                return Err(wrong("makes what is no token"));
+                return Err(wrong("makes what is not a token"));
             }
             if seen.insert(merge) {
                 pairs.push((left.to_owned(), right.to_owned()));

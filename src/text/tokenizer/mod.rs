@@ -1,10 +1,9 @@
 //! Text to token ids and back, as llama.cpp does it on the same GGUF file.
 //!
 //! Owns the vocabulary, the split of text into words, the merges and the special tokens. Knows
-//! nothing of chat templates ([`crate::text::chat`]) or of what a prompt is for
-//! ([`crate::latro::prompt`]).
+//! nothing of chat templates ([`crate::text::chat`]) or of what a prompt is for.
 //!
-//! The way of a text: special tokens cut it into fragments (`special`), regular expressions cut a
+//! How a text is encoded: special tokens cut it into fragments (`special`), regular expressions cut a
 //! fragment into words (`words`), merges join the bytes of a word (`merges`). The reference is
 //! llama.cpp's `llama-vocab.cpp`; where it is lenient (a byte without a token is left out) so is
 //! this, and where it would abort this is an error.
@@ -74,7 +73,7 @@ impl Tokenizer {
     ///
     /// # Errors
     /// A model or `pre` group that is not supported, or parts that contradict each other: a token
-    /// that stands twice or is not in the byte alphabet, a merge of unknown tokens, a special id
+    /// that occurs twice or is not in the byte alphabet, a merge of unknown tokens, a special id
     /// outside of the vocabulary.
     pub fn new(spec: TokenizerSpec) -> Result<Self, TokenizerError> {
         if spec.model != "gpt2" {
@@ -109,7 +108,7 @@ impl Tokenizer {
     /// stand for themselves, otherwise they are plain text; user-defined tokens always count.
     ///
     /// # Errors
-    /// [`TokenizerError::Encode`] when the merges fail, which no text should achieve.
+    /// [`TokenizerError::Encode`] if the merges fail, which no text should cause.
     pub fn encode(&self, text: &str, parse_special: bool) -> Result<Vec<u32>, TokenizerError> {
         let plain = if parse_special { 0..0 } else { 0..text.len() };
         Ok(self.encode_placed(text, plain)?.into_iter().map(|t| t.id).collect())
@@ -176,7 +175,7 @@ impl Tokenizer {
         shown.flat_map(|&id| self.token_bytes(id).unwrap_or_default()).copied().collect()
     }
 
-    /// Whether a token is a control token (or the unknown token), which stands for no text.
+    /// Whether a token is a control token (or the unknown token), which does not stand for text.
     #[must_use]
     pub fn is_control(&self, id: u32) -> bool {
         self.kinds
@@ -208,7 +207,7 @@ impl Tokenizer {
         self.eos
     }
 
-    /// The token for what has no token.
+    /// The token for text that has no token of its own.
     #[must_use]
     pub const fn unk(&self) -> Option<u32> {
         self.unk

@@ -12,7 +12,7 @@ use crate::text::tokenizer::{TokenizerError, alphabet};
 pub enum TokenKind {
     /// A piece of text in the byte alphabet.
     Normal,
-    /// Stands for what has no token.
+    /// Stands for text that has no token of its own.
     Unknown,
     /// Structure, such as the end of a turn; named by its text only where that is trusted.
     Control,
@@ -108,7 +108,7 @@ pub struct TokenizerSpec {
     pub bos: Option<u32>,
     /// The token that ends a document.
     pub eos: Option<u32>,
-    /// The token for what has no token.
+    /// The token for text that has no token of its own.
     pub unk: Option<u32>,
     /// Whether documents begin with BOS; by default the `pre` group decides.
     pub add_bos: Option<bool>,

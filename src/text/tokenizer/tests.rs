@@ -137,12 +137,12 @@ fn broken_parts_are_refused_with_a_reason() {
         ("eos_token_id is 9999", with(|s| s.eos = Some(9999))),
         ("bos_token_id is missing", with(|s| (s.bos, s.add_bos) = (None, Some(true)))),
         ("merge 0 (\"xyz\") has no space", with(|s| s.merges[0] = "xyz".into())),
-        ("merge 0 (\"Q Qx\") joins what is no token", with(|s| s.merges[0] = "Q Qx".into())),
+        ("merge 0 (\"Q Qx\") joins what is not a token", with(|s| s.merges[0] = "Q Qx".into())),
     ];
     for (expected, message) in cases {
         assert!(message.contains(expected), "{message:?} should say {expected:?}");
     }
-    assert!(with(|s| s.merges[0] = "Q Q".into()).contains("makes what is no token"));
+    assert!(with(|s| s.merges[0] = "Q Q".into()).contains("makes what is not a token"));
 }
 
 #[test]
