@@ -16,3 +16,4 @@ mod outages;
 mod presence;
 mod proxy;
 mod rabbitmq;
+mod signing;
