@@ -1,4 +1,4 @@
-//! `latrod command`: signs a command, gives it to a device over MQTT and shows what becomes of it.
+//! `latrod command`: signs a command, sends it to a device over MQTT and prints its acknowledgements.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -7,15 +7,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::CliError;
 use super::common::{failed, say, usage};
-use crate::contract::sign::{load_signing_key, new_key_pair, read_small, sign};
+use crate::contract::envelope::Envelope;
+use crate::contract::keys::{load_signing_key, new_key_pair, read_small};
 use crate::contract::topics::Topics;
 use crate::contract::wire;
-use crate::contract::wire::{Ack, AckState};
+use crate::contract::wire::{Ack, AckState, Command};
 use crate::report::mqtt::connection::ConnectOptions;
 use crate::report::mqtt::operator::{Answer, give};
 use crate::report::mqtt::{Broker, MqttSettings, Protocol, tls};
 
-/// What a device can be told.
+/// What a device can be asked to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Action {
     /// Don't train until `resume`
@@ -25,12 +26,12 @@ enum Action {
     /// Begin a cycle at the next idle moment, however few new tasks there are
     TrainNow,
     /// Check the active adapter against its parent on held-out tasks that came since
-    Evaluate,
+    Check,
     /// Make VERSION the active adapter
     Promote,
     /// Go back to the parent of the active adapter
     Rollback,
-    /// Put KEY=VALUE over the configuration file; KEY= takes the file's value again
+    /// Override a setting of the configuration file with KEY=VALUE; KEY= restores the file's value
     Set,
     /// Take tasks that were set aside back into training
     RestoreTasks,
@@ -39,9 +40,9 @@ enum Action {
 /// Give a device a signed command over MQTT
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Prints what the device says: received, running, then done, failed, refused or expired. The exit code
-is 0 if it was done, 1 if not, 75 if the device did not say so in time (the command may still be
-done: it reaches a device that is away when it comes back, until it expires).
+Prints the device's acknowledgements: received, running, then done, failed, refused or expired. The
+exit code is 0 if the command was done, 1 if not, and 75 if the device did not say so in time. It may
+still be done then: a device that is away gets it when it comes back, until it expires.
 
 Examples:
   latrod command --new-key operator.pem
@@ -70,7 +71,7 @@ pub struct Args {
     wait: u64,
     /// How long the command stays valid
     #[arg(long, value_name = "SECONDS", default_value_t = 3600,
-          value_parser = clap::value_parser!(u64).range(1..=crate::report::inbox::MAX_LIFE_S))]
+          value_parser = clap::value_parser!(u64).range(1..=crate::contract::wire::MAX_LIFE_S))]
     valid: u64,
     /// User name at the broker
     #[arg(long, value_name = "NAME")]
@@ -119,7 +120,8 @@ pub fn run(args: Args) -> Result<(), CliError> {
     )
     .map_err(usage)?;
     let action = action(args.action.ok_or_else(missing)?, args.argument.clone())?;
-    let command = make_command(&args, &topics, action)?;
+    let command = make_command(&topics, action, args.valid)?;
+    let envelope = seal(&args, &command)?;
     let options = connect_options(&args, &command.id)?;
     let wait = (args.wait > 0).then(|| Duration::from_secs(args.wait));
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -132,7 +134,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
             output = show(ack, args.json);
         }
     };
-    let answer = runtime.block_on(give(&options, &topics, &command, wait, heard));
+    let answer = runtime.block_on(give(&options, &topics, &command, &envelope, wait, heard));
     output?;
     conclude(answer, &topics, args.wait)
 }
@@ -150,7 +152,7 @@ fn conclude(answer: Answer, topics: &Topics, wait: u64) -> Result<(), CliError> 
             "{device} has not answered within {wait} s; the broker keeps the command for it"
         ))),
         Answer::Sent { last: Some(ack) } => Err(CliError::TryLater(format!(
-            "{device} has {} the command and not ended it within {wait} s",
+            "{device} has {} the command but not ended it within {wait} s",
             if ack.state == AckState::Running { "begun" } else { "received" }
         ))),
         Answer::NotSent { reason } => {
@@ -174,7 +176,7 @@ fn action(action: Action, argument: Option<String>) -> Result<wire::Action, CliE
         Action::Pause => ("pause", None, None),
         Action::Resume => ("resume", None, None),
         Action::TrainNow => ("train_now", None, None),
-        Action::Evaluate => ("evaluate", None, None),
+        Action::Check => ("check", None, None),
         Action::Promote => ("promote", argument.clone(), None),
         Action::Rollback => ("rollback", None, None),
         Action::Set => ("set", None, argument.clone()),
@@ -191,29 +193,30 @@ fn action(action: Action, argument: Option<String>) -> Result<wire::Action, CliE
     wire::action(name, version, key, value).map_err(usage)
 }
 
-fn make_command(
-    args: &Args,
-    topics: &Topics,
-    action: wire::Action,
-) -> Result<wire::Command, CliError> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+/// A command that was issued now, under a new random id.
+fn make_command(topics: &Topics, action: wire::Action, valid_s: u64) -> Result<Command, CliError> {
+    let issued = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let mut random = [0; 16];
     getrandom::fill(&mut random)
         .map_err(|e| failed(format!("the system gives no random numbers: {e}")))?;
-    let id = format!("{:032x}", u128::from_be_bytes(random));
-    let expires = now + args.valid;
-    let mut command = wire::Command { id, action, issued: now, expires, signature: None };
+    Ok(Command {
+        fleet: topics.fleet().to_owned(),
+        device: topics.device().to_owned(),
+        id: format!("{:032x}", u128::from_be_bytes(random)),
+        action,
+        issued,
+        expires: issued + valid_s,
+    })
+}
+
+/// The command in its envelope, signed unless the arguments say otherwise.
+fn seal(args: &Args, command: &Command) -> Result<Envelope, CliError> {
+    let payload = command.to_json();
     match &args.key {
-        Some(path) => {
-            let key = load_signing_key(path).map_err(usage)?;
-            sign(&key, topics.fleet(), topics.device(), &mut command);
-        }
-        None if args.unsigned => {}
-        None => {
-            return Err(usage("devices take signed commands: name the operator's key with --key"));
-        }
+        Some(path) => Ok(Envelope::signed(&load_signing_key(path).map_err(usage)?, &payload)),
+        None if args.unsigned => Ok(Envelope::unsigned(&payload)),
+        None => Err(usage("devices take signed commands: name the operator's key with --key")),
     }
-    Ok(command)
 }
 
 fn connect_options(args: &Args, id: &str) -> Result<ConnectOptions, CliError> {

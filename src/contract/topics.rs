@@ -1,20 +1,21 @@
-//! Every topic string of the MQTT contract, `latro/v1/<fleet>/<device>/…`, in one place.
+//! Every topic string of the MQTT contract, `latro/v2/<fleet>/<device>/…`, in one place.
 //!
 //! Names are checked here once, so that a name can neither add levels to a topic nor turn a
 //! subscription into a wildcard. Knows nothing of what the messages say.
 
-use crate::report::ReportError;
+use crate::contract::ContractError;
 
-/// The contract's name and version; the first two levels of every topic.
-pub const ROOT: &str = "latro/v1";
+/// The contract's name and version; the first two levels of every topic. The version is that of the
+/// messages, [`crate::contract::wire::VERSION`].
+pub const ROOT: &str = "latro/v2";
 
 /// Longest name of a fleet or a device, in bytes of UTF-8.
 pub const MAX_NAME_BYTES: usize = 64;
 
-/// Longest id of a command, in bytes.
+/// Longest id of a command, in bytes; also the longest type in a command's topic.
 pub const MAX_COMMAND_ID_BYTES: usize = 64;
 
-/// What a message of a device is, by the level after the device's name.
+/// What a message to or from a device is, by the levels after the device's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
     /// Online or offline; the last will. QoS 1, retained.
@@ -27,10 +28,20 @@ pub enum Kind {
     Progress,
     /// Something that happened. QoS 1.
     Event,
-    /// A command, by its id. QoS 1.
-    Command(String),
+    /// A command. QoS 1. Its type is a level of its own, so that a broker's access list can allow
+    /// some commands and forbid others.
+    Command(CommandTopic),
     /// What became of a command, by its id. QoS 1.
     Ack(String),
+}
+
+/// The levels of a command's topic after `cmd`. The signed command must say the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandTopic {
+    /// What it asks for: `pause`, `promote` …
+    pub action: String,
+    /// The command's id.
+    pub id: String,
 }
 
 /// The topics of one device.
@@ -44,8 +55,8 @@ impl Topics {
     /// The topics of `device` in `fleet`.
     ///
     /// # Errors
-    /// [`ReportError::Name`] for a name that cannot be a level of a topic.
-    pub fn new(fleet: &str, device: &str) -> Result<Self, ReportError> {
+    /// [`ContractError::Name`] for a name that cannot be a level of a topic.
+    pub fn new(fleet: &str, device: &str) -> Result<Self, ContractError> {
         check_name("the fleet's name", fleet)?;
         check_name("the device's name", device)?;
         Ok(Self { fleet: fleet.to_owned(), device: device.to_owned() })
@@ -67,37 +78,43 @@ impl Topics {
     #[must_use]
     pub fn of(&self, kind: &Kind) -> String {
         let Self { fleet, device } = self;
-        let (name, id) = match kind {
-            Kind::Status => ("status", None),
-            Kind::Birth => ("birth", None),
-            Kind::State => ("state", None),
-            Kind::Progress => ("progress", None),
-            Kind::Event => ("event", None),
-            Kind::Command(id) => ("cmd", Some(id)),
-            Kind::Ack(id) => ("ack", Some(id)),
+        let name = match kind {
+            Kind::Status => "status",
+            Kind::Birth => "birth",
+            Kind::State => "state",
+            Kind::Progress => "progress",
+            Kind::Event => "event",
+            Kind::Command(CommandTopic { action, id }) => &format!("cmd/{action}/{id}"),
+            Kind::Ack(id) => &format!("ack/{id}"),
         };
-        id.map_or_else(
-            || format!("{ROOT}/{fleet}/{device}/{name}"),
-            |id| format!("{ROOT}/{fleet}/{device}/{name}/{id}"),
-        )
+        format!("{ROOT}/{fleet}/{device}/{name}")
     }
 
-    /// What the device subscribes to: all of its commands, whatever their id.
+    /// What the device subscribes to: all of its commands, whatever their type and id.
     #[must_use]
     pub fn command_filter(&self) -> String {
-        format!("{ROOT}/{}/{}/cmd/+", self.fleet, self.device)
+        format!("{ROOT}/{}/{}/cmd/+/+", self.fleet, self.device)
     }
 
-    /// The id in a command's topic; nothing if the topic is not a command of this device.
+    /// Type and id in a command's topic; nothing if the topic is not a command of this device.
     #[must_use]
-    pub fn command_id(&self, topic: &str) -> Option<String> {
+    pub fn command(&self, topic: &str) -> Option<CommandTopic> {
         match parse(topic)? {
-            (fleet, device, Kind::Command(id)) if fleet == self.fleet && device == self.device => {
-                Some(id)
+            (fleet, device, Kind::Command(command))
+                if fleet == self.fleet && device == self.device =>
+            {
+                Some(command)
             }
             _ => None,
         }
     }
+}
+
+/// Whether a topic is one of version 1 of the contract, which brokers still deliver to a device that
+/// subscribed under it.
+#[must_use]
+pub fn is_version_1(topic: &str) -> bool {
+    topic.starts_with("latro/v1/")
 }
 
 /// Takes a topic apart: fleet, device and kind; nothing if it is not one of the contract's.
@@ -108,18 +125,20 @@ pub fn parse(topic: &str) -> Option<(String, String, Kind)> {
     let (fleet, device, kind) = (levels.next()?, levels.next()?, levels.next()?);
     check_name("", fleet).ok()?;
     check_name("", device).ok()?;
-    let id = levels.next();
+    let more = [levels.next(), levels.next()];
     if levels.next().is_some() {
         return None;
     }
-    let kind = match (kind, id) {
-        ("status", None) => Kind::Status,
-        ("birth", None) => Kind::Birth,
-        ("state", None) => Kind::State,
-        ("progress", None) => Kind::Progress,
-        ("event", None) => Kind::Event,
-        ("cmd", Some(id)) => Kind::Command(checked_id(id)?),
-        ("ack", Some(id)) => Kind::Ack(checked_id(id)?),
+    let kind = match (kind, more) {
+        ("status", [None, None]) => Kind::Status,
+        ("birth", [None, None]) => Kind::Birth,
+        ("state", [None, None]) => Kind::State,
+        ("progress", [None, None]) => Kind::Progress,
+        ("event", [None, None]) => Kind::Event,
+        ("cmd", [Some(action), Some(id)]) => {
+            Kind::Command(CommandTopic { action: checked_id(action)?, id: checked_id(id)? })
+        }
+        ("ack", [Some(id), None]) => Kind::Ack(checked_id(id)?),
         _ => return None,
     };
     Some((fleet.to_owned(), device.to_owned(), kind))
@@ -134,8 +153,8 @@ fn checked_id(id: &str) -> Option<String> {
 /// leading `$`, which brokers keep for themselves (MQTT 3.1.1, 4.7.2).
 ///
 /// # Errors
-/// [`ReportError::Name`], which says `what` the name belongs to.
-pub fn check_name(what: &'static str, name: &str) -> Result<(), ReportError> {
+/// [`ContractError::Name`], which says `what` the name belongs to.
+pub fn check_name(what: &'static str, name: &str) -> Result<(), ContractError> {
     let why = if name.is_empty() {
         "it is empty".to_owned()
     } else if name.len() > MAX_NAME_BYTES {
@@ -149,21 +168,21 @@ pub fn check_name(what: &'static str, name: &str) -> Result<(), ReportError> {
     } else {
         return Ok(());
     };
-    Err(ReportError::Name { what, why })
+    Err(ContractError::Name { what, why })
 }
 
 /// Whether `id` can name a command: 1 to [`MAX_COMMAND_ID_BYTES`] of ASCII letters, digits, `-`
 /// and `_`.
 ///
 /// # Errors
-/// [`ReportError::Name`].
-pub fn check_command_id(id: &str) -> Result<(), ReportError> {
+/// [`ContractError::Name`].
+pub fn check_command_id(id: &str) -> Result<(), ContractError> {
     let allowed = |c: u8| c.is_ascii_alphanumeric() || c == b'-' || c == b'_';
     if !id.is_empty() && id.len() <= MAX_COMMAND_ID_BYTES && id.bytes().all(allowed) {
         return Ok(());
     }
     let why = format!("1 to {MAX_COMMAND_ID_BYTES} letters, digits, - and _ are allowed");
-    Err(ReportError::Name { what: "the command's id", why })
+    Err(ContractError::Name { what: "the command's id", why })
 }
 
 #[cfg(test)]
@@ -180,7 +199,7 @@ mod tests {
             Kind::State,
             Kind::Progress,
             Kind::Event,
-            Kind::Command(id.clone()),
+            Kind::Command(CommandTopic { action: "train_now".to_owned(), id: id.clone() }),
             Kind::Ack(id),
         ]
     }
@@ -191,9 +210,11 @@ mod tests {
 
         let all = kinds().map(|k| topics.of(&k));
 
-        let names = ["status", "birth", "state", "progress", "event", "cmd/0a-Z_9", "ack/0a-Z_9"];
-        assert_eq!(all, names.map(|n| format!("latro/v1/press/jetson-3/{n}")));
-        assert_eq!(topics.command_filter(), "latro/v1/press/jetson-3/cmd/+");
+        let ids = ["cmd/train_now/0a-Z_9", "ack/0a-Z_9"];
+        let names = ["status", "birth", "state", "progress", "event", ids[0], ids[1]];
+        assert_eq!(all, names.map(|n| format!("latro/v2/press/jetson-3/{n}")));
+        assert_eq!(topics.command_filter(), "latro/v2/press/jetson-3/cmd/+/+");
+        assert_eq!(ROOT, format!("latro/v{}", crate::contract::wire::VERSION));
     }
 
     #[test]
@@ -208,11 +229,16 @@ mod tests {
     #[test]
     fn a_command_counts_only_for_its_device() {
         let topics = Topics::new("f", "d").unwrap();
-        assert_eq!(topics.command_id("latro/v1/f/d/cmd/7"), Some("7".to_owned()));
-        let others = ["latro/v1/f/e/cmd/7", "latro/v1/f/d/ack/7", "latro/v1/f/d/cmd", "f/d/cmd/7"];
-        for other in others.iter().chain(&["latro/v1/f/d/cmd/7/8", "latro/v1/f/d/cmd/ä", ""]) {
-            assert_eq!(topics.command_id(other), None, "{other}");
+        let pause = topics.command("latro/v2/f/d/cmd/pause/7");
+        assert_eq!(pause, Some(CommandTopic { action: "pause".to_owned(), id: "7".to_owned() }));
+        let others = ["v2/f/e/cmd/pause/7", "v2/f/d/ack/7", "v2/f/d/cmd", "v2/f/d/cmd/pause"];
+        let odd = ["v2/f/d/cmd/pause/7/8", "v2/f/d/cmd/pause/ä", "v2/f/d/cmd//7", "v1/f/d/cmd/7"];
+        for other in others.iter().chain(&odd).map(|rest| format!("latro/{rest}")) {
+            assert_eq!(topics.command(&other), None, "{other}");
+            assert_eq!(is_version_1(&other), other.contains("v1"), "{other}");
         }
+        assert_eq!(topics.command("f/d/cmd/pause/7"), None);
+        assert_eq!(topics.command(""), None);
     }
 
     #[test]

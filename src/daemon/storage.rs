@@ -142,7 +142,8 @@ impl Storage {
         let mut rebuilt = None;
         if self.ledger.is_none() {
             create_folder(&self.paths.state)?;
-            let (ledger, aside) = Ledger::open_at(&self.paths.ledger(), now)?;
+            let (ledger, aside) =
+                Ledger::open_at(&self.paths.ledger(), &crate::report::SCHEMAS, now)?;
             if let Some(aside) = aside {
                 rebuilt = Some(self.refill(&ledger, &aside.path, now)?);
             }

@@ -40,7 +40,7 @@ impl Place {
 
     fn ledger(&self) -> Ledger {
         fs::create_dir_all(self.state()).unwrap();
-        Ledger::open_at(&self.state().join("ledger.db"), NOW).unwrap().0
+        Ledger::open_at(&self.state().join("ledger.db"), &[], NOW).unwrap().0
     }
 
     fn spool(&self) -> Spool {
@@ -426,7 +426,7 @@ fn a_lost_ledger_comes_back_with_the_same_numbers_and_sides() {
     // Another share from now on must not move what is known.
     place.settings.held_out_share = 0.9;
 
-    let (ledger, aside) = Ledger::open_at(&place.state().join("ledger.db"), NOW + 5).unwrap();
+    let (ledger, aside) = Ledger::open_at(&place.state().join("ledger.db"), &[], NOW + 5).unwrap();
     let mut spool = place.spool();
     let report = place.scan(&mut spool, &ledger);
 

@@ -1,18 +1,15 @@
-//! What can go wrong with telling the fleet, said in one sentence: what, where, what to do.
+//! What can go wrong between a device and its fleet, as one sentence: what, where, what to do.
 
 use std::path::PathBuf;
+
+use crate::contract::ContractError;
 
 /// The error of everything in [`crate::report`] that speaks MQTT.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
-    /// A fleet's, device's or command's name cannot stand in a topic.
-    #[error("{what} cannot be part of an MQTT topic: {why}; choose another name")]
-    Name {
-        /// Whose name: `the fleet's name`, `the device's name`, `the command's id`.
-        what: &'static str,
-        /// The rule that it breaks.
-        why: String,
-    },
+    /// A name that cannot stand in a topic, or a key that cannot be used.
+    #[error(transparent)]
+    Contract(#[from] ContractError),
     /// A setting of the connection that cannot be used.
     #[error("{key} in [mqtt] cannot be used: {why}")]
     Setting {
@@ -21,7 +18,7 @@ pub enum ReportError {
         /// What is wrong with it, and what would be right.
         why: String,
     },
-    /// A file with a password, certificate or key that cannot be read or understood.
+    /// A file with a certificate or its key that cannot be read or understood.
     #[error("cannot use {what} {}: {why}", path.display())]
     File {
         /// What the file should hold.
@@ -41,7 +38,7 @@ pub enum ReportError {
         /// The limit in bytes.
         limit: usize,
     },
-    /// A command's life cannot go from its present state to the one asked for.
+    /// A command cannot go from its present state to the one asked for.
     #[error("the command {id} is {from}, it cannot become {to}")]
     Transition {
         /// The command's id.

@@ -114,8 +114,8 @@ pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// An authority; certificates for the broker, two devices and an operator; and another authority's
-/// certificate for the first device.
+/// An authority; certificates for the broker, two devices, an operator and an attendant; and another
+/// authority's certificate for the first device.
 fn make_certificates(dir: &Path) {
     let ours = authority("fleet authority");
     fs::write(dir.join("ca.pem"), ours.pem()).unwrap();
@@ -123,6 +123,7 @@ fn make_certificates(dir: &Path) {
     certificate(dir, &ours, "d1", "press/d1", &[]);
     certificate(dir, &ours, "d2", "press/d2", &[]);
     certificate(dir, &ours, "operator", "operator", &[]);
+    certificate(dir, &ours, "attendant", "attendant", &[]);
     let strange = authority("another authority");
     fs::write(dir.join("strange-ca.pem"), strange.pem()).unwrap();
     certificate(dir, &strange, "strange-d1", "press/d1", &[]);

@@ -14,7 +14,7 @@ use super::broker::{Broker, LOCAL_PASSWORD, LOCAL_USER, PATIENCE};
 /// A message as it came in.
 #[derive(Debug, Clone)]
 pub struct Seen {
-    /// The part of the topic after `latro/v1/`.
+    /// The part of the topic after `latro/v2/`.
     pub topic: String,
     pub retained: bool,
     pub text: String,
@@ -30,8 +30,8 @@ impl Seen {
         self.json[name].as_str().unwrap_or("")
     }
 
-    pub fn session(&self) -> u64 {
-        self.json["session"].as_u64().unwrap_or(0)
+    pub fn connection(&self) -> u64 {
+        self.json["connection"].as_u64().unwrap_or(0)
     }
 }
 
@@ -76,14 +76,14 @@ impl Observer {
             loop {
                 match events.poll().await {
                     Ok(Event::Incoming(Packet::ConnAck(_))) => {
-                        let _ = task_client.try_subscribe("latro/v1/#", QoS::AtLeastOnce);
+                        let _ = task_client.try_subscribe("latro/v2/#", QoS::AtLeastOnce);
                     }
                     Ok(Event::Incoming(Packet::SubAck(_))) => {
                         is_subscribed.send_replace(true);
                     }
                     Ok(Event::Incoming(Packet::Publish(publish))) => {
                         let text = String::from_utf8_lossy(&publish.payload).into_owned();
-                        let topic = publish.topic.trim_start_matches("latro/v1/").to_owned();
+                        let topic = publish.topic.trim_start_matches("latro/v2/").to_owned();
                         let json = serde_json::from_str(&text).unwrap_or(Value::Null);
                         let retained = publish.retain;
                         task_seen.lock().unwrap().push(Seen { topic, retained, text, json });
@@ -132,9 +132,9 @@ impl Observer {
         self.seen().iter().map(|s| format!("{} {}", s.topic, s.text)).collect()
     }
 
-    /// Publishes below `latro/v1/`.
+    /// Publishes below `latro/v2/`.
     pub async fn publish(&self, topic: &str, payload: Vec<u8>) {
-        let topic = format!("latro/v1/{topic}");
+        let topic = format!("latro/v2/{topic}");
         self.client.publish(topic, QoS::AtLeastOnce, false, payload).await.unwrap();
     }
 }

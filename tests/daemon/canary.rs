@@ -96,7 +96,7 @@ fn no_task_leaves_the_device() {
 
     let said = bytes.lock().unwrap().clone();
     let log = device.log();
-    assert!(contains(&said, "latro/v1/test/dev1/event") && contains(&said, "\"reward\""));
+    assert!(contains(&said, "latro/v2/test/dev1/event") && contains(&said, "\"reward\""));
     assert!(contains(&said, "tasks_taken") && events(&log, "quarantined_lines") > 0, "{log}");
     for canary in CANARIES {
         assert!(!contains(&said, canary), "{canary} went over the wire");

@@ -188,7 +188,7 @@ fn a_day_of_idle_windows_heat_battery_outages_and_tasks() {
     let mut activity = Activity::new(idle.clone(), root.clone(), state.clone()).unwrap();
     let mut judge = IdleJudge::new(&idle);
     let mut scheduler = Scheduler::new(Duration::from_secs(600));
-    let (ledger, _) = Ledger::open(&state.join("ledger.db")).unwrap();
+    let (ledger, _) = Ledger::open(&state.join("ledger.db"), &latrod::report::SCHEMAS).unwrap();
     let intake = SpoolSettings {
         folder: spool_dir.clone(),
         held_out_share: 0.2,

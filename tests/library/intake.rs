@@ -57,7 +57,7 @@ impl Device {
 }
 
 fn open(path: &Path) -> Ledger {
-    Ledger::open_at(path, NOW).unwrap().0
+    Ledger::open_at(path, &[], NOW).unwrap().0
 }
 
 /// Question, answer and side of every task, with its number.
@@ -143,7 +143,7 @@ fn a_damaged_ledger_is_set_aside_and_made_anew_from_the_archive() {
         damage(&mut bytes);
         fs::write(&path, &bytes).unwrap();
 
-        let (ledger, aside) = Ledger::open_at(&path, NOW + 1).unwrap();
+        let (ledger, aside) = Ledger::open_at(&path, &[], NOW + 1).unwrap();
         let restored = device.spool().restore(&ledger, NOW + 1).unwrap();
 
         assert_eq!(fs::read(aside.unwrap().path).unwrap(), bytes);

@@ -18,12 +18,17 @@ fn latrod() -> Command {
 
 /// `latrod command` as an operator with a certificate, for `press/d1`.
 fn give(broker: &Broker, port: u16, key: &Path, rest: &[&str]) -> Command {
+    give_as("operator", broker, port, key, rest)
+}
+
+/// The same with another certificate.
+fn give_as(who: &str, broker: &Broker, port: u16, key: &Path, rest: &[&str]) -> Command {
     let mut command = latrod();
     command.args(["command", "--fleet", "press", "--device", "d1"]);
     command.arg("--broker").arg(format!("mqtts://127.0.0.1:{port}"));
     command.arg("--ca-file").arg(broker.path("ca.pem"));
-    command.arg("--cert-file").arg(broker.path("operator.pem"));
-    command.arg("--key-file").arg(broker.path("operator.key"));
+    command.arg("--cert-file").arg(broker.path(&format!("{who}.pem")));
+    command.arg("--key-file").arg(broker.path(&format!("{who}.key")));
     command.arg("--key").arg(key).args(rest);
     command
 }
@@ -44,13 +49,22 @@ async fn a_command_is_given_and_followed_to_its_end() {
     let mut device = Device::new(settings);
     device.run_until_connected(true).await;
 
-    for extra in [&["pause"][..], &["--mqtt5", "promote", "00000001-0a1b2c3d"], &["set", "a=b=c"]] {
+    let given = [&["pause"][..], &["--mqtt5", "promote", "1"], &["set", "a=b=c"], &["check"]];
+    for extra in given {
         let mut command = give(&broker, broker.tls_port, &key, extra);
         let output = device.run(command.output()).await.unwrap();
         let expected = (Some(0), "received\nrunning\ndone\n".to_owned(), String::new());
         assert_eq!(text(&output), expected);
     }
-    assert_eq!(device.acted.len(), 3);
+    assert_eq!(device.acted.len(), 4);
+
+    // By MQTT 5 the broker says that the access list forbids it.
+    let extra = ["--mqtt5", "--wait", "5", "promote", "1"];
+    let mut command = give_as("attendant", &broker, broker.tls_port, &key, &extra);
+    let output = device.run(command.output()).await.unwrap();
+    let (code, _, stderr) = text(&output);
+    assert_eq!(code, Some(75), "{stderr}");
+    assert!(stderr.contains("the broker refused the command: NotAuthorized"), "{stderr}");
 
     let stranger = broker.path("stranger.pem");
     latrod().args(["command", "--new-key"]).arg(&stranger).output().await.unwrap();
@@ -60,7 +74,7 @@ async fn a_command_is_given_and_followed_to_its_end() {
     assert_eq!(code, Some(1), "{stderr}");
     assert!(stdout.contains(r#""state":"refused""#), "{stdout}");
     assert!(stderr.starts_with("latrod: press/d1 says refused: its signature"), "{stderr}");
-    assert_eq!(device.acted.len(), 3);
+    assert_eq!(device.acted.len(), 4);
 }
 
 #[tokio::test]

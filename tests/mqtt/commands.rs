@@ -3,11 +3,13 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use latrod::contract::wire::{Action, Command};
+use latrod::contract::envelope::Envelope;
+use latrod::contract::wire::Action;
 use latrod::report::mqtt::{MqttSettings, Protocol};
+use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
 
-use crate::broker::Broker;
-use crate::device::{Device, command, ledger, settings};
+use crate::broker::{Broker, LOCAL_PASSWORD, LOCAL_USER};
+use crate::device::{Device, command, command_for, ledger, settings, signed};
 use crate::observer::Observer;
 use crate::proxy::Door;
 
@@ -26,10 +28,9 @@ async fn a_command_is_done_and_acknowledged_step_by_step() {
             Device::new(MqttSettings { protocol, ..settings(&broker, broker.tls_port) });
         device.run_until_heard(&observer).await;
         let id = format!("once-{n}");
-        let payload = command(&id, Action::Pause).to_json();
-        let topic = format!("press/d1/cmd/{id}");
+        let command = command(&id, Action::Pause);
 
-        observer.publish(&topic, payload.clone()).await;
+        observer.give(&command).await;
         let done = |s: &crate::observer::Seen| {
             s.is(&format!("press/d1/ack/{id}")) && s.field("state") == "done"
         };
@@ -37,7 +38,7 @@ async fn a_command_is_done_and_acknowledged_step_by_step() {
         assert_eq!(states(&observer, &id), ["received", "running", "done"]);
         assert_eq!(device.acted, [id.as_str()]);
 
-        observer.publish(&topic, payload).await;
+        observer.give(&command).await;
         device.run_until("answered", |_| states(&observer, &id).len() > 3).await;
         assert_eq!(device.acted.len(), 1, "a repeated id acts once");
         assert_eq!(states(&observer, &id), ["received", "running", "done", "done"]);
@@ -51,22 +52,68 @@ async fn what_no_operator_has_signed_is_refused() {
     let observer = Observer::operator(&broker).await;
     let mut device = Device::new(settings(&broker, broker.tls_port));
     device.run_until_heard(&observer).await;
-    let unsigned = Command { signature: None, ..command("u1", Action::Rollback) };
-    let for_another = crate::device::command_for("d2", "u2", Action::Rollback);
-    let renamed = Command { id: "u3".to_owned(), ..command("x", Action::Rollback) };
-    for command in [&unsigned, &for_another, &renamed] {
-        observer.publish(&format!("press/d1/cmd/{}", command.id), command.to_json()).await;
+    let pause = command("u0", Action::Pause);
+    let unsigned = Envelope::unsigned(&command("u1", Action::Rollback).to_json()).to_json();
+    let for_another = signed(&command_for("d2", "u2", Action::Rollback));
+    let renamed = signed(&command("x", Action::Rollback));
+    let old =
+        br#"{"v":1,"id":"u6","command":"rollback","issued":1,"expires":2,"signature":"c2ln"}"#;
+    let cases = [
+        ("rollback/u1", unsigned, "it is not signed"),
+        ("rollback/u2", for_another, "it is for another device"),
+        ("rollback/u3", renamed, "its id is not the one in its topic"),
+        ("rollback/u4", b"{".to_vec(), "it is not a signed envelope (DSSE): it is not JSON"),
+        ("rollback/u0", signed(&pause), "it was signed as pause, its topic says another type"),
+        ("rollback/u6", old.to_vec(), "it is in the form of version 1 of the contract"),
+    ];
+    for (topic, payload, _) in &cases {
+        observer.publish(&format!("press/d1/cmd/{topic}"), payload.clone()).await;
     }
-    observer.publish("press/d1/cmd/u4", b"{".to_vec()).await;
 
-    for id in ["u1", "u2", "u3", "u4"] {
+    for (topic, _, expected) in &cases {
+        let id = topic.split_once('/').unwrap().1;
         let refused = |s: &crate::observer::Seen| {
             s.is(&format!("press/d1/ack/{id}")) && s.field("state") == "refused"
         };
-        device.run(observer.wait_for("refusal", refused)).await;
+        let refused = device.run(observer.wait_for("refusal", refused)).await;
+        assert!(refused.field("reason").starts_with(expected), "{}", refused.text);
     }
     assert_eq!(device.acted, Vec::<String>::new());
-    assert_eq!(device.link.counts(None).commands_refused, 4);
+    assert_eq!(device.link.counts(None).commands_refused, cases.len() as u64);
+
+    // A command that somebody moved to another topic has not used up its id.
+    observer.give(&pause).await;
+    let done = |s: &crate::observer::Seen| s.is("press/d1/ack/u0") && s.field("state") == "done";
+    device.run(observer.wait_for("done", done)).await;
+}
+
+/// A broker still knows what a device subscribed to before it was updated.
+#[tokio::test]
+async fn a_command_on_a_topic_of_version_1_is_refused_by_a_sentence() {
+    let without_acl = |c: String| {
+        c.lines()
+            .filter(|l| !l.starts_with("acl_file"))
+            .fold(String::new(), |config, line| config + line + "\n")
+    };
+    let broker = Broker::start_with(without_acl);
+    let observer = Observer::operator(&broker).await;
+    let mut options = MqttOptions::new("latrod-press-d1", "127.0.0.1", broker.plain_port);
+    options.set_credentials(LOCAL_USER, LOCAL_PASSWORD).set_clean_session(false);
+    let (before, mut events) = AsyncClient::new(options, 10);
+    before.subscribe("latro/v1/press/d1/cmd/+", QoS::AtLeastOnce).await.unwrap();
+    while !matches!(events.poll().await.unwrap(), Event::Incoming(Packet::SubAck(_))) {}
+    before.disconnect().await.unwrap();
+    while events.poll().await.is_ok() {}
+
+    let mut device = Device::new(settings(&broker, broker.tls_port));
+    device.run_until_heard(&observer).await;
+    let topic = "latro/v1/press/d1/cmd/c1";
+    observer.client.publish(topic, QoS::AtLeastOnce, false, "{}").await.unwrap();
+
+    let sentence = "refused a command: it came on a topic of version 1 of the contract, this latrod \
+                    speaks version 2";
+    device.run_until("refused", |d| d.said.iter().any(|s| s == sentence)).await;
+    assert_eq!(device.link.counts(None).commands_refused, 1);
 }
 
 #[tokio::test]
@@ -81,9 +128,7 @@ async fn a_command_finds_a_device_that_was_away() {
         drop(device.link);
 
         let id = format!("away-{n}");
-        observer
-            .publish(&format!("press/d1/cmd/{id}"), command(&id, Action::TrainNow).to_json())
-            .await;
+        observer.give(&command(&id, Action::TrainNow)).await;
         tokio::time::sleep(Duration::from_millis(100)).await;
 
         let mut device = Device::with_ledger(settings, db);
@@ -110,9 +155,7 @@ async fn a_command_survives_the_death_of_the_device_and_acts_once() {
 
     for round in 0..8_u64 {
         let id = format!("r{round}");
-        observer
-            .publish(&format!("press/d1/cmd/{id}"), command(&id, Action::Pause).to_json())
-            .await;
+        observer.give(&command(&id, Action::Pause)).await;
         // Without acting on anything, for a little longer each time; then it dies.
         let life = tokio::time::sleep(Duration::from_millis(round));
         tokio::pin!(life);
@@ -145,7 +188,7 @@ async fn a_device_without_the_time_waits_with_its_judgement() {
     let mut device = Device::new(settings(&broker, broker.tls_port));
     device.link = device.link.with_clock(|| NOW_MS.load(Ordering::Relaxed));
     device.run_until_heard(&observer).await;
-    observer.publish("press/d1/cmd/t1", command("t1", Action::Pause).to_json()).await;
+    observer.give(&command("t1", Action::Pause)).await;
     device.run_for_ms(300).await;
     assert_eq!(states(&observer, "t1"), Vec::<String>::new());
 
@@ -170,7 +213,7 @@ async fn a_failing_ledger_silences_neither_state_nor_events_and_loses_no_command
         state: "degraded".to_owned(),
         ..Default::default()
     });
-    observer.publish("press/d1/cmd/l1", command("l1", Action::Pause).to_json()).await;
+    observer.give(&command("l1", Action::Pause)).await;
     device.run(observer.wait_for("state", |s| s.field("state") == "degraded")).await;
     device.run(observer.wait_for("event", |s| s.field("sentence") == "recovered: event 7")).await;
     let failed = |d: &Device| d.said.iter().any(|s| s.contains("the ledger failed"));

@@ -5,13 +5,11 @@ use std::pin::pin;
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
+use latrod::contract::envelope::Envelope;
 use latrod::contract::event::{Event, Sentence};
-use latrod::contract::sign;
-use latrod::contract::sign::sign;
 use latrod::contract::wire::{Action, Birth, Command, State};
-use latrod::report::inbox::{self, Outcome};
-use latrod::report::mqtt::{Identity, Link, LinkEvent, MqttSettings};
-use latrod::report::outbox;
+use latrod::report::inbox::CommandOutcome;
+use latrod::report::mqtt::{DeviceIdentity, Link, LinkEvent, MqttSettings};
 use rusqlite::Connection;
 
 use crate::broker::{Broker, LOCAL_PASSWORD, PATIENCE};
@@ -73,8 +71,9 @@ pub fn operator_key() -> SigningKey {
 pub fn ledger(path: &Path) -> Connection {
     let db = Connection::open(path).unwrap();
     db.pragma_update(None, "journal_mode", "WAL").unwrap();
-    db.execute_batch(outbox::SCHEMA).unwrap();
-    db.execute_batch(inbox::SCHEMA).unwrap();
+    for schema in latrod::report::SCHEMAS {
+        db.execute_batch(schema).unwrap();
+    }
     db
 }
 
@@ -84,7 +83,7 @@ impl Device {
     }
 
     pub fn with_ledger(settings: MqttSettings, db: Connection) -> Self {
-        let identity = Identity::new("press", "d1").unwrap();
+        let identity = DeviceIdentity::new("press", "d1").unwrap();
         let mut link = Link::new(settings, identity).unwrap();
         link.set_birth(Birth { version: "1.2.3".to_owned(), ..Birth::default() });
         link.set_state(State { state: "waiting for tasks".to_owned(), ..State::default() });
@@ -109,7 +108,7 @@ impl Device {
     /// Does a command: writes its id into the ledger and ends it in the same transaction.
     pub fn act(&mut self, id: &str) {
         self.link.start(&self.db, id).unwrap();
-        self.link.finish(&self.db, id, Outcome::Done(None)).unwrap();
+        self.link.finish(&self.db, id, CommandOutcome::Done(None)).unwrap();
         self.acted.push(id.to_owned());
     }
 
@@ -131,9 +130,9 @@ impl Device {
     /// sends last when it connects.
     pub async fn run_until_heard(&mut self, observer: &Observer) {
         self.run_until_connected(true).await;
-        let session = self.link.counts(None).session;
-        let state = |s: &Seen| s.is("press/d1/state") && s.session() == session;
-        self.run(observer.wait_for("state of this session", state)).await;
+        let connection = self.link.counts(None).connection;
+        let state = |s: &Seen| s.is("press/d1/state") && s.connection() == connection;
+        self.run(observer.wait_for("state of this connection", state)).await;
     }
 
     /// Drives the link until the outbox is empty.
@@ -155,20 +154,27 @@ pub fn event(n: usize) -> Event {
     Event::Recovered { sentence: Sentence::new(format!("event {n}")) }
 }
 
-/// A signed command for `press/d1` that was issued now.
+/// A command for `press/d1` that was issued now.
 pub fn command(id: &str, action: Action) -> Command {
     command_for("d1", id, action)
 }
 
 pub fn command_for(device: &str, id: &str, action: Action) -> Command {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-    let signature = None;
-    let mut command =
-        Command { id: id.to_owned(), action, issued: now, expires: now + 60, signature };
-    sign(&operator_key(), "press", device, &mut command);
-    assert!(
-        sign::OperatorKeys::from(vec![operator_key().verifying_key()])
-            .have_signed("press", device, &command)
-    );
-    command
+    let (fleet, device, id) = ("press".to_owned(), device.to_owned(), id.to_owned());
+    Command { fleet, device, id, action, issued: now, expires: now + 60 }
+}
+
+/// The command in an envelope that the operator has signed.
+pub fn signed(command: &Command) -> Vec<u8> {
+    Envelope::signed(&operator_key(), &command.to_json()).to_json()
+}
+
+impl Observer {
+    /// Gives a command, signed by the operator, on the topic where it belongs.
+    pub async fn give(&self, command: &Command) {
+        let Command { fleet, device, id, action, .. } = command;
+        let topic = format!("{fleet}/{device}/cmd/{}/{id}", action.name());
+        self.publish(&topic, signed(command)).await;
+    }
 }

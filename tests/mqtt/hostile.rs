@@ -16,14 +16,13 @@ async fn a_giant_command_does_not_lock_the_device_out() {
         let mut device =
             Device::new(MqttSettings { protocol, ..settings(&broker, broker.tls_port) });
         device.run_until_heard(&observer).await;
-        observer.publish(&format!("press/d1/cmd/g{n}"), vec![b' '; 2 << 20]).await;
+        observer.publish(&format!("press/d1/cmd/pause/g{n}"), vec![b' '; 2 << 20]).await;
         device.run_for_ms(500).await;
 
         let id = format!("after-{n}");
-        let topic = format!("press/d1/cmd/{id}");
         device.run_until_connected(true).await;
         device.run_for_ms(1500).await;
-        observer.publish(&topic, command(&id, Action::Pause).to_json()).await;
+        observer.give(&command(&id, Action::Pause)).await;
         let done = |s: &Seen| s.is(&format!("press/d1/ack/{id}")) && s.field("state") == "done";
         device.run(observer.wait_for("done", done)).await;
         // It is not thrown out again and again.
@@ -42,12 +41,12 @@ async fn a_large_command_and_an_odd_topic_are_refused_quietly() {
     let observer = Observer::operator(&broker).await;
     let mut device = Device::new(settings(&broker, broker.tls_port));
     device.run_until_heard(&observer).await;
-    observer.publish("press/d1/cmd/big", vec![b'['; 200 << 10]).await;
-    observer.publish("press/d1/cmd/\u{e4}", b"{}".to_vec()).await;
+    observer.publish("press/d1/cmd/pause/big", vec![b'['; 200 << 10]).await;
+    observer.publish("press/d1/cmd/pause/\u{e4}", b"{}".to_vec()).await;
     for n in 0..500 {
-        observer.publish(&format!("press/d1/cmd/flood-{n}"), b"{}".to_vec()).await;
+        observer.publish(&format!("press/d1/cmd/pause/flood-{n}"), b"{}".to_vec()).await;
     }
-    observer.publish("press/d1/cmd/good", command("good", Action::Resume).to_json()).await;
+    observer.give(&command("good", Action::Resume)).await;
 
     let done = |s: &Seen| s.is("press/d1/ack/good") && s.field("state") == "done";
     device.run(observer.wait_for("done", done)).await;

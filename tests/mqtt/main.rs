@@ -15,5 +15,6 @@ mod hostile;
 mod outages;
 mod presence;
 mod rabbitmq;
+mod signing;
 
 use common::{broker, observer, proxy};

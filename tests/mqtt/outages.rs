@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use latrod::contract::wire::Progress;
+use latrod::contract::wire::StepProgress;
 use latrod::report::mqtt::{MqttSettings, Protocol};
 
 use crate::broker::Broker;
@@ -25,6 +25,22 @@ fn events(seen: &[Seen]) -> BTreeMap<usize, BTreeSet<String>> {
     found
 }
 
+/// What a device has told so far, so that it can be counted.
+#[derive(Default)]
+struct Told {
+    events: usize,
+    progress: u64,
+}
+
+impl Told {
+    fn one_of_each(&mut self, device: &mut Device) {
+        device.tell(self.events);
+        self.events += 1;
+        device.link.progress(&StepProgress::new(self.progress, 0, []));
+        self.progress += 1;
+    }
+}
+
 /// The broker is killed again and again while events flow. The observer subscribes before the door
 /// to the new broker opens. What a broker takes its acknowledgement for and then dies with is the
 /// broker's loss: the witness in the door tells it from the device's.
@@ -39,17 +55,14 @@ async fn kill_the_broker_again_and_again(protocol: Protocol, persistence: bool) 
     let path = dir.path().join("ledger.db");
     let settings = MqttSettings { protocol, ..settings_with_password(&broker, door.port) };
     let mut device = Device::with_ledger(settings, ledger(&path));
-    let (mut told, mut progressed) = (0, 0);
+    let mut told = Told::default();
     let mut told_before_last_kill = 0;
 
     for round in 0..kills() {
         device.run_until_connected(true).await;
         // A stream of events, broken off at another point each time.
         for _ in 0..20 + round % 7 {
-            device.tell(told);
-            told += 1;
-            device.link.progress(&Progress::new(progressed, 0, []));
-            progressed += 1;
+            told.one_of_each(&mut device);
             device.run_for_ms(1).await;
         }
         if round % 2 == 0 {
@@ -62,54 +75,54 @@ async fn kill_the_broker_again_and_again(protocol: Protocol, persistence: bool) 
         }
         door.shut();
         device.run(observer.wait_until_cut()).await;
-        told_before_last_kill = told;
+        told_before_last_kill = told.events;
         for _ in 0..10 {
-            device.tell(told);
-            told += 1;
-            device.link.progress(&Progress::new(progressed, 0, []));
-            progressed += 1;
+            told.one_of_each(&mut device);
         }
         device.run_for_ms(10).await;
         broker.restart();
         device.run(observer.wait_until_subscribed()).await;
         door.open();
     }
-    device.tell(told);
-    told += 1;
+    device.tell(told.events);
+    told.events += 1;
     device.run_until_drained().await;
-    let sentence = format!("recovered: event {}", told - 1);
+    let sentence = format!("recovered: event {}", told.events - 1);
     device.run(observer.wait_for("last event", |s| s.field("sentence") == sentence)).await;
 
-    let seen = observer.seen();
-    let found = events(&seen);
+    check_what_came(&observer.seen(), &door, &told, told_before_last_kill);
+    let counts = device.link.counts(Some(&device.db));
+    assert_eq!((counts.waiting, counts.dropped_events, counts.dropped_progress), (0, 0, 0));
+    let size = std::fs::metadata(&path).unwrap().len();
+    assert!(size < 1 << 20, "the ledger has {size} bytes");
+}
+
+/// Every event was acknowledged under one id, and what is missing went down with a killed broker.
+fn check_what_came(seen: &[Seen], door: &Door, told: &Told, told_before_last_kill: usize) {
+    let found = events(seen);
     assert!(found.values().all(|ids| ids.len() == 1), "a repeated message keeps its id");
     let seen_ids: BTreeSet<_> = found.values().flatten().cloned().collect();
     assert_eq!(seen_ids.len(), found.len(), "another message has another id");
     let acknowledged = door.acknowledged();
     // In a new outbox the messages have the numbers from 1.
     let stream = seen_ids.first().unwrap().split_once('-').unwrap().0.to_owned();
-    let ids = (1..=told).map(|n| format!("{stream}-{n}"));
+    let ids = (1..=told.events).map(|n| format!("{stream}-{n}"));
     let lost: Vec<_> = ids.filter(|id| !acknowledged.contains(id)).collect();
     assert!(lost.is_empty(), "left the outbox without an acknowledgement: {lost:?}");
-    let missing: Vec<_> = (0..told).filter(|n| !found.contains_key(n)).collect();
+    let missing: Vec<_> = (0..told.events).filter(|n| !found.contains_key(n)).collect();
     // Killed brokers take some with them, as many as they had no time to pass on; the last one lives.
     assert!(missing.iter().all(|n| *n < told_before_last_kill), "a living broker lost {missing:?}");
-    let counts = device.link.counts(Some(&device.db));
-    assert_eq!((counts.waiting, counts.dropped_events, counts.dropped_progress), (0, 0, 0));
-    let size = std::fs::metadata(&path).unwrap().len();
-    assert!(size < 1 << 20, "the ledger has {size} bytes");
     let repeated = seen.iter().filter(|s| s.is("press/d1/event")).count() - found.len();
-    let steps: BTreeSet<_> = seen
-        .iter()
-        .filter(|s| s.is("press/d1/progress"))
-        .filter_map(|s| s.json["step"].as_u64())
-        .collect();
+    let progress = seen.iter().filter(|s| s.is("press/d1/progress"));
+    let steps: BTreeSet<_> = progress.filter_map(|s| s.json["step"].as_u64()).collect();
     println!(
-        "{} kills, {told} events, {repeated} repeated, {} acknowledged and then lost by the broker, \
-         {} of {progressed} progress messages came",
+        "{} kills, {} events, {repeated} repeated, {} acknowledged and then lost by the broker, \
+         {} of {} progress messages came",
         kills(),
+        told.events,
         missing.len(),
-        steps.len()
+        steps.len(),
+        told.progress
     );
 }
 
@@ -160,7 +173,7 @@ async fn a_long_outage_fills_neither_disk_nor_memory() {
     });
     for n in 0..250 {
         device.tell(n);
-        device.link.progress(&Progress::new(n as u64, 0, []));
+        device.link.progress(&StepProgress::new(n as u64, 0, []));
         device.link.set_state(latrod::contract::wire::State::default());
     }
     device.run_for_ms(100).await;

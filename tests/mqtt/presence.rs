@@ -31,10 +31,10 @@ async fn a_device_says_who_it_is_and_what_it_does() {
         let status = observer.wait_for("status", |s| s.is("press/d1/status") && s.retained).await;
         let state = observer.wait_for("state", |s| s.is("press/d1/state") && s.retained).await;
         assert_eq!(birth.field("version"), "1.2.3");
-        assert_eq!(birth.json["v"], 1);
+        assert_eq!(birth.json["v"], 2);
         assert_eq!(status.field("status"), "online");
         assert_eq!(status.field("boot_id"), birth.field("boot_id"));
-        assert_eq!(status.session(), birth.session());
+        assert_eq!(status.connection(), birth.connection());
         assert_eq!(state.field("state"), "waiting for tasks");
 
         device.link.set_state(State { state: "training".to_owned(), ..State::default() });
@@ -46,7 +46,7 @@ async fn a_device_says_who_it_is_and_what_it_does() {
 }
 
 #[tokio::test]
-async fn a_lost_device_is_offline_by_its_will_and_a_new_session_is_newer() {
+async fn a_lost_device_is_offline_by_its_will_and_a_new_connection_is_newer() {
     let broker = Broker::start();
     let door = Door::to(broker.tls_port).await;
     let observer = Observer::reader(&broker).await;
@@ -57,19 +57,19 @@ async fn a_lost_device_is_offline_by_its_will_and_a_new_session_is_newer() {
         });
         device.run_until_connected(true).await;
         let boot = device.link.identity().boot_id.clone();
-        let session = device.link.counts(None).session;
+        let connection = device.link.counts(None).connection;
         let mine =
             |s: &crate::observer::Seen| s.is("press/d1/status") && s.field("boot_id") == boot;
         let online = observer.wait_for("online", |s| mine(s) && s.field("status") == "online");
-        assert_eq!(device.run(online).await.session(), session);
+        assert_eq!(device.run(online).await.connection(), connection);
 
         door.cut().await;
         let will = observer.wait_for("will", |s| mine(s) && s.field("status") == "offline");
         let will = device.run(will).await;
         assert_eq!(will.field("reason"), "connection lost");
-        assert_eq!(will.session(), session);
+        assert_eq!(will.connection(), connection);
 
-        let again = |s: &crate::observer::Seen| mine(s) && s.session() > session;
+        let again = |s: &crate::observer::Seen| mine(s) && s.connection() > connection;
         let again = device.run(observer.wait_for("return", again)).await;
         assert_eq!(again.field("status"), "online");
         device.link.stop(Some(&device.db), Duration::from_secs(5)).await;

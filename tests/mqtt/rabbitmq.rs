@@ -133,14 +133,11 @@ async fn rabbitmq_carries_the_contract() {
     device.run_until_connected(true).await;
     let online = |s: &Seen| s.is("press/d1/status") && s.field("status") == "online";
     device.run(observer.wait_for("online", online)).await;
-    let birth = device.run(retained(&rabbit, "latro/v1/press/d1/birth")).await;
+    let birth = device.run(retained(&rabbit, "latro/v2/press/d1/birth")).await;
     assert!(birth.contains(r#""version":"1.2.3""#), "{birth}");
 
     // A command, and another one for a device that is away.
-    let give = async |id: &str| {
-        let payload = command(id, Action::Pause).to_json();
-        observer.publish(&format!("press/d1/cmd/{id}"), payload).await;
-    };
+    let give = async |id: &str| observer.give(&command(id, Action::Pause)).await;
     let done =
         |s: &Seen, id: &str| s.is(&format!("press/d1/ack/{id}")) && s.field("state") == "done";
     give("now").await;
@@ -155,8 +152,14 @@ async fn rabbitmq_carries_the_contract() {
     device.run(observer.wait_for("done", |s| done(s, "later"))).await;
     assert_eq!(device.acted, ["later"]);
 
-    // The broker dies while events flow. Those that it has acknowledged and not yet delivered go
-    // with it, so the stream rests before; what is told meanwhile must come.
+    die_while_events_flow(&mut rabbit, &mut device, &mut observer).await;
+    device.link.stop(Some(&device.db), Duration::from_secs(5)).await;
+    observer.wait_for("stop", |s| s.field("reason") == "stopped").await;
+}
+
+/// The broker dies while events flow. Those that it has acknowledged and not yet delivered go with
+/// it, so the stream rests before; what is told meanwhile must come.
+async fn die_while_events_flow(rabbit: &mut Rabbit, device: &mut Device, observer: &mut Observer) {
     for n in 0..20 {
         device.tell(n);
     }
@@ -176,6 +179,4 @@ async fn rabbitmq_carries_the_contract() {
     device.run(observer.wait_for("last event", last)).await;
     let told = observer.seen().iter().filter(|s| s.is("press/d1/event")).count();
     println!("{told} events came, {waiting} wait");
-    device.link.stop(Some(&device.db), Duration::from_secs(5)).await;
-    observer.wait_for("stop", |s| s.field("reason") == "stopped").await;
 }

@@ -7,7 +7,7 @@ use crate::contract::event::Sentence;
 use crate::contract::wire::{AckState, Action};
 use crate::daemon::memory::{Remembered, Wishes};
 use crate::daemon::trouble::Trouble;
-use crate::report::inbox::{Accepted, CLOCK_IS_SET_FROM_S, Outcome};
+use crate::report::inbox::{Accepted, CLOCK_IS_SET_FROM_S, CommandOutcome};
 
 impl Driver {
     /// Does a command, or begins to.
@@ -18,11 +18,11 @@ impl Driver {
         match &command.action {
             Action::Pause => {
                 wishes.paused = true;
-                self.wish(id, wishes, Some(Outcome::Done(None)));
+                self.wish(id, wishes, Some(CommandOutcome::Done(None)));
             }
             Action::Resume => {
                 wishes.paused = false;
-                self.wish(id, wishes, Some(Outcome::Done(None)));
+                self.wish(id, wishes, Some(CommandOutcome::Done(None)));
             }
             Action::TrainNow => {
                 if let Some(other) = wishes.train_now.replace(id.to_owned()) {
@@ -31,7 +31,7 @@ impl Driver {
                 self.wish(id, wishes, None);
                 self.answer_train_now();
             }
-            Action::Evaluate => {
+            Action::Check => {
                 if let Some(other) = wishes.check_now.replace(id.to_owned()) {
                     self.supersede(&other);
                 }
@@ -47,7 +47,7 @@ impl Driver {
                 let active = versions.and_then(|versions| versions.active().ok().flatten());
                 let Some(active) = active else {
                     let why = Sentence::new("no adapter is active");
-                    return self.finish_wish(id, Outcome::Refused(why));
+                    return self.finish_wish(id, CommandOutcome::Refused(why));
                 };
                 wishes.roll_back = Some((active.to_string(), id.to_owned()));
                 self.wish(id, wishes, None);
@@ -64,10 +64,10 @@ impl Driver {
                 match self.with_settings(&wishes) {
                     Ok(_) => {
                         let said = Sentence::new(said);
-                        self.wish(id, wishes, Some(Outcome::Done(Some(said))));
+                        self.wish(id, wishes, Some(CommandOutcome::Done(Some(said))));
                         self.apply_settings();
                     }
-                    Err(why) => self.finish_wish(id, Outcome::Refused(Sentence::new(why))),
+                    Err(why) => self.finish_wish(id, CommandOutcome::Refused(Sentence::new(why))),
                 }
             }
             Action::RestoreTasks => {
@@ -77,7 +77,7 @@ impl Driver {
                 self.note_rebuilt(rebuilt);
                 if let Some(tasks) = restored.and_then(|restored| self.check(restored)) {
                     let said = Sentence::new(format!("{tasks} tasks are back"));
-                    self.finish_wish(id, Outcome::Done(Some(said)));
+                    self.finish_wish(id, CommandOutcome::Done(Some(said)));
                     self.count_tasks();
                 }
             }
@@ -85,7 +85,7 @@ impl Driver {
     }
 
     /// Keeps the wishes together with the command's state: ended as `outcome` says, or running.
-    fn wish(&mut self, id: &str, wishes: Wishes, outcome: Option<Outcome>) {
+    fn wish(&mut self, id: &str, wishes: Wishes, outcome: Option<CommandOutcome>) {
         let teller = &self.teller;
         let now = wall();
         let (rebuilt, kept) = self.storage.with_ledger(now, |ledger| {
@@ -105,22 +105,25 @@ impl Driver {
     }
 
     /// Ends a command, together with the wishes as they are now.
-    pub(super) fn finish_wish(&mut self, id: &str, outcome: Outcome) {
+    pub(super) fn finish_wish(&mut self, id: &str, outcome: CommandOutcome) {
         let wishes = self.wishes.clone();
         self.wish(id, wishes, Some(outcome));
     }
 
     fn finish_with(&mut self, id: &str, done: Result<Sentence, Trouble>) {
         let outcome = match done {
-            Ok(said) => Outcome::Done(Some(said)),
-            Err(trouble) => Outcome::Failed(Sentence::new(trouble.sentence)),
+            Ok(said) => CommandOutcome::Done(Some(said)),
+            Err(trouble) => CommandOutcome::Failed(Sentence::new(trouble.sentence)),
         };
         self.finish_wish(id, outcome);
     }
 
     /// Ends a command in whose place a newer one waits.
     fn supersede(&mut self, id: &str) {
-        self.finish_wish(id, Outcome::Failed(Sentence::new("a newer command took its place")));
+        self.finish_wish(
+            id,
+            CommandOutcome::Failed(Sentence::new("a newer command took its place")),
+        );
     }
 
     /// Activates a version that somebody has chosen.
@@ -160,7 +163,7 @@ impl Driver {
                 None => "no adapter is active that could be checked",
                 Some(_) => "no held-out tasks have come since the last check",
             };
-            self.finish_wish(&id, Outcome::Failed(Sentence::new(why)));
+            self.finish_wish(&id, CommandOutcome::Failed(Sentence::new(why)));
         }
     }
 
@@ -184,7 +187,7 @@ impl Driver {
             let late = u64::try_from(now)
                 .is_ok_and(|now| now >= CLOCK_IS_SET_FROM_S && now >= command.expires);
             if command.state == AckState::Received && late {
-                self.finish_wish(&command.id, Outcome::Expired);
+                self.finish_wish(&command.id, CommandOutcome::Expired);
             } else if !waits || command.state == AckState::Received {
                 self.command(&command);
             }

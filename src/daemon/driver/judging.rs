@@ -15,7 +15,7 @@ use crate::daemon::hook::HookKind;
 use crate::daemon::memory::{HookDue, Judged, LastCycle, Remembered};
 use crate::daemon::trouble::Trouble;
 use crate::promotion::gate::{self, Check, Decision, Evidence, Verdict};
-use crate::report::inbox::Outcome;
+use crate::report::inbox::CommandOutcome;
 use crate::session::comparison;
 use crate::store::StoreError;
 use crate::store::ledger::{Ledger, LedgerError};
@@ -231,7 +231,7 @@ impl Driver {
             wishes.keep(ledger)?;
             judged.keep(ledger)?;
             match &asked {
-                Some(id) => teller.finish(ledger, id, Outcome::Done(Some(reason.clone()))),
+                Some(id) => teller.finish(ledger, id, CommandOutcome::Done(Some(reason.clone()))),
                 None => Ok(()),
             }
         })?;
@@ -270,7 +270,7 @@ impl Driver {
             self.judged = judged;
         }
         if let Some(id) = self.wishes.check_now.take() {
-            self.finish_wish(&id, Outcome::Failed(Sentence::new(why)));
+            self.finish_wish(&id, CommandOutcome::Failed(Sentence::new(why)));
         }
         self.count_tasks();
         Ok(())

@@ -11,7 +11,7 @@ use crate::daemon::memory::Remembered;
 use crate::daemon::scheduler::{Job, Order};
 use crate::daemon::trouble::Trouble;
 use crate::latro::settings::TrainSettings;
-use crate::report::inbox::Outcome;
+use crate::report::inbox::CommandOutcome;
 use crate::store::AdapterConfig;
 use crate::store::ledger::StoredTask;
 use crate::store::versions::Version;
@@ -273,7 +273,7 @@ impl Driver {
         let Some(id) = self.wishes.train_now.clone() else { return };
         let said = Sentence::new(format!("cycle {} has begun", cycle.record.number));
         self.wishes.train_now = None;
-        self.finish_wish(&id, Outcome::Done(Some(said)));
+        self.finish_wish(&id, CommandOutcome::Done(Some(said)));
     }
 
     /// Gives the cycle up for another one, without blame.

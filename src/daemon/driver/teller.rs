@@ -11,8 +11,8 @@ use crate::contract::wire;
 use crate::daemon::scheduler::State;
 use crate::latro::metrics::StepMetrics;
 use crate::report::ReportError;
-use crate::report::inbox::{Accepted, Outcome};
-use crate::report::mqtt::{Identity, Link, LinkCounts, LinkEvent};
+use crate::report::inbox::{Accepted, CommandOutcome};
+use crate::report::mqtt::{DeviceIdentity, Link, LinkCounts, LinkEvent};
 use crate::store::ledger::{Ledger, LedgerError};
 use crate::worker::protocol::Loaded;
 
@@ -29,7 +29,8 @@ pub(super) struct Teller {
 impl Teller {
     pub fn new(config: &Config) -> Result<Self, String> {
         let name = config.device.resolved_name();
-        let identity = Identity::new(&config.device.fleet, &name).map_err(|e| e.to_string())?;
+        let identity =
+            DeviceIdentity::new(&config.device.fleet, &name).map_err(|e| e.to_string())?;
         let mut link = Link::new(config.mqtt.clone(), identity).map_err(|e| e.to_string())?;
         if let Some(password) = config.mqtt_password().map_err(|e| e.to_string())? {
             link = link.with_password(password.reveal().to_owned());
@@ -82,7 +83,7 @@ impl Teller {
     pub fn progress(&mut self, metrics: &StepMetrics, steps: u64) {
         let numbers = numbers(metrics);
         let pairs = numbers.iter().map(|(name, value)| (name.as_str(), *value));
-        self.link.progress(&wire::Progress::new(metrics.step, steps, pairs));
+        self.link.progress(&wire::StepProgress::new(metrics.step, steps, pairs));
     }
 
     pub fn state(&mut self, state: wire::State) {
@@ -120,7 +121,12 @@ impl Teller {
     }
 
     /// A command has ended, within the ledger's transaction.
-    pub fn finish(&self, ledger: &Ledger, id: &str, outcome: Outcome) -> Result<(), LedgerError> {
+    pub fn finish(
+        &self,
+        ledger: &Ledger,
+        id: &str,
+        outcome: CommandOutcome,
+    ) -> Result<(), LedgerError> {
         passing(self.link.finish(ledger.connection(), id, outcome))
     }
 }
@@ -144,7 +150,7 @@ fn write_down(event: &Event) {
         Severity::Warning => Level::Warn,
         Severity::Error => Level::Error,
     };
-    let fields: BTreeMap<&str, String> = event
+    let fields: BTreeMap<String, String> = event
         .fields()
         .into_iter()
         .map(|(name, value)| {
@@ -153,7 +159,7 @@ fn write_down(event: &Event) {
         .collect();
     let message = format_args!("{event}").to_string();
     let pairs: Vec<(&str, &str)> = std::iter::once(("event", event.name()))
-        .chain(fields.iter().map(|(name, value)| (*name, value.as_str())))
+        .chain(fields.iter().map(|(name, value)| (name.as_str(), value.as_str())))
         .collect();
     let source: &[(&str, &str)] = &pairs;
     log::logger().log(

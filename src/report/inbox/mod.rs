@@ -1,4 +1,4 @@
-//! Commands that came in: checked, written down, done exactly once, also across restarts.
+//! Commands that came in: checked, written down, and done exactly once, across restarts as well.
 //!
 //! ```text
 //!            ┌─► expired
@@ -6,24 +6,26 @@
 //!            └─► received ─► running┴─► done
 //! ```
 //!
-//! Only what an operator has signed is written down; a stranger can neither fill the table nor
-//! burn an id. A command is written down together with its acknowledgement in the outbox, in one
-//! transaction, and so is every later step. An id that is known is never acted on again: its last
-//! acknowledgement is repeated. Ids are kept until the table is full, and even then until a day
-//! after their expiry; before one is forgotten too early, new commands are refused.
+//! Only what an operator has signed for this device and this topic is written down; a stranger can
+//! neither fill the table nor use up an id. A command is written down together with its
+//! acknowledgement in the outbox, in one transaction, and so is every later step. An id that is known
+//! is never acted on again: its last acknowledgement is repeated. Ids are kept until the table is
+//! full, and even then until a day after their expiry; rather than forget one too early, the inbox
+//! refuses new commands.
 //!
 //! Knows nothing of MQTT, nor of what a command does.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use crate::contract::envelope::Envelope;
 use crate::contract::event::Sentence;
-use crate::contract::sign::OperatorKeys;
-use crate::contract::topics::Kind;
-use crate::contract::wire::{Ack, AckState, Action, Command};
+use crate::contract::keys::OperatorKeys;
+use crate::contract::topics::{CommandTopic, Kind};
+use crate::contract::wire::{Ack, AckState, Action, Command, MAX_AHEAD_S, MAX_LIFE_S};
 use crate::report::ReportError;
 use crate::report::outbox::{Outbox, atomically};
 
-/// The inbox's table. `command` is the payload without its signature.
+/// The inbox's table. `command` is the command as JSON, without its envelope.
 pub const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS command (
     number  INTEGER PRIMARY KEY,
@@ -40,12 +42,6 @@ pub const MAX_COMMANDS: u64 = 2000;
 
 /// How long an id is kept after its expiry, in seconds: a day.
 pub const KEEP_S: u64 = 86_400;
-
-/// Longest time between issue and expiry of a command, in seconds: a week.
-pub const MAX_LIFE_S: u64 = 7 * 86_400;
-
-/// How far ahead an operator's clock may be, in seconds.
-pub const MAX_AHEAD_S: u64 = 300;
 
 /// A wall clock before this time (2025-01-01) has not been set: devices without a clock of their
 /// own begin in 1970 or when their system was built. Nothing is judged by such a clock.
@@ -90,14 +86,14 @@ pub enum Receipt {
     ClockNotSet,
 }
 
-/// How a command ends.
+/// How a command ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// Done; what came of it, if there is something to say.
+pub enum CommandOutcome {
+    /// Done; what came of it, if that is worth a sentence.
     Done(Option<Sentence>),
     /// Tried without success.
     Failed(Sentence),
-    /// Not tried: it makes no sense here and now.
+    /// Not tried: it cannot be done here and now.
     Refused(Sentence),
     /// Not tried: its time ran out while it waited.
     Expired,
@@ -125,7 +121,7 @@ impl Inbox {
         self.not_before = unix_s;
     }
 
-    /// Takes in a payload that came for command `id` at the time `now_ms`.
+    /// Takes in an envelope that came on a command's topic at the time `now_ms`.
     ///
     /// # Errors
     /// [`ReportError::Ledger`]: nothing was written down; the command must be offered again.
@@ -133,21 +129,17 @@ impl Inbox {
         &self,
         db: &Connection,
         outbox: &Outbox,
-        id: &str,
-        payload: &[u8],
+        topic: &CommandTopic,
+        envelope: &[u8],
         now_ms: u64,
     ) -> Result<Receipt, ReportError> {
         let turned_away = |why: String| Ok(Receipt::TurnedAway { reason: Sentence::new(why) });
-        let command = match Command::parse(payload) {
-            Ok(command) if command.id == id => command,
-            Ok(_) => return turned_away("its id is not the one in its topic".to_owned()),
+        let command = match self.prove(outbox, topic, envelope) {
+            Ok(command) => command,
             Err(why) => return turned_away(why),
         };
-        if let Err(why) = self.check_signature(outbox, &command) {
-            return turned_away(why.to_owned());
-        }
-        if let Some((state, reason)) = look_up(db, id)? {
-            repeat_ack(db, outbox, now_ms, Ack { command: id.to_owned(), state, reason })?;
+        if let Some((state, reason)) = look_up(db, &command.id)? {
+            repeat_ack(db, outbox, now_ms, Ack { command: command.id, state, reason })?;
             return Ok(Receipt::Repeated { state });
         }
         let now_s = now_ms / 1000;
@@ -175,15 +167,27 @@ impl Inbox {
         })
     }
 
-    fn check_signature(&self, outbox: &Outbox, command: &Command) -> Result<(), &'static str> {
+    /// The command in an envelope, if an operator has signed it for this device and this topic.
+    fn prove(
+        &self,
+        outbox: &Outbox,
+        topic: &CommandTopic,
+        envelope: &[u8],
+    ) -> Result<Command, String> {
+        let payload = Envelope::parse(envelope)?.open(&self.keys, self.allow_unsigned)?;
+        let command = Command::parse(&payload)?;
         let topics = outbox.topics();
-        match &command.signature {
-            None if self.allow_unsigned => Ok(()),
-            _ if self.keys.is_empty() => Err("this device knows no operator key"),
-            None => Err("it is not signed"),
-            Some(_) if self.keys.have_signed(topics.fleet(), topics.device(), command) => Ok(()),
-            Some(_) => Err("its signature is not by an operator of this device for this command"),
+        if (command.fleet.as_str(), command.device.as_str()) != (topics.fleet(), topics.device()) {
+            return Err("it is for another device".to_owned());
         }
+        if command.id != topic.id {
+            return Err("its id is not the one in its topic".to_owned());
+        }
+        let name = command.action.name();
+        if name != topic.action {
+            return Err(format!("it was signed as {name}, its topic says another type"));
+        }
+        Ok(command)
     }
 
     /// Whether a proven command is in time.
@@ -232,37 +236,51 @@ pub fn finish(
     outbox: &Outbox,
     now_ms: u64,
     id: &str,
-    outcome: Outcome,
+    outcome: CommandOutcome,
 ) -> Result<(), ReportError> {
     let (state, reason) = match outcome {
-        Outcome::Done(said) => (AckState::Done, said),
-        Outcome::Failed(why) => (AckState::Failed, Some(why)),
-        Outcome::Refused(why) => (AckState::Refused, Some(why)),
-        Outcome::Expired => {
+        CommandOutcome::Done(what) => (AckState::Done, what),
+        CommandOutcome::Failed(why) => (AckState::Failed, Some(why)),
+        CommandOutcome::Refused(why) => (AckState::Refused, Some(why)),
+        CommandOutcome::Expired => {
             (AckState::Expired, Some(Sentence::new("its time ran out before it was begun")))
         }
     };
     step(db, outbox, now_ms, id, state, reason)
 }
 
-/// Commands that were received or running when the daemon ended, in the order of their arrival.
+/// Commands that were received or running when the daemon ended, in the order of their arrival. One
+/// that cannot be read was given under an earlier version of the contract: it is refused.
 ///
 /// # Errors
 /// [`ReportError::Ledger`].
-pub fn unfinished(db: &Connection) -> Result<Vec<Accepted>, ReportError> {
+pub fn unfinished(
+    db: &Connection,
+    outbox: &Outbox,
+    now_ms: u64,
+) -> Result<Vec<Accepted>, ReportError> {
     let mut statement = db.prepare(
-        "SELECT command, state FROM command WHERE state IN ('received', 'running') ORDER BY number",
+        "SELECT id, command, state FROM command WHERE state IN ('received', 'running') \
+         ORDER BY number",
     )?;
-    let rows =
-        statement.query_map([], |r| Ok((r.get::<_, Vec<u8>>(0)?, r.get::<_, String>(1)?)))?;
-    let mut found = Vec::new();
+    let rows = statement.query_map([], |r| {
+        Ok((r.get::<_, String>(0)?, r.get::<_, Vec<u8>>(1)?, r.get::<_, String>(2)?))
+    })?;
+    let (mut found, mut unreadable) = (Vec::new(), Vec::new());
     for row in rows {
-        let (payload, state) = row?;
-        // What this table holds was parsed before; a row that cannot be read is no command.
-        if let (Ok(command), Some(state)) = (Command::parse(&payload), state_named(&state)) {
-            let Command { id, action, expires, .. } = command;
-            found.push(Accepted { id, action, expires, state });
+        let (id, payload, state) = row?;
+        match (Command::parse(&payload), state_named(&state)) {
+            (Ok(Command { action, expires, .. }), Some(state)) => {
+                found.push(Accepted { id, action, expires, state });
+            }
+            (Err(why), _) => unreadable.push((id, why)),
+            // The query asks for two states that have names.
+            (Ok(_), None) => {}
         }
+    }
+    for (id, why) in unreadable {
+        let why = format!("it was given under another version of the contract: {why}");
+        finish(db, outbox, now_ms, &id, CommandOutcome::Refused(Sentence::new(why)))?;
     }
     Ok(found)
 }
@@ -304,11 +322,11 @@ fn write_down(
 ) -> Result<(), ReportError> {
     let reason = reason.map(|r| r.as_str().to_owned());
     let expires = i64::try_from(command.expires).unwrap_or(i64::MAX);
-    let unsigned = Command { signature: None, ..command.clone() }.to_json();
+    let payload = command.to_json();
     atomically(db, |db| {
         db.execute(
             "INSERT INTO command (id, command, expires, state, reason) VALUES (?1, ?2, ?3, ?4, ?5)",
-            params![command.id, unsigned, expires, state.name(), reason],
+            params![command.id, payload, expires, state.name(), reason],
         )?;
         outbox.ack(db, now_ms, Ack { command: command.id.clone(), state, reason })
     })

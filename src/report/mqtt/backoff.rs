@@ -1,10 +1,10 @@
-//! How long to wait before the next attempt to connect: exponential with full jitter.
+//! The delay before the next attempt to connect: exponential with full jitter.
 //!
 //! After a power cut a whole fleet comes back at once. Full jitter, a delay drawn evenly between
 //! nothing and an exponentially growing limit, spreads it best (M. Brooker, "Exponential Backoff
 //! And Jitter", AWS Architecture Blog, 2015).
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// The delay before attempt number `attempt` (0 is the first): evenly between zero and
 /// `min · 2^attempt`, at most `max`. `random` is a number drawn evenly from all of `u64`.
@@ -13,6 +13,28 @@ pub fn delay(attempt: u32, min: Duration, max: Duration, random: u64) -> Duratio
     let limit = min.saturating_mul(2_u32.saturating_pow(attempt)).min(max);
     // The upper 53 bits, as a fraction below one.
     limit.mul_f64((random >> 11) as f64 / (1_u64 << 53) as f64)
+}
+
+/// The delay before the very first attempt after a start: up to `min_s` seconds.
+#[must_use]
+pub fn first_delay(min_s: u32) -> Duration {
+    delay(0, seconds(min_s), Duration::MAX, random())
+}
+
+/// Seconds as the settings have them.
+#[must_use]
+pub const fn seconds(s: u32) -> Duration {
+    Duration::from_secs(s as u64)
+}
+
+/// A random number for the jitter; without a source of randomness the clock's last digits.
+#[must_use]
+pub fn random() -> u64 {
+    getrandom::u64().unwrap_or_else(|_| {
+        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let nanoseconds = since_1970.unwrap_or_default().as_nanos() as u64;
+        nanoseconds.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    })
 }
 
 #[cfg(test)]

@@ -1,19 +1,19 @@
-//! Telling a fleet over MQTT, and taking its commands.
+//! The link to a fleet over MQTT: a device reports and takes commands.
 //!
 //! - [`MqttSettings`]: what the configuration says.
-//! - [`Link`]: the daemon's side of the contract: keeps connecting, tells who we are and what we do,
-//!   sends what waits in the outbox, hands out commands.
-//! - `operator`: the other side of a command (feature `operator`).
+//! - [`Link`]: the device's side of the contract: keeps connecting, reports who the device is and what
+//!   it does, sends what waits in the outbox, hands out commands.
+//! - `operator`: the operator's side of a command (feature `operator`).
 //! - [`connection`]: one connection.
 //!
 //! How the daemon's loop uses it:
 //!
 //! ```no_run
-//! # use latrod::report::event::Event;
-//! # use latrod::report::mqtt::{Identity, Link, LinkEvent, MqttSettings};
-//! # use latrod::report::{ReportError, inbox, wire};
+//! # use latrod::contract::{event::Event, wire};
+//! # use latrod::report::mqtt::{DeviceIdentity, Link, LinkEvent, MqttSettings};
+//! # use latrod::report::{ReportError, inbox};
 //! # async fn drive(db: rusqlite::Connection, settings: MqttSettings) -> Result<(), ReportError> {
-//! let identity = Identity::new("press", "jetson-3")?;
+//! let identity = DeviceIdentity::new("press", "jetson-3")?;
 //! let mut link = Link::new(settings, identity)?;
 //! link.set_birth(wire::Birth::default());
 //! link.event(Some(&db), &Event::Started { version: env!("CARGO_PKG_VERSION") });
@@ -23,7 +23,7 @@
 //!             LinkEvent::Command(command) => {
 //!                 link.start(&db, &command.id)?;
 //!                 // … do it, then, in the transaction that keeps its effect:
-//!                 link.finish(&db, &command.id, inbox::Outcome::Done(None))?;
+//!                 link.finish(&db, &command.id, inbox::CommandOutcome::Done(None))?;
 //!             }
 //!             other => log::info!("{other}"),
 //!         },
@@ -45,5 +45,5 @@ mod retained;
 mod settings;
 pub mod tls;
 
-pub use link::{Identity, Link, LinkCounts, LinkEvent};
+pub use link::{DeviceIdentity, Link, LinkCounts, LinkEvent};
 pub use settings::{Broker, MqttSettings, Protocol};

@@ -1,11 +1,12 @@
-//! The operator's side: gives one signed command to one device and follows what becomes of it.
+//! The operator's side: gives one command to one device and follows what becomes of it.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::connection::{ConnectOptions, Connection, Lost, Signal};
-use crate::contract::topics::{Kind, Topics};
+use crate::contract::envelope::Envelope;
+use crate::contract::topics::{CommandTopic, Kind, Topics};
 use crate::contract::wire::{Ack, Command, MAX_PAYLOAD_BYTES, Message};
 
 /// Between two attempts to connect.
@@ -28,19 +29,20 @@ pub enum Answer {
     },
 }
 
-/// Gives `command`, signed already, to the device of `topics`, and waits until it has ended, at most
-/// for `wait`. Each acknowledgement is shown to `heard`. When the connection breaks the command is
-/// sent again under the same id, which acts once. With no `wait` it ends when the broker has it.
+/// Gives `command` in its `envelope` to the device of `topics` and waits until it has ended, for
+/// `wait` at most. Each acknowledgement is passed to `heard`. When the connection breaks, the command
+/// is sent again under the same id, which acts once. Without a `wait` it ends when the broker has it.
 pub async fn give(
     options: &ConnectOptions,
     topics: &Topics,
     command: &Command,
+    envelope: &Envelope,
     wait: Option<Duration>,
     mut heard: impl FnMut(&Ack),
 ) -> Answer {
     // Without a wait for the device, the broker still gets as long as a connection may take.
     let end = Instant::now() + wait.unwrap_or(Duration::from_secs(30));
-    let mut attempt = Attempt { topics, command, sent: false, last: None };
+    let mut attempt = Attempt { topics, command, envelope, sent: false, last: None };
     let mut reason = "the broker did not answer in time".to_owned();
     while Instant::now() < end {
         let mut connection = Connection::open(options);
@@ -63,6 +65,7 @@ pub async fn give(
 struct Attempt<'a> {
     topics: &'a Topics,
     command: &'a Command,
+    envelope: &'a Envelope,
     /// Whether the broker has acknowledged the command.
     sent: bool,
     last: Option<Ack>,
@@ -79,7 +82,7 @@ impl Attempt<'_> {
         let ack_topic = self.topics.of(&Kind::Ack(self.command.id.clone()));
         loop {
             match connection.next().await {
-                // First the ears, then the mouth: no acknowledgement may be missed.
+                // Subscribed before the command is sent: no acknowledgement may be missed.
                 Signal::Up => {
                     if !connection.subscribe(&ack_topic) {
                         return Err(lost("the connection is stuck"));
@@ -101,15 +104,18 @@ impl Attempt<'_> {
                     }
                 }
                 Signal::Message(message) => {
-                    // Not acknowledged, it would come again at a session that ends anyway.
+                    // Without this it would come again to an MQTT session that ends anyway.
                     let _ = connection.acknowledge(&message);
                     if message.topic != ack_topic || message.payload.len() > MAX_PAYLOAD_BYTES {
                         continue;
                     }
-                    let Ok(ack) = serde_json::from_slice::<Message<Ack>>(&message.payload) else {
-                        continue;
+                    let ack = match Message::<Ack>::parse(&message.payload) {
+                        Ok(message) => message.body,
+                        Err(why) => {
+                            log::warn!("an acknowledgement cannot be used: {why}");
+                            continue;
+                        }
                     };
-                    let ack = ack.body;
                     if self.last.as_ref() != Some(&ack) {
                         heard(&ack);
                     }
@@ -125,10 +131,12 @@ impl Attempt<'_> {
     }
 
     fn publish(&self, connection: &mut Connection) -> Result<(), Lost> {
-        let topic = self.topics.of(&Kind::Command(self.command.id.clone()));
+        let Command { action, id, .. } = self.command;
+        let topic = CommandTopic { action: action.name().to_owned(), id: id.clone() };
+        let topic = self.topics.of(&Kind::Command(topic));
         let life = self.command.expires.saturating_sub(self.command.issued);
         let expiry = u32::try_from(life).ok();
-        if connection.publish(0, &topic, false, self.command.to_json(), expiry) {
+        if connection.publish(0, &topic, false, self.envelope.to_json(), expiry) {
             Ok(())
         } else {
             Err(Lost { reason: "the connection is stuck".to_owned(), unreadable: false })

@@ -1,8 +1,8 @@
 //! The three messages of which only the newest matters: birth, status, state.
 //!
-//! They live in memory: the broker keeps the last one of each, the daemon says them again at every
+//! They live in memory: the broker keeps the last one of each, the daemon sends them again at every
 //! connection, and a device whose disk is full must still be able to say so. One message of each
-//! topic is on its way at a time; what is set meanwhile replaces what waits.
+//! topic is in flight at a time; what is set meanwhile replaces what waits.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -35,7 +35,7 @@ impl Which {
     }
 }
 
-/// What is to be said on one topic, and how far that is.
+/// What is to be published on one topic, and how far that is.
 #[derive(Debug, Default)]
 struct Slot {
     body: Option<Value>,
@@ -63,7 +63,7 @@ pub struct Due {
 }
 
 impl Retained {
-    /// Replaces what is said on a topic.
+    /// Replaces what is published on a topic.
     ///
     /// # Errors
     /// [`ReportError::Json`].
@@ -76,7 +76,7 @@ impl Retained {
         Ok(())
     }
 
-    /// A new connection: all is to be said again.
+    /// A new connection: everything is to be published again.
     pub fn begin(&mut self) {
         for slot in &mut self.slots {
             slot.due = slot.body.is_some();

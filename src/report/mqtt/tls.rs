@@ -1,5 +1,5 @@
-//! TLS for the connection to the broker: rustls with ring, so that nothing of the system's OpenSSL
-//! is needed. Certificates are PEM files.
+//! TLS for the connection to the broker: rustls with ring, so that the system's OpenSSL is not needed.
+//! Certificates are PEM files.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::report::ReportError;
 /// Largest certificate file that is read, in bytes: a system's whole collection has some 200 KiB.
 const MAX_PEM_BYTES: u64 = 4 << 20;
 
-/// What the settings say about whom to trust and who we are.
+/// The TLS configuration that the settings ask for: whom to trust, and our own certificate.
 ///
 /// # Errors
 /// [`ReportError::File`] for a file that cannot be read or has nothing usable in it, and if the

@@ -10,8 +10,8 @@
 //! Two classes: events, of which the oldest give way when the outbox is full (counted, and the count
 //! is kept), and acknowledgements of commands, which never give way; their number is bounded by
 //! that of the commands. The retained messages (status, birth, state) don't pass through here:
-//! only the newest of each matters, the daemon says it again at every start and connection, and
-//! it must be sayable when the disk is full (see [`crate::report::mqtt::Link`]).
+//! only the newest of each matters, the daemon sends it again at every start and connection, and
+//! must be able to when the disk is full (see [`crate::report::mqtt::Link`]).
 //!
 //! All functions work inside the caller's transaction if there is one, so that a message is
 //! written together with the change that it tells of, or not at all. Knows nothing of MQTT.
@@ -25,7 +25,8 @@ use crate::contract::wire::{Ack, EventMessage, Head, MAX_PAYLOAD_BYTES, Message,
 use crate::report::ReportError;
 
 /// The outbox's tables. `stream` names this ledger: after a ledger was lost, numbers begin anew
-/// under another name, so that ids stay unique.
+/// under another name, so that ids stay unique. `session` is the number of the last connection; the
+/// column keeps the name that ledgers of earlier versions have.
 pub const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS outbox (
     seq     INTEGER PRIMARY KEY,
@@ -97,14 +98,14 @@ pub struct Counts {
 pub struct Outbox {
     topics: Topics,
     limits: Limits,
-    session: u64,
+    connection: u64,
 }
 
 impl Outbox {
     /// An outbox for a device's topics.
     #[must_use]
     pub const fn new(topics: Topics, limits: Limits) -> Self {
-        Self { topics, limits, session: 0 }
+        Self { topics, limits, connection: 0 }
     }
 
     /// The device's topics.
@@ -113,29 +114,30 @@ impl Outbox {
         &self.topics
     }
 
-    /// The session that messages say they were made in.
+    /// The number of the connection that messages say they were made during.
     #[must_use]
-    pub const fn session(&self) -> u64 {
-        self.session
+    pub const fn connection(&self) -> u64 {
+        self.connection
     }
 
-    /// Begins a new session: one more than the last, and no less than the time in unix seconds, so
-    /// that it grows even when the ledger was lost. Without a ledger it grows in memory only.
+    /// Numbers a new connection: one more than the last, and no less than the time in unix seconds,
+    /// so that numbers grow even when the ledger was lost. Without a ledger the number is kept in
+    /// memory only.
     ///
     /// # Errors
-    /// [`ReportError::Ledger`] if the number could not be kept; the session has begun all the same.
-    pub fn begin_session(
+    /// [`ReportError::Ledger`] if the number could not be kept; it counts all the same.
+    pub fn begin_connection(
         &mut self,
         db: Option<&Connection>,
         now_s: u64,
     ) -> Result<u64, ReportError> {
-        self.session = (self.session + 1).max(now_s);
-        let Some(db) = db else { return Ok(self.session) };
+        self.connection = (self.connection + 1).max(now_s);
+        let Some(db) = db else { return Ok(self.connection) };
         let last: i64 = db.query_row("SELECT session FROM outbox_state", [], |r| r.get(0))?;
-        self.session = self.session.max(u64::try_from(last).unwrap_or(0).saturating_add(1));
-        let kept = i64::try_from(self.session).unwrap_or(i64::MAX);
+        self.connection = self.connection.max(u64::try_from(last).unwrap_or(0).saturating_add(1));
+        let kept = i64::try_from(self.connection).unwrap_or(i64::MAX);
         db.execute("UPDATE outbox_state SET session = ?1", [kept])?;
-        Ok(self.session)
+        Ok(self.connection)
     }
 
     /// Enqueues an event; the oldest events give way if the outbox is full.
@@ -171,7 +173,7 @@ impl Outbox {
                      RETURNING stream, next_seq - 1",
                 )?
                 .query_row([], |r| Ok((r.get(0)?, r.get(1)?)))?;
-            let head = head(&stream, seq.unsigned_abs(), self.session, now_ms);
+            let head = head(&stream, seq.unsigned_abs(), self.connection, now_ms);
             let payload = encode(&topic, &Message { head, body })?;
             db.prepare("INSERT INTO outbox (seq, class, topic, payload) VALUES (?1, ?2, ?3, ?4)")?
                 .execute(params![seq, class as u8, topic, payload])?;
@@ -182,8 +184,8 @@ impl Outbox {
 
 /// The head of message `seq` of `stream`.
 #[must_use]
-pub fn head(stream: &str, seq: u64, session: u64, time_ms: u64) -> Head {
-    Head { v: VERSION, id: format!("{stream}-{seq}"), session, seq, time_ms }
+pub fn head(stream: &str, seq: u64, connection: u64, time_ms: u64) -> Head {
+    Head { v: VERSION, id: format!("{stream}-{seq}"), connection, seq, time_ms }
 }
 
 /// A message as JSON.

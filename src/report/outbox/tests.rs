@@ -79,16 +79,16 @@ fn the_limit_in_bytes_holds_too() {
 }
 
 #[test]
-fn sessions_grow_with_and_without_a_ledger() {
+fn connection_numbers_grow_with_and_without_a_ledger() {
     let db = ledger();
     let mut first = outbox(1);
-    assert_eq!(first.begin_session(Some(&db), 0).unwrap(), 1);
-    assert_eq!(first.begin_session(None, 0).unwrap(), 2);
-    assert_eq!(first.begin_session(Some(&db), 1000).unwrap(), 1000);
+    assert_eq!(first.begin_connection(Some(&db), 0).unwrap(), 1);
+    assert_eq!(first.begin_connection(None, 0).unwrap(), 2);
+    assert_eq!(first.begin_connection(Some(&db), 1000).unwrap(), 1000);
     // The clock went back, and the process started anew.
-    assert_eq!(outbox(1).begin_session(Some(&db), 5).unwrap(), 1001);
+    assert_eq!(outbox(1).begin_connection(Some(&db), 5).unwrap(), 1001);
     // The ledger was lost.
-    assert_eq!(outbox(1).begin_session(Some(&ledger()), 2000).unwrap(), 2000);
+    assert_eq!(outbox(1).begin_connection(Some(&ledger()), 2000).unwrap(), 2000);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The daemon's database, one SQLite file: tasks, outgoing messages, commands and single values.
 //!
 //! Owns opening, checking and setting aside, transactions and the table `meta`. [`tasks`] has the
-//! queries over tasks; the tables of messages and commands belong to [`crate::report`]. Knows
+//! queries over tasks; tables of messages and commands are those of whoever opens the ledger. Knows
 //! nothing of what the daemon does with any of it.
 //!
 //! ```text
@@ -55,28 +55,38 @@ const META_SCHEMA: &str =
 #[derive(Debug)]
 pub struct Ledger {
     path: PathBuf,
+    /// The tables that the caller brings, beside our own.
+    schemas: &'static [&'static str],
     connection: Connection,
 }
 
 impl Ledger {
-    /// Opens the ledger, or creates an empty one. A damaged one is moved aside, never deleted, and
-    /// replaced by an empty one: its tasks then come back from their archive
+    /// Opens the ledger, or creates an empty one, with the tables of `schemas` beside its own. A
+    /// damaged one is moved aside, never deleted, and replaced by an empty one: its tasks then come
+    /// back from their archive
     /// ([`crate::intake::Spool::restore`]), and commands issued before [`Self::rebuilt_at`]
     /// must be refused, since it is no longer known which of them were done.
     ///
     /// # Errors
     /// [`LedgerError`] if the disk is full or read-only, another process holds the file, or another
     /// version of latrod made it. Nothing was changed then.
-    pub fn open(path: &Path) -> Result<(Self, Option<SetAside>), LedgerError> {
+    pub fn open(
+        path: &Path,
+        schemas: &'static [&'static str],
+    ) -> Result<(Self, Option<SetAside>), LedgerError> {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self::open_at(path, since_epoch.as_secs().try_into().unwrap_or(i64::MAX))
+        Self::open_at(path, schemas, since_epoch.as_secs().try_into().unwrap_or(i64::MAX))
     }
 
     /// [`Self::open`] at a given time in unix seconds, which names what is set aside.
     ///
     /// # Errors
     /// As [`Self::open`].
-    pub fn open_at(path: &Path, unix_s: i64) -> Result<(Self, Option<SetAside>), LedgerError> {
+    pub fn open_at(
+        path: &Path,
+        schemas: &'static [&'static str],
+        unix_s: i64,
+    ) -> Result<(Self, Option<SetAside>), LedgerError> {
         // SQLite only says that it cannot open a file in a folder that cannot be written to.
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         access(folder.unwrap_or(Path::new(".")), Access::WRITE_OK)
@@ -84,13 +94,13 @@ impl Ledger {
         if !exists(path)? {
             // Part of a ledger that was being set aside when the power failed may still be here.
             let rebuilt = aside::was_set_aside(path)?;
-            Self::make(path, rebuilt.then_some(unix_s))?;
+            Self::make(path, schemas, rebuilt.then_some(unix_s))?;
             let aside = aside::move_aside(path, unix_s, "its main file is missing")?;
-            return Self::install(path, aside);
+            return Self::install(path, schemas, aside);
         }
-        match Self::open_sound(path) {
+        match Self::open_sound(path, schemas) {
             Ok(ledger) => Ok((ledger, None)),
-            Err(error) if error.is_corrupt() => Self::replace_file(path, unix_s, &error),
+            Err(error) if error.is_corrupt() => Self::replace_file(path, schemas, unix_s, &error),
             Err(error) => Err(error),
         }
     }
@@ -105,9 +115,9 @@ impl Ledger {
         unix_s: i64,
         reason: &LedgerError,
     ) -> Result<(Self, Option<SetAside>), LedgerError> {
-        let path = self.path.clone();
+        let (path, schemas) = (self.path.clone(), self.schemas);
         drop(self);
-        Self::replace_file(&path, unix_s, reason)
+        Self::replace_file(&path, schemas, unix_s, reason)
     }
 
     /// The connection, for the modules that own the other tables.
@@ -199,28 +209,33 @@ impl Ledger {
 
     fn replace_file(
         path: &Path,
+        schemas: &'static [&'static str],
         unix_s: i64,
         reason: &LedgerError,
     ) -> Result<(Self, Option<SetAside>), LedgerError> {
         // Made first: where the disk is full, the damaged one stays to be noticed again.
-        Self::make(path, Some(unix_s))?;
+        Self::make(path, schemas, Some(unix_s))?;
         let aside = aside::move_aside(path, unix_s, &reason.to_string())?;
-        Self::install(path, aside)
+        Self::install(path, schemas, aside)
     }
 
     /// Creates an empty ledger, whole, under another name.
-    fn make(path: &Path, rebuilt_at: Option<i64>) -> Result<(), LedgerError> {
+    fn make(
+        path: &Path,
+        schemas: &'static [&'static str],
+        rebuilt_at: Option<i64>,
+    ) -> Result<(), LedgerError> {
         let file_error = |source| LedgerError::file("create", path, source);
         let new = aside::beside(path, NEW);
         for suffix in ["", "-wal", "-shm", "-journal"] {
             aside::remove_if_there(&aside::beside(&new, suffix)).map_err(file_error)?;
         }
         create_private(&new).map_err(file_error)?;
-        let made = Self { path: new.clone(), connection: connect(&new)? };
+        let made = Self { path: new.clone(), schemas, connection: connect(&new)? };
         made.connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
         made.connection.pragma_update(None, "application_id", APPLICATION_ID)?;
         made.transaction(|connection| {
-            connection.execute_batch(&schema())?;
+            connection.execute_batch(&schema(schemas))?;
             connection.pragma_update(None, "user_version", stamp(VERSION))?;
             rebuilt_at.map_or(Ok(()), |unix_s| made.set_rebuilt_at(unix_s))
         })?;
@@ -231,16 +246,17 @@ impl Ledger {
     /// Moves what [`Self::make`] created into place.
     fn install(
         path: &Path,
+        schemas: &'static [&'static str],
         aside: Option<SetAside>,
     ) -> Result<(Self, Option<SetAside>), LedgerError> {
         fs::rename(aside::beside(path, NEW), path)
             .and_then(|()| aside::sync_folder_of(path))
             .map_err(|source| LedgerError::file("create", path, source))?;
-        Ok((Self::open_sound(path)?, aside))
+        Ok((Self::open_sound(path, schemas)?, aside))
     }
 
     /// Opens an existing file, which must be sound and of our version.
-    fn open_sound(path: &Path) -> Result<Self, LedgerError> {
+    fn open_sound(path: &Path, schemas: &'static [&'static str]) -> Result<Self, LedgerError> {
         let bytes = fs::metadata(path).map_err(|e| LedgerError::file("open", path, e))?.len();
         let damaged = |what: &str| Err(LedgerError::Damaged { what: what.to_owned() });
         if bytes == 0 {
@@ -273,11 +289,11 @@ impl Ledger {
             }
         }
         // A flipped bit in a table's name would otherwise pass for a missing table.
-        if tables(&connection)? != expected_tables()? {
+        if tables(&connection)? != expected_tables(schemas)? {
             return damaged("its tables are not those that latrod makes");
         }
         connection.pragma_update(None, "journal_mode", "WAL")?;
-        Ok(Self { path: path.to_owned(), connection })
+        Ok(Self { path: path.to_owned(), schemas, connection })
     }
 }
 
@@ -286,9 +302,8 @@ fn stamp(version: u16) -> i32 {
     i32::from(version) << 16 | i32::from(version)
 }
 
-fn schema() -> String {
-    [META_SCHEMA, tasks::SCHEMA, crate::report::outbox::SCHEMA, crate::report::inbox::SCHEMA]
-        .join("\n")
+fn schema(schemas: &[&str]) -> String {
+    [&[META_SCHEMA, tasks::SCHEMA], schemas].concat().join("\n")
 }
 
 fn connect(path: &Path) -> Result<Connection, LedgerError> {
@@ -324,9 +339,9 @@ fn tables(connection: &Connection) -> rusqlite::Result<Vec<(String, String, Opti
         .collect()
 }
 
-fn expected_tables() -> rusqlite::Result<Vec<(String, String, Option<String>)>> {
+fn expected_tables(schemas: &[&str]) -> rusqlite::Result<Vec<(String, String, Option<String>)>> {
     let model = Connection::open_in_memory()?;
-    model.execute_batch(&schema())?;
+    model.execute_batch(&schema(schemas))?;
     tables(&model)
 }
 

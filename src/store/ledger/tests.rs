@@ -8,6 +8,9 @@ use crate::data::{Task, is_held_out};
 
 const NOW: i64 = 1_790_000_000;
 
+/// A table that somebody else brings.
+const SCHEMAS: [&str; 1] = ["CREATE TABLE IF NOT EXISTS note (text TEXT NOT NULL) STRICT;"];
+
 fn folder() -> (TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ledger.db");
@@ -15,7 +18,7 @@ fn folder() -> (TempDir, PathBuf) {
 }
 
 fn open(path: &Path) -> (Ledger, Option<SetAside>) {
-    Ledger::open_at(path, NOW).unwrap()
+    Ledger::open_at(path, &SCHEMAS, NOW).unwrap()
 }
 
 fn task(n: i64) -> NewTask {
@@ -29,6 +32,22 @@ fn filled(path: &Path, count: i64) {
     let (ledger, _) = open(path);
     add(&ledger, "a.jsonl", 1..=count);
     ledger.set_meta("key", &"value").unwrap();
+}
+
+#[test]
+fn the_callers_tables_are_made_and_checked_like_our_own() {
+    let (_dir, path) = folder();
+    let (ledger, _) = open(&path);
+    ledger.connection().execute("INSERT INTO note VALUES ('kept')", []).unwrap();
+    drop(ledger);
+    assert_eq!(open(&path).1, None);
+
+    let (_, aside) = Ledger::open_at(&path, &[], NOW).unwrap();
+    assert_eq!(
+        aside.unwrap().reason,
+        LedgerError::Damaged { what: "its tables are not those that latrod makes".to_owned() }
+            .to_string()
+    );
 }
 
 fn add(ledger: &Ledger, archive: &str, numbers: impl Iterator<Item = i64>) -> (u64, u64) {
@@ -239,7 +258,7 @@ fn a_newer_ledger_is_left_alone() {
     filled(&path, 3);
     Connection::open(&path).unwrap().pragma_update(None, "user_version", stamp(3)).unwrap();
 
-    let error = Ledger::open_at(&path, NOW).unwrap_err();
+    let error = Ledger::open_at(&path, &SCHEMAS, NOW).unwrap_err();
 
     assert!(matches!(error, LedgerError::Newer { version: 3, .. }) && !error.is_corrupt());
 }
@@ -300,10 +319,10 @@ fn a_path_that_cannot_be_is_an_error_that_names_it() {
     let (dir, path) = folder();
     fs::write(&path, "").unwrap();
 
-    let error = Ledger::open_at(&path.join("below"), NOW).unwrap_err();
+    let error = Ledger::open_at(&path.join("below"), &SCHEMAS, NOW).unwrap_err();
 
     assert!(error.to_string().contains("below") && !error.is_corrupt(), "{error}");
-    assert!(Ledger::open_at(&dir.path().join("no/folder"), NOW).is_err());
+    assert!(Ledger::open_at(&dir.path().join("no/folder"), &SCHEMAS, NOW).is_err());
 }
 
 #[test]
@@ -416,7 +435,7 @@ proptest! {
         }
         fs::write(&path, &bytes).unwrap();
 
-        let opened = Ledger::open_at(&path, NOW);
+        let opened = Ledger::open_at(&path, &SCHEMAS, NOW);
 
         // Whatever the damage: an error that says so, a new ledger, or the rows that were there.
         match opened {

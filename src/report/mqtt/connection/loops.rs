@@ -1,4 +1,4 @@
-//! The two event loops of `rumqttc` behind one face: their options, and their events as reports.
+//! The two event loops of `rumqttc` behind one interface: options for each, events of both as reports.
 
 use rumqttc::v5::mqttbytes::v5 as packets5;
 use rumqttc::{NetworkOptions, Outgoing, Transport, v5};
@@ -8,7 +8,8 @@ use super::{ConnectOptions, Incoming, Lost, Refusal, Report, Signal, Ticket, Wil
 use crate::report::mqtt::settings::Broker;
 
 /// Largest packet that is read. A larger one ends the connection, so it lies well above what is
-/// looked at ([`crate::contract::wire::MAX_COMMAND_BYTES`]): too large a command is refused, not fatal.
+/// looked at ([`crate::contract::wire::MAX_COMMAND_BYTES`]): a command that is too large is refused,
+/// not fatal.
 const MAX_INCOMING_BYTES: u32 = 1 << 20;
 
 /// Largest packet that is written: the largest payload and room for its topic.
@@ -147,7 +148,7 @@ pub(super) async fn run_v5(mut events: v5::EventLoop, reports: mpsc::Sender<Repo
     }
 }
 
-/// Reasons by MQTT 5, 3.4.2.1. A full quota and what the broker doesn't explain may pass.
+/// Reasons by MQTT 5, 3.4.2.1. A full quota, and what the broker doesn't explain, may pass with time.
 fn refusal(reason: packets5::PubAckReason) -> Option<Refusal> {
     use packets5::PubAckReason as Reason;
     let passing = match reason {
@@ -182,8 +183,8 @@ fn lost_v5(error: &v5::ConnectionError) -> Lost {
     Lost { reason: lost_reason(&error.to_string()), unreadable }
 }
 
-/// The error's text on one line and bounded, since a broker's own words may stand in it, and without
-/// the layers that it came through.
+/// The error's text on one bounded line, since it may contain a broker's own words, without the
+/// prefixes of the layers that it came through.
 fn lost_reason(text: &str) -> String {
     const LAYERS: [&str; 5] =
         ["Mqtt state: ", "Mqtt serialization/deserialization error: ", "I/O: ", "IO: ", "TLS: "];

@@ -1,11 +1,11 @@
 //! One connection to a broker, from the first packet to the last, for MQTT 3.1.1 and 5 alike.
 //!
 //! `rumqttc`'s event loop loses a packet when its future is dropped halfway, so it runs in a task of
-//! its own; what it does comes back through a bounded channel. Every connection gets a fresh event
-//! loop: it resends nothing of its own accord and keeps no packet ids of the one before, since
-//! whoever sends keeps messages until they are acknowledged (see [`crate::report::mqtt::Link`]).
+//! its own and reports through a bounded channel. Every connection gets a fresh event loop, which
+//! resends nothing by itself and keeps no packet ids of the one before: the sender keeps messages
+//! until they are acknowledged (see [`crate::report::mqtt::Link`]).
 //!
-//! Incoming messages are acknowledged by hand, after they were written down. Knows nothing of
+//! Incoming messages are acknowledged explicitly, after they were written down. Knows nothing of
 //! topics, nor of when to connect again.
 
 use std::collections::{HashMap, VecDeque};
@@ -82,7 +82,7 @@ pub enum Signal {
     },
     /// A message came in.
     Message(Incoming),
-    /// The broker gave a sign of life.
+    /// The broker answered something else, such as a ping.
     Alive,
     /// The connection is over.
     Down(Lost),
@@ -135,7 +135,7 @@ enum Report {
     Signal(Signal),
 }
 
-/// A connection, or the attempt at one. Dropping it cuts it without a word, so that the broker
+/// A connection, or the attempt at one. Dropping it cuts it without DISCONNECT, so that the broker
 /// publishes the last will.
 pub struct Connection {
     client: Client,
@@ -229,7 +229,7 @@ impl Connection {
         }
     }
 
-    /// Tells the broker that a message needs not be delivered again. False if the queue is full;
+    /// Tells the broker that a message need not be delivered again. False if the queue is full;
     /// then the broker delivers it again at the next connection.
     #[must_use]
     pub fn acknowledge(&self, message: &Incoming) -> bool {
@@ -257,7 +257,7 @@ impl Connection {
         self.submitted.len() + self.in_flight.len()
     }
 
-    /// The next signal. Dropping the future loses nothing. After [`Signal::Down`] it is always that.
+    /// The next signal. Dropping the future loses nothing. After [`Signal::Down`] it returns only that.
     pub async fn next(&mut self) -> Signal {
         loop {
             match self.reports.recv().await {

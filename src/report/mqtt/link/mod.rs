@@ -1,4 +1,4 @@
-//! The daemon's side of the contract: one [`Link`] that keeps connecting, tells and listens.
+//! The device's side of the contract: one [`Link`] that keeps connecting, reports, and takes commands.
 //!
 //! ```text
 //!            ┌────────────── lost ──────────────┐
@@ -8,11 +8,11 @@
 //!     └────────── failed ──────────┘
 //! ```
 //!
-//! The session at the broker is persistent (stable client id, no clean session), so that commands
-//! sent while the device is away arrive. For what the device sends, the outbox alone decides: all
-//! of it goes out again after every CONNACK, with the same message ids, and leaves the outbox on
-//! PUBACK only. Each attempt to connect has a session number of its own, which its last will
-//! carries: a will that a broker publishes late is older than the birth that is already there.
+//! The MQTT session at the broker is persistent (stable client id, no clean session), so that
+//! commands sent while the device is away arrive. For what the device sends, the outbox alone
+//! decides: all of it goes out again after every CONNACK, with the same message ids, and leaves the
+//! outbox on PUBACK only. Each attempt to connect has a number of its own, which its last will carries as
+//! `connection`: a will that a broker publishes late is older than the birth that is already there.
 //!
 //! Knows nothing of what commands do. All of its time-critical work is in [`Link::poll`], whose
 //! future may be dropped at any point.
@@ -24,10 +24,10 @@ use rusqlite::Connection as Ledger;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::contract::event::Event;
-use crate::contract::sign::OperatorKeys;
+use crate::contract::keys::OperatorKeys;
 use crate::contract::topics::Kind;
-use crate::contract::wire::{Birth, Message, Presence, Progress, State, Status};
-use crate::report::inbox::{Accepted, Inbox, Outcome};
+use crate::contract::wire::{Birth, Message, Presence, State, Status, StepProgress};
+use crate::report::inbox::{Accepted, CommandOutcome, Inbox};
 use crate::report::mqtt::connection::{Connection, Incoming, Signal};
 use crate::report::mqtt::retained::{Retained, Which};
 use crate::report::mqtt::settings::{Broker, MqttSettings};
@@ -35,13 +35,13 @@ use crate::report::mqtt::{backoff, tls};
 use crate::report::outbox::{Limits, Outbox, encode};
 use crate::report::{ReportError, inbox, outbox};
 
-mod life;
+mod identity;
 mod receive;
-mod said;
+mod reconnect;
 mod send;
 
+pub use identity::{DeviceIdentity, LinkCounts, LinkEvent};
 use receive::Held;
-pub use said::{Identity, LinkCounts, LinkEvent};
 use send::{Token, Volatile};
 
 /// After the ledger failed it is left alone for this long.
@@ -60,7 +60,7 @@ enum Phase {
 pub struct Link {
     settings: MqttSettings,
     broker: Option<Broker>,
-    identity: Identity,
+    identity: DeviceIdentity,
     outbox: Outbox,
     inbox: Inbox,
     password: Option<String>,
@@ -89,12 +89,12 @@ pub struct Link {
 }
 
 impl Link {
-    /// A link that will connect once it is polled, or do nothing if no broker is set. Reads the
-    /// operators' keys and has a look at the certificates.
+    /// A link that connects once it is polled, or does nothing if no broker is set. Reads the
+    /// operators' keys and checks the certificates.
     ///
     /// # Errors
     /// [`ReportError::Setting`] and [`ReportError::File`] for settings that cannot work.
-    pub fn new(settings: MqttSettings, identity: Identity) -> Result<Self, ReportError> {
+    pub fn new(settings: MqttSettings, identity: DeviceIdentity) -> Result<Self, ReportError> {
         settings.check()?;
         let unusable = |why| ReportError::Setting { key: "broker", why };
         let broker = if settings.is_on() {
@@ -111,7 +111,7 @@ impl Link {
         };
         let keys = OperatorKeys::load(&settings.operator_keys)?;
         let now = Instant::now();
-        let first = backoff::delay(0, seconds(settings.reconnect_min_s), Duration::MAX, random());
+        let first = backoff::first_delay(settings.reconnect_min_s);
         Ok(Self {
             outbox: Outbox::new(identity.topics.clone(), limits),
             inbox: Inbox::new(keys, settings.allow_unsigned),
@@ -162,12 +162,12 @@ impl Link {
 
     /// The device's names and boot id.
     #[must_use]
-    pub const fn identity(&self) -> &Identity {
+    pub const fn identity(&self) -> &DeviceIdentity {
         &self.identity
     }
 
-    /// Works until there is something to say; without a broker, forever. Dropping the future loses
-    /// nothing. Without a ledger (`None`) commands wait and the outbox rests.
+    /// Works until there is something to report; without a broker, forever. Dropping the future
+    /// loses nothing. Without a ledger (`None`) commands wait and the outbox is left alone.
     pub async fn poll(&mut self, db: Option<&Ledger>) -> LinkEvent {
         loop {
             if let Some(event) = self.ready.pop_front() {
@@ -219,7 +219,7 @@ impl Link {
     }
 
     /// Tells of a training step; if too many wait the oldest is dropped and counted.
-    pub fn progress(&mut self, progress: &Progress) {
+    pub fn progress(&mut self, progress: &StepProgress) {
         if self.broker.is_none() {
             return;
         }
@@ -276,25 +276,31 @@ impl Link {
     ///
     /// # Errors
     /// As for [`Link::start`].
-    pub fn finish(&self, db: &Ledger, id: &str, outcome: Outcome) -> Result<(), ReportError> {
+    pub fn finish(
+        &self,
+        db: &Ledger,
+        id: &str,
+        outcome: CommandOutcome,
+    ) -> Result<(), ReportError> {
         inbox::finish(db, &self.outbox, (self.clock)(), id, outcome)
     }
 
-    /// Commands that a former start of the daemon has left unfinished, oldest first.
+    /// Commands that an earlier start of the daemon left unfinished, oldest first. One that this
+    /// version cannot read is refused.
     ///
     /// # Errors
     /// [`ReportError::Ledger`].
     pub fn unfinished(&self, db: &Ledger) -> Result<Vec<Accepted>, ReportError> {
-        inbox::unfinished(db)
+        inbox::unfinished(db, &self.outbox, (self.clock)())
     }
 
-    /// How the link fares.
+    /// How the link is doing.
     #[must_use]
     pub fn counts(&self, db: Option<&Ledger>) -> LinkCounts {
         let on_disk = db.and_then(|db| outbox::counts(db).ok()).unwrap_or_default();
         LinkCounts {
             connected: self.is_up(),
-            session: self.outbox.session(),
+            connection: self.outbox.connection(),
             waiting: on_disk.messages + self.volatile.len() as u64,
             waiting_bytes: on_disk.bytes,
             dropped_events: on_disk.dropped,
@@ -392,16 +398,7 @@ impl Link {
     }
 }
 
-const fn seconds(s: u32) -> Duration {
-    Duration::from_secs(s as u64)
-}
-
 fn wall_clock_ms() -> u64 {
     let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// A random number for the jitter; without a source of randomness the clock's last digits.
-fn random() -> u64 {
-    getrandom::u64().unwrap_or_else(|_| wall_clock_ms().wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }

@@ -1,8 +1,8 @@
 //! The receiving half of [`Link`]: commands from the broker into the inbox.
 //!
 //! A command is acknowledged to the broker once it is written down, so that a power cut in between
-//! brings it again. While the ledger fails or the device doesn't know the time, commands are held
-//! unacknowledged, and tried again.
+//! brings it again. While the ledger fails or the device doesn't know the time, commands are
+//! held unacknowledged and tried again.
 
 use std::time::Duration;
 
@@ -11,20 +11,20 @@ use tokio::time::Instant;
 
 use super::{Incoming, LEDGER_PAUSE, Link, LinkEvent, Phase};
 use crate::contract::event::Sentence;
-use crate::contract::topics::Kind;
-use crate::contract::wire::{Ack, AckState};
+use crate::contract::topics::{CommandTopic, Kind, is_version_1};
+use crate::contract::wire::{Ack, AckState, VERSION};
 use crate::report::inbox::Receipt;
 
 /// Commands that are held at most; brokers deliver some 20 without acknowledgement.
 const MAX_HELD: usize = 64;
 
-/// Refusals of what nobody has signed are reported this often at most.
+/// Refusals of what no operator has signed are reported this often at most.
 const TURNED_AWAY_EVERY: Duration = Duration::from_secs(10);
 
 /// A command that cannot be judged or written down yet.
 #[derive(Debug)]
 pub(super) struct Held {
-    id: String,
+    topic: CommandTopic,
     message: Incoming,
     again_at: Instant,
 }
@@ -35,12 +35,18 @@ impl Link {
         if self.stopping {
             return;
         }
-        let Some(id) = self.identity.topics.command_id(&message.topic) else {
-            // Not what was subscribed to: the broker needs not deliver it again.
+        let Some(topic) = self.identity.topics.command(&message.topic) else {
+            if is_version_1(&message.topic) {
+                self.report_refusal(Sentence::new(format_args!(
+                    "it came on a topic of version 1 of the contract, this latrod speaks version \
+                     {VERSION}"
+                )));
+            }
+            // Not what is subscribed to: the broker need not deliver it again.
             self.acknowledge_message(&message);
             return;
         };
-        let held = Held { id, message, again_at: Instant::now() };
+        let held = Held { topic, message, again_at: Instant::now() };
         match db.filter(|db| db.is_autocommit() && !self.ledger_rests()) {
             Some(db) => self.judge(held, db),
             None => self.hold(held),
@@ -62,7 +68,7 @@ impl Link {
     fn judge(&mut self, held: Held, db: &Ledger) {
         let now_ms = (self.clock)();
         let payload = &held.message.payload;
-        match self.inbox.receive(db, &self.outbox, &held.id, payload, now_ms) {
+        match self.inbox.receive(db, &self.outbox, &held.topic, payload, now_ms) {
             Ok(Receipt::ClockNotSet) => return self.hold(held),
             Err(e) => {
                 self.ledger_failed(e);
@@ -74,17 +80,22 @@ impl Link {
                 self.counts.commands_refused += 1;
                 self.ready.push_back(LinkEvent::Refused { reason });
             }
-            Ok(Receipt::TurnedAway { reason }) => self.turn_away(&held.id, reason),
+            Ok(Receipt::TurnedAway { reason }) => self.turn_away(&held.topic.id, reason),
         }
         self.acknowledge_message(&held.message);
     }
 
-    /// Says no to what is not from an operator, without spending disk on it.
+    /// Refuses what is not from an operator, without spending disk on it.
     fn turn_away(&mut self, id: &str, reason: Sentence) {
-        self.counts.commands_refused += 1;
-        let said = Some(reason.as_str().to_owned());
-        let ack = Ack { command: id.to_owned(), state: AckState::Refused, reason: said };
+        let sentence = Some(reason.as_str().to_owned());
+        let ack = Ack { command: id.to_owned(), state: AckState::Refused, reason: sentence };
         self.tell_from_memory(self.identity.topics.of(&Kind::Ack(id.to_owned())), ack);
+        self.report_refusal(reason);
+    }
+
+    /// Counts a refusal, and reports it to the daemon unless it was just told of another.
+    fn report_refusal(&mut self, reason: Sentence) {
+        self.counts.commands_refused += 1;
         if self.last_turned_away.is_none_or(|last| last.elapsed() >= TURNED_AWAY_EVERY) {
             self.last_turned_away = Some(Instant::now());
             self.ready.push_back(LinkEvent::Refused { reason });

@@ -1,5 +1,5 @@
-//! The sending half of [`Link`]: what goes out, in which order, and what follows from the broker's
-//! acknowledgements.
+//! The sending half of [`Link`]: what goes out, in which order, and what the broker's
+//! acknowledgements change.
 
 use rusqlite::Connection as Ledger;
 use serde::Serialize;
@@ -38,7 +38,7 @@ impl Link {
     /// The head of a message that is made in memory.
     pub(super) fn head(&mut self) -> Head {
         self.seq += 1;
-        head(&self.identity.boot_id, self.seq, self.outbox.session(), (self.clock)())
+        head(&self.identity.boot_id, self.seq, self.outbox.connection(), (self.clock)())
     }
 
     /// Keeps a message in memory until it is acknowledged; the oldest gives way.
@@ -56,8 +56,8 @@ impl Link {
         }
     }
 
-    /// Hands over as much as the window allows: retained messages first, which say that and how we
-    /// are, then the outbox in its order, then progress.
+    /// Hands over as much as the window allows: retained messages first, then those in memory, then
+    /// the outbox in its order, then progress.
     pub(super) fn send(&mut self, db: Option<&Ledger>) {
         if !self.is_up() {
             return;

@@ -1,21 +1,23 @@
-//! The life of a connection: how it comes about, what is said first, and what follows its end.
+//! Connecting and reconnecting: options and last will, what is sent first on a new connection, the
+//! delay after a lost one, and cutting one that has gone silent.
 
 use std::time::Duration;
 
 use rusqlite::Connection as Ledger;
 use tokio::time::Instant;
 
-use super::{LEDGER_PAUSE, Link, LinkEvent, Phase, random, seconds};
-use crate::contract::sign::read_small;
+use super::{LEDGER_PAUSE, Link, LinkEvent, Phase};
+use crate::contract::keys::read_small;
 use crate::contract::topics::Kind;
 use crate::contract::wire::{Message, Presence};
 use crate::report::ReportError;
+use crate::report::mqtt::backoff::seconds;
 use crate::report::mqtt::connection::{ConnectOptions, Connection, Lost, Will};
 use crate::report::mqtt::{backoff, tls};
 use crate::report::outbox::{encode, head};
 
-/// A connection that lasted this long was a good one: the next delay is short again. A broker that
-/// accepts and then throws us out does not count.
+/// A connection that lasted this long counts as good: the next delay is short again. One that the
+/// broker accepts and cuts at once does not.
 const GOOD_CONNECTION: Duration = Duration::from_secs(10);
 
 /// How long an attempt to connect may take.
@@ -25,7 +27,7 @@ impl Link {
     pub(super) fn connect(&mut self, db: Option<&Ledger>) {
         let now_s = (self.clock)() / 1000;
         let db = db.filter(|db| db.is_autocommit());
-        if let Err(e) = self.outbox.begin_session(db, now_s) {
+        if let Err(e) = self.outbox.begin_connection(db, now_s) {
             self.ledger_failed(e);
         }
         match self.connect_options() {
@@ -75,13 +77,13 @@ impl Link {
         })
     }
 
-    /// What the broker shall say of us when it loses us. Its number is 0, below every message of
-    /// the process, which count from 1.
+    /// What the broker publishes for us when it loses us. Its `seq` is 0, below every message of the
+    /// process, which count from 1.
     fn will(&self) -> Result<Will, ReportError> {
         let topic = self.identity.topics.of(&Kind::Status);
-        let session = self.outbox.session();
-        let mut head = head(&self.identity.boot_id, 0, session, (self.clock)());
-        head.id = format!("{}-will-{session}", self.identity.boot_id);
+        let connection = self.outbox.connection();
+        let mut head = head(&self.identity.boot_id, 0, connection, (self.clock)());
+        head.id = format!("{}-will-{connection}", self.identity.boot_id);
         let body = self.status(Presence::Offline, "connection lost");
         let payload = encode(&topic, &Message { head, body })?;
         Ok(Will { topic, payload })
@@ -91,10 +93,10 @@ impl Link {
         if std::mem::take(&mut self.discard_session) {
             // A clean session ends with its connection; commands need one that lasts.
             self.attempt = 0;
-            let reason = "a message that cannot be read was discarded".to_owned();
+            let reason = "an unreadable message was discarded".to_owned();
             return self.lost(Lost { reason, unreadable: false });
         }
-        let session = self.outbox.session();
+        let number = self.outbox.connection();
         self.sent_up_to = 0;
         self.retained.begin();
         self.set_status(Presence::Online, "connected");
@@ -104,7 +106,7 @@ impl Link {
             // It fails only if the connection is over already; that is the next thing we hear.
             let _ = connection.subscribe(&self.identity.topics.command_filter());
         }
-        self.ready.push_back(LinkEvent::Connected { session });
+        self.ready.push_back(LinkEvent::Connected { connection: number });
     }
 
     pub(super) fn lost(&mut self, lost: Lost) {
@@ -121,14 +123,14 @@ impl Link {
             message.sent = false;
         }
         let (min, max) = (self.settings.reconnect_min_s, self.settings.reconnect_max_s);
-        let retry_in = backoff::delay(self.attempt, seconds(min), seconds(max), random());
+        let retry_in = backoff::delay(self.attempt, seconds(min), seconds(max), backoff::random());
         self.attempt = self.attempt.saturating_add(1);
         self.phase = Phase::Waiting { until: Instant::now() + retry_in };
         self.ready.push_back(LinkEvent::Disconnected { reason: lost.reason, retry_in });
     }
 
-    /// Cuts a connection on which nothing was heard for longer than its keep-alive allows, or which
-    /// does not come about: a peer that vanished may leave a write waiting for many minutes.
+    /// Cuts a connection that was silent for longer than its keep-alive allows, or that is not
+    /// established in time: a peer that vanished may leave a write waiting for many minutes.
     pub(super) fn check_silence(&mut self) {
         if Instant::now() >= self.silent_from() {
             let reason = "the broker does not answer".to_owned();

@@ -1,4 +1,4 @@
-//! What a [`Link`](super::Link) is called, what it says and what it counts.
+//! Who a [`Link`](super::Link) speaks for, what it reports to the daemon and what it counts.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,20 +9,20 @@ use crate::contract::topics::Topics;
 use crate::report::ReportError;
 use crate::report::inbox::Accepted;
 
-/// Who speaks: names, and a number of this start of the daemon.
+/// Who speaks: the device's names, and a number of this start of the daemon.
 #[derive(Debug, Clone)]
-pub struct Identity {
+pub struct DeviceIdentity {
     /// The device's topics.
     pub topics: Topics,
     /// Names this start of the daemon; 16 hex digits.
     pub boot_id: String,
 }
 
-impl Identity {
+impl DeviceIdentity {
     /// `device` in `fleet`, with a new boot id.
     ///
     /// # Errors
-    /// [`ReportError::Name`].
+    /// [`ReportError::Contract`].
     pub fn new(fleet: &str, device: &str) -> Result<Self, ReportError> {
         let mut random = [0u8; 8];
         // Without random numbers the process id and the time still tell starts apart.
@@ -34,13 +34,13 @@ impl Identity {
     }
 }
 
-/// What [`Link::poll`](super::Link::poll) has to say.
+/// What [`Link::poll`](super::Link::poll) returns.
 #[derive(Debug)]
 pub enum LinkEvent {
     /// The broker has accepted us.
     Connected {
         /// Number of the connection.
-        session: u64,
+        connection: u64,
     },
     /// The connection was lost or did not come about.
     Disconnected {
@@ -49,14 +49,14 @@ pub enum LinkEvent {
         /// When the next attempt is made.
         retry_in: Duration,
     },
-    /// The broker does not let us subscribe: no commands will come. Its access list should be
-    /// looked at.
+    /// The broker does not let us subscribe: no commands will come. Somebody should look at its
+    /// access list.
     NotListening,
     /// A command to be done. It is written down; its `received` is on its way. End it with
     /// [`Link::finish`](super::Link::finish).
     Command(Accepted),
-    /// A command was not accepted, or too late. Those that nobody has signed are reported every
-    /// ten seconds at most.
+    /// A command was not accepted, or came too late. Those without a valid signature are reported
+    /// every ten seconds at most.
     Refused {
         /// Why.
         reason: Sentence,
@@ -73,7 +73,9 @@ pub enum LinkEvent {
 impl fmt::Display for LinkEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Connected { session } => write!(f, "connected to the broker, session {session}"),
+            Self::Connected { connection } => {
+                write!(f, "connected to the broker, connection {connection}")
+            }
             Self::Disconnected { reason, retry_in } => {
                 let retry_s = retry_in.as_secs_f64();
                 write!(f, "no connection to the broker: {reason}; next attempt in {retry_s:.1} s")
@@ -93,13 +95,13 @@ impl fmt::Display for LinkEvent {
     }
 }
 
-/// How the link fares, for the `state` message and `latrod status`.
+/// How the link is doing, for the `state` message and `latrod status`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LinkCounts {
     /// Whether a broker has accepted us.
     pub connected: bool,
     /// Number of the connection, or of the last one.
-    pub session: u64,
+    pub connection: u64,
     /// Messages that wait for the broker's acknowledgement, on disk and in memory.
     pub waiting: u64,
     /// Bytes of those on disk.
