@@ -21,7 +21,11 @@ use crate::arch::lora::{Factor, LoraKey, LoraTensors, Matrix, Target};
 /// The metadata entry that holds hash and header.
 const METADATA_KEY: &str = "latrod";
 /// What the entry's first line starts with; the hash follows.
-const FORMAT: &str = "checkpoint-1 sha256:";
+const FORMAT: &str = "checkpoint-2 sha256:";
+
+/// What it started with before the settings and metrics in the header took the names that PEFT and
+/// TRL give them.
+const EARLIER: &str = "checkpoint-1 ";
 
 /// A header and named matrices.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,7 +47,8 @@ impl<H: Serialize + DeserializeOwned> Checkpoint<H> {
     ///
     /// # Errors
     /// [`StoreError::Io`] if it cannot be read, [`StoreError::Damaged`] if a single bit of its
-    /// content differs from what was saved, or its header is not an `H`.
+    /// content differs from what was saved, or its header is not an `H`,
+    /// [`StoreError::EarlierFormat`] if an earlier version of latrod wrote it.
     pub fn load(path: &Path) -> Result<Self, StoreError> {
         let damaged = |what: String| StoreError::damaged(path, what);
         let mut reader = TensorReader::open(path)?;
@@ -51,10 +56,13 @@ impl<H: Serialize + DeserializeOwned> Checkpoint<H> {
             .metadata(METADATA_KEY)
             .and_then(|entry| entry.split_once('\n'))
             .ok_or_else(|| damaged("it has no checkpoint header".into()))?;
-        let expected = first
-            .strip_prefix(FORMAT)
-            .ok_or_else(|| damaged(format!("its format is {first:?}, expected {FORMAT:?}")))?
-            .to_owned();
+        let expected = match first.strip_prefix(FORMAT) {
+            Some(expected) => expected.to_owned(),
+            None if first.starts_with(EARLIER) => {
+                return Err(StoreError::EarlierFormat { path: path.to_owned() });
+            }
+            None => return Err(damaged(format!("its format is {first:?}, expected {FORMAT:?}"))),
+        };
         let header = header.to_owned();
         let tensors = reader.read_all()?;
         if digest(&header, &tensors) != expected {
@@ -229,6 +237,19 @@ mod tests {
         assert!(
             Checkpoint::<Header>::load_if_present(&dir.path().join("absent")).unwrap().is_none()
         );
+    }
+
+    #[test]
+    fn an_earlier_format_is_refused_with_what_to_do() {
+        let (_dir, path) = saved();
+        let bytes = fs::read(&path).unwrap();
+        let at = bytes.windows(12).position(|w| w == b"checkpoint-2").unwrap();
+        fs::write(&path, [&bytes[..at], b"checkpoint-1", &bytes[at + 12..]].concat()).unwrap();
+
+        let error = Checkpoint::<Header>::load(&path).unwrap_err();
+
+        assert!(matches!(error, StoreError::EarlierFormat { .. }), "{error}");
+        assert!(error.to_string().contains("start anew in another folder"), "{error}");
     }
 
     #[test]

@@ -35,6 +35,16 @@ pub enum StoreError {
         /// How that was noticed.
         what: String,
     },
+    /// The file was written by an earlier version of latrod, in a format that is not read any more.
+    #[error(
+        "{} was written by an earlier version of latrod; finish the run with that version, or \
+         start anew in another folder",
+        path.display()
+    )]
+    EarlierFormat {
+        /// The file.
+        path: PathBuf,
+    },
     /// A value that the file format cannot hold, found before anything was written.
     #[error("cannot store {what}: {reason}")]
     Unstorable {

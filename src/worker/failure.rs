@@ -139,6 +139,7 @@ fn kind_of(error: &StoreError) -> FailureKind {
         StoreError::Busy { .. } => FailureKind::Busy,
         StoreError::InFile { source, .. } => kind_of(source),
         StoreError::OtherModel { .. } => FailureKind::Settings,
+        StoreError::EarlierFormat { .. } => FailureKind::OtherRun,
         StoreError::Damaged { .. }
         | StoreError::Config { .. }
         | StoreError::Unsupported { .. }
