@@ -126,7 +126,7 @@ fn a_device_that_the_build_lacks_is_an_error() {
 
 #[test]
 fn a_syntax_error_ends_it_and_says_so() {
-    let error = parse("model = '/m.gguf'\nbatch 8\n[lern\nk = 1\n").unwrap_err();
+    let error = parse("model = '/m.gguf'\nbatch 8\n[lern\nnum_generations = 1\n").unwrap_err();
 
     assert_eq!(error.errors.len(), 1, "{error}");
     assert!(error.to_string().starts_with("f.toml:2: this is no TOML: "), "{error}");
@@ -135,7 +135,7 @@ fn a_syntax_error_ends_it_and_says_so() {
 
 #[test]
 fn what_is_missing_is_reported_where_it_belongs() {
-    assert_errors("[learn]\nk = 4\n", &["1: model: is missing"]);
+    assert_errors("[learn]\nnum_generations = 4\n", &["1: model: is missing"]);
     // The limit follows from another key that is given further down.
     let text = format!("{GOOD}[cycle]\nmin_held_out = 300\n");
     assert_errors(&text, &["2: cycle.max_held_out_questions: is 200: use at least"]);

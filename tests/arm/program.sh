@@ -152,7 +152,7 @@ min_held_out = 50
 max_held_out_questions = 50
 [learn]
 steps = 2
-k = 2
+num_generations = 2
 prompts_per_step = 1
 max_new_tokens = 16
 rank = 4

@@ -188,7 +188,7 @@ async fn an_adapter_that_does_not_fit_is_no_start() {
 
     assert_failure(&rank, FailureKind::Settings, &["rank 8", "rank 4", text(&start)]);
     assert_failure(&alpha, FailureKind::Settings, &["alpha 8", "alpha 32"]);
-    assert_failure(&invalid, FailureKind::Settings, &["k is 1"]);
+    assert_failure(&invalid, FailureKind::Settings, &["num_generations is 1"]);
     assert_failure(&missing, FailureKind::Other, &["none", "check the path"]);
     assert_failure(&damaged, FailureKind::Damaged, &["adapter_model.safetensors"]);
     assert!(!dir.exists(), "and nothing was begun");
