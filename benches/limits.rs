@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo bench --bench limits
-//! cargo bench --bench limits -- --model smol.gguf --k 8 --prompt 76 --new 128 [--json]
+//! cargo bench --bench limits -- --model smol.gguf -k 8 --prompt 76 --new 128 [--json]
 //! ```
 //!
 //! Nothing of the model is loaded or computed; times follow from its header, from counted operations
@@ -26,8 +26,8 @@ struct Args {
     #[arg(long)]
     model: Option<PathBuf>,
     /// Rationales
-    #[arg(long, default_value_t = 8)]
-    k: usize,
+    #[arg(long, short = 'k', default_value_t = 8)]
+    num_generations: usize,
     /// Tokens of the prompt
     #[arg(long, default_value_t = 76)]
     prompt: usize,
@@ -81,7 +81,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     if args.json {
         let settings = json!({
-            "k": args.k, "prompt": args.prompt, "new": args.new, "answer": args.answer,
+            "num_generations": args.num_generations, "prompt": args.prompt, "new": args.new, "answer": args.answer,
             "rank": args.rank,
         });
         let all = json!({ "peak": peak, "settings": settings, "modes": modes, "parts": parts });
@@ -135,7 +135,12 @@ fn parts(path: &Path, args: &Args, modes: &[Mode]) -> Result<Vec<Part>, SpecErro
     let adapter = CostAdapter { rank: args.rank, targets: &Target::ALL };
     let policy = CostModel::new(&spec, bytes, Some(adapter));
     let reference = CostModel::new(&spec, bytes, None);
-    let size = TreeSize { prompt: args.prompt, k: args.k, new: args.new, answer: args.answer };
+    let size = TreeSize {
+        prompt: args.prompt,
+        k: args.num_generations,
+        new: args.new,
+        answer: args.answer,
+    };
     let rows = size.predictions();
 
     let rollout: Vec<Cost> = policy.rollout(size).collect();

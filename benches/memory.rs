@@ -58,8 +58,8 @@ struct Args {
 #[derive(clap::Args, Clone, Copy)]
 struct Setting {
     /// Rationales
-    #[arg(long, default_value_t = 8)]
-    k: usize,
+    #[arg(long, short = 'k', default_value_t = 8)]
+    num_generations: usize,
     /// Rationales that are sampled together
     #[arg(long, default_value_t = 8)]
     batch: usize,
@@ -116,7 +116,8 @@ fn main() -> Outcome<()> {
         if !args.only.is_empty() && !args.only.contains(&number) {
             continue;
         }
-        let setting = Setting { k, batch, prompt, new, rank, compute, rows, head_rows };
+        let setting =
+            Setting { num_generations: k, batch, prompt, new, rank, compute, rows, head_rows };
         let predicted = mib(plan(&args, &setting)?.total);
         let measured = child(&args, &setting)?;
         let name = compute.to_possible_value().expect("it has a name").get_name().to_owned();
@@ -135,7 +136,7 @@ fn child(args: &Args, s: &Setting) -> Outcome<f64> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("--one").arg("--model").arg(&args.model).args(["--compute", &compute]);
     for (name, value) in [
-        ("--k", s.k),
+        ("--num-generations", s.num_generations),
         ("--batch", s.batch),
         ("--prompt", s.prompt),
         ("--new", s.new),
@@ -160,8 +161,8 @@ fn plan(args: &Args, s: &Setting) -> Outcome<MemoryPlan> {
     let settings = MemorySettings {
         rank: s.rank,
         targets: TrainSettings::edge().target_modules,
-        k: s.k,
-        prompts: 1,
+        num_generations: s.num_generations,
+        prompts_per_step: 1,
         batch: s.batch,
         questions: 0,
         prompt_tokens: s.prompt,
@@ -203,8 +204,12 @@ fn run(args: &Args) -> Outcome<()> {
     phase("loading", Some(plan.program + plan.weights + plan.loading));
     let prompter = Prompter::new(&file)?;
     phase("tokenizer", Some(plan.program + plan.weights));
-    let settings =
-        TrainSettings { k: s.k, skip_flat: false, rank: s.rank, ..TrainSettings::edge() };
+    let settings = TrainSettings {
+        num_generations: s.num_generations,
+        skip_flat: false,
+        rank: s.rank,
+        ..TrainSettings::edge()
+    };
     let interrupt = Interrupt::new();
     let mut learner = Learner {
         state: LearnerState::fresh(model.spec(), &settings),
@@ -232,7 +237,7 @@ fn sample(learner: &Learner<'_, CpuEngine>, s: &Setting, step: u64) -> Outcome<S
     let policy =
         Policy { model: learner.model, lora: Some(&adapter), interrupt: learner.interrupt };
     let limits = Limits {
-        branches: s.k,
+        branches: s.num_generations,
         max_new_tokens: s.new,
         batch: s.batch,
         pick: Pick::Sample { temperature: 1.0 },
@@ -249,7 +254,7 @@ fn sample(learner: &Learner<'_, CpuEngine>, s: &Setting, step: u64) -> Outcome<S
         truncated: Vec::new(),
         stops: Vec::new(),
     };
-    let tokens = (s.k * s.new) as u64;
+    let tokens = (s.num_generations * s.new) as u64;
     Ok(Sampled { step, trips: 0, rollouts: vec![rollout], tokens, seconds: 1.0 })
 }
 

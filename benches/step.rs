@@ -5,7 +5,7 @@
 //! reference and policy, `update_s` the backward pass and AdamW.
 //!
 //! ```text
-//! cargo bench --bench step -- --model smol.gguf --k 8 --prompt 76 --new 128
+//! cargo bench --bench step -- --model smol.gguf -k 8 --prompt 76 --new 128
 //! ```
 
 use std::path::PathBuf;
@@ -32,8 +32,8 @@ struct Args {
     #[arg(long)]
     model: PathBuf,
     /// Rationales
-    #[arg(long, default_value_t = 8)]
-    k: usize,
+    #[arg(long, short = 'k', default_value_t = 8)]
+    num_generations: usize,
     /// Tokens of the prompt
     #[arg(long, default_value_t = 76)]
     prompt: usize,
@@ -81,14 +81,18 @@ fn run<E: Engine>(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     let model = E::load(&file, args.compute, args.device)?;
     let load_s = start.elapsed().as_secs_f64();
     let prompter = Prompter::new(&file)?;
-    let settings = TrainSettings { k: args.k, skip_flat: false, ..TrainSettings::edge() };
+    let settings = TrainSettings {
+        num_generations: args.num_generations,
+        skip_flat: false,
+        ..TrainSettings::edge()
+    };
     let interrupt = Interrupt::new();
     let mut learner = Learner {
         state: LearnerState::fresh(model.spec(), &settings),
         model: &model,
         prompter: &prompter,
         settings: &settings,
-        batch: args.k,
+        batch: args.num_generations,
         interrupt: &interrupt,
     };
     let prompt: Vec<u32> = (0..args.prompt as u32).map(|i| 5 + i % 100).collect();
@@ -96,7 +100,7 @@ fn run<E: Engine>(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
         let sampled = sample(&learner, args, &prompt, iter)?;
         if args.rollout_only {
             let line = json!({
-                "iter": iter, "k": args.k, "prompt_tokens": args.prompt, "new_tokens": args.new,
+                "iter": iter, "num_generations": args.num_generations, "prompt_tokens": args.prompt, "new_tokens": args.new,
                 "threads": args.threads, "compute": args.compute, "device": args.device,
                 "load_s": round(load_s),
                 "rollout_s": round(sampled.seconds),
@@ -108,7 +112,7 @@ fn run<E: Engine>(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
         }
         let m = learner.update(&sampled)?;
         let line = json!({
-            "iter": iter, "k": args.k, "prompts": 1, "prompt_tokens": args.prompt,
+            "iter": iter, "num_generations": args.num_generations, "prompts_per_step": 1, "prompt_tokens": args.prompt,
             "new_tokens": args.new, "threads": args.threads, "compute": args.compute,
             "device": args.device,
             "load_s": round(load_s),
@@ -133,9 +137,9 @@ fn sample(
     let policy =
         Policy { model: learner.model, lora: Some(&adapter), interrupt: learner.interrupt };
     let limits = Limits {
-        branches: args.k,
+        branches: args.num_generations,
         max_new_tokens: args.new,
-        batch: args.k,
+        batch: args.num_generations,
         pick: Pick::Sample { temperature: 1.0 },
     };
     let rng = |task: usize, branch: usize| stream(0, step, task as u64, branch as u64);
@@ -149,7 +153,7 @@ fn sample(
         truncated: Vec::new(),
         stops: Vec::new(),
     };
-    let tokens = (args.k * args.new) as u64;
+    let tokens = (args.num_generations * args.new) as u64;
     let seconds = start.elapsed().as_secs_f64();
     Ok(Sampled { step, trips: 0, rollouts: vec![rollout], tokens, seconds })
 }

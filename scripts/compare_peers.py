@@ -52,7 +52,7 @@ def median(rows, field):
 def latrod(a, compute):
     """One round of ours."""
     def step(k, prompt, new):
-        command = ["cargo", "bench", "--locked", "--quiet", "--bench", "step", "--", "--model", a.model, "--k", k,
+        command = ["cargo", "bench", "--locked", "--quiet", "--bench", "step", "--", "--model", a.model, "-k", k,
                    "--prompt", prompt, "--new", new, "--iters", a.iters, "--threads", a.threads, "--compute", compute]
         return lines(command, cwd=ROOT)
 

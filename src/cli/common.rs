@@ -152,7 +152,7 @@ pub fn too_little(least: &MemoryPlan, limit: u64) -> CliError {
     usage(format!(
         "training takes {} MiB at least with this model and these settings, of which weights {}, \
          adapter and optimizer {}, program {}; the memory limit is {} MiB: raise it, or use a smaller \
-         k, rank, max-new-tokens or model",
+         num-generations, rank, max-new-tokens or model",
         mib(least.total),
         mib(weights),
         mib(adapter.saturating_add(optimizer)),

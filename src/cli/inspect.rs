@@ -26,7 +26,7 @@ use crate::memory::plan::{MemoryPlan, MemorySettings};
 Examples:
   latrod inspect model.gguf
       Reads only the file's header, so it is quick for models of any size.
-  latrod inspect model.gguf --k 16 --new-tokens 500 --rank 32
+  latrod inspect model.gguf -k 16 --max-new-tokens 500 --rank 32
       The memory that training with the settings of the LaTRO paper would take.
   latrod inspect model.gguf --memory-limit 600M
       How training would keep to 600 MiB, or that it cannot.
@@ -41,11 +41,11 @@ pub struct Args {
     #[arg(long)]
     json: bool,
     /// Memory plan: rationales per prompt
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
-    k: u32,
+    #[arg(long, short = 'k', value_name = "K", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
+    num_generations: u32,
     /// Memory plan: prompts in a step
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    prompts: u32,
+    prompts_per_step: u32,
     /// Memory plan: rationales that are sampled together, at most
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     batch: u32,
@@ -54,7 +54,7 @@ pub struct Args {
     prompt_tokens: u32,
     /// Memory plan: longest rationale in tokens
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
-    new_tokens: u32,
+    max_new_tokens: u32,
     /// Memory plan: length of an answer in tokens
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
     answer_tokens: u32,
@@ -286,9 +286,9 @@ impl TokenizerSummary {
 fn settings(args: &Args) -> MemorySettings {
     let run = TrainSettings {
         rank: args.rank as usize,
-        k: args.k as usize,
-        prompts_per_step: args.prompts as usize,
-        max_new_tokens: args.new_tokens as usize,
+        num_generations: args.num_generations as usize,
+        prompts_per_step: args.prompts_per_step as usize,
+        max_new_tokens: args.max_new_tokens as usize,
         target_modules: Target::ALL.to_vec(),
         ..TrainSettings::edge()
     };

@@ -298,7 +298,7 @@ impl<E: Engine> Run<'_, E> {
             return self.session.step(|_| {});
         }
         let settings = self.settings;
-        let most = settings.k * settings.prompts_per_step * settings.max_new_tokens;
+        let most = settings.num_generations * settings.prompts_per_step * settings.max_new_tokens;
         let label = format!("step {step}/{}", settings.steps);
         let mut bar = Progress::new(&label, 0, most as u64, "tokens at most");
         let outcome = self.session.step(|phase| {
@@ -385,7 +385,7 @@ impl<E: Engine> Run<'_, E> {
             m.entropy,
             m.rationale_tokens,
             100.0 * m.finished_share,
-            m.gradient_norm,
+            m.grad_norm,
             m.rollout_tokens_per_s,
             m.total_s,
             clock(m.elapsed_s),

@@ -28,11 +28,11 @@ pub struct SettingArgs {
     #[arg(long)]
     steps: Option<u64>,
     /// Rationales for each question
-    #[arg(long, short)]
-    k: Option<usize>,
+    #[arg(long, short = 'k', value_name = "K")]
+    num_generations: Option<usize>,
     /// Questions in a step
     #[arg(long)]
-    prompts: Option<usize>,
+    prompts_per_step: Option<usize>,
     /// Longest rationale, in tokens
     #[arg(long)]
     max_new_tokens: Option<usize>,
@@ -68,7 +68,7 @@ pub struct SettingArgs {
     skip_flat: Option<bool>,
     /// Divide advantages by their standard deviation
     #[arg(long)]
-    normalize_advantage: Option<bool>,
+    scale_rewards: Option<bool>,
     /// Rank of the LoRA update
     #[arg(long)]
     rank: Option<usize>,
@@ -86,13 +86,13 @@ pub struct SettingArgs {
     warmup_steps: Option<u64>,
     /// What the learning rate does after that
     #[arg(long, value_enum)]
-    decay: Option<Schedule>,
+    lr_scheduler: Option<Schedule>,
     /// Weight decay
     #[arg(long)]
     weight_decay: Option<f64>,
     /// Largest norm of the gradient; 0 for no limit
     #[arg(long)]
-    clip_norm: Option<f64>,
+    max_grad_norm: Option<f64>,
     /// Seed of everything random
     #[arg(long)]
     seed: Option<u64>,
@@ -120,19 +120,21 @@ impl SettingArgs {
             };
         }
         take! {
-            method => method, steps => steps, k => k, prompts => prompts_per_step,
+            method => method, steps => steps, num_generations => num_generations,
+            prompts_per_step => prompts_per_step,
             max_new_tokens => max_new_tokens, temperature => temperature, beta => beta,
             likelihood_weight => likelihood_weight, reward => reward, reward_span => reward_span,
             truncation => truncation,
             min_rationale_tokens => min_rationale_tokens,
             stop_counts => stop_counts, collapse_tokens => collapse_tokens, skip_flat => skip_flat,
-            normalize_advantage => normalize_advantage, rank => rank, alpha => alpha,
+            scale_rewards => scale_rewards, rank => rank, alpha => alpha,
             target_modules => target_modules, learning_rate => learning_rate,
-            warmup_steps => warmup_steps, decay => decay, weight_decay => weight_decay, seed => seed,
+            warmup_steps => warmup_steps, lr_scheduler => lr_scheduler,
+            weight_decay => weight_decay, seed => seed,
         }
-        match self.clip_norm {
-            Some(0.0) => s.clip_norm = None,
-            Some(norm) => s.clip_norm = Some(norm),
+        match self.max_grad_norm {
+            Some(0.0) => s.max_grad_norm = None,
+            Some(norm) => s.max_grad_norm = Some(norm),
             None => {}
         }
         s.target_modules.sort_unstable();

@@ -48,7 +48,7 @@ state_dir = 7
 fleet = 'a/b'
 
 [learn]
-k = 1
+num_generations = 1
 lerning_rate = 1e-4
 steps = 'many'
 rank = -3
@@ -59,7 +59,7 @@ beta = -1.0
 state_dir = '/x'
 
 [lern]
-k = 4
+num_generations = 4
 
 [compute]
 mode = 3
@@ -73,7 +73,7 @@ memory_limit_mib = 5
             "1: modle: there is no such key; did you mean model?",
             "2: state_dir: this is a whole number, expected a path in quotes",
             "5: device.fleet: use 1 to 64",
-            "8: learn.k: is 1, but a rationale is compared with others",
+            "8: learn.num_generations: is 1, but a rationale is compared with others",
             "9: learn.lerning_rate: there is no such key; did you mean learning_rate?",
             "10: learn.steps: this is a text, expected a whole number, 0 or more",
             "11: learn.rank: this is -3, expected a whole number, 0 or more",
@@ -126,7 +126,7 @@ fn a_device_that_the_build_lacks_is_an_error() {
 
 #[test]
 fn a_syntax_error_ends_it_and_says_so() {
-    let error = parse("model = '/m.gguf'\nbatch 8\n[lern\nk = 1\n").unwrap_err();
+    let error = parse("model = '/m.gguf'\nbatch 8\n[lern\nnum_generations = 1\n").unwrap_err();
 
     assert_eq!(error.errors.len(), 1, "{error}");
     assert!(error.to_string().starts_with("f.toml:2: this is no TOML: "), "{error}");
@@ -135,7 +135,7 @@ fn a_syntax_error_ends_it_and_says_so() {
 
 #[test]
 fn what_is_missing_is_reported_where_it_belongs() {
-    assert_errors("[learn]\nk = 4\n", &["1: model: is missing"]);
+    assert_errors("[learn]\nnum_generations = 4\n", &["1: model: is missing"]);
     // The limit follows from another key that is given further down.
     let text = format!("{GOOD}[cycle]\nmin_held_out = 300\n");
     assert_errors(&text, &["2: cycle.max_held_out_questions: is 200: use at least"]);
@@ -321,7 +321,7 @@ mod from_afar {
     #[test]
     fn values_are_checked_as_those_of_the_file_are() {
         for (key, value, expected) in [
-            ("learn.k", "1", "learn.k is 1"),
+            ("learn.num_generations", "1", "learn.num_generations is 1"),
             ("learn.steps", "many", "learn.steps this is a text"),
             ("cycle.min_held_out", "3", "promotion.min_questions"),
             ("idle.nonsense", "1", "there is no setting"),
@@ -381,8 +381,8 @@ mod hostile {
         #[test]
         fn no_heap_of_pieces_panics(pieces in prop::collection::vec(prop::sample::select(vec![
             "[", "]", "[[", "]]", "{", "}", "=", ".", ",", "\n", "\"", "'", "\"\"\"", "#", " ",
-            "learn", "k", "model", "compute", "target_modules", "1", "-1", "1e9", "true", "é",
-            "99999999999999999999", "1979-05-27", "'q_proj'", "[learn]\n", "k = 2\n", "a.b.c = 1\n",
+            "learn", "num_generations", "model", "compute", "target_modules", "1", "-1", "1e9", "true", "é",
+            "99999999999999999999", "1979-05-27", "'q_proj'", "[learn]\n", "num_generations = 2\n", "a.b.c = 1\n",
         ]), 0..40)) {
             let _ = parse(&pieces.concat());
         }

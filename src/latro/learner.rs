@@ -214,7 +214,7 @@ impl<E: Engine> Learner<'_, E> {
         let adapter = self.adapter()?;
         let policy = Policy { model: self.model, lora: Some(&adapter), interrupt: self.interrupt };
         let limits = Limits {
-            branches: self.settings.k,
+            branches: self.settings.num_generations,
             max_new_tokens: self.settings.max_new_tokens,
             batch: self.batch,
             pick: Pick::Sample { temperature: self.settings.temperature },
@@ -246,7 +246,7 @@ impl<E: Engine> Learner<'_, E> {
         let update = Instant::now();
         // Coefficients point uphill; AdamW goes down the gradient of the loss.
         sums.values_mut().flat_map(|m| &mut m.data).for_each(|g| *g = -*g);
-        let norm = match self.settings.clip_norm {
+        let norm = match self.settings.max_grad_norm {
             Some(max) => clip(&mut sums, max),
             None => global_norm(&sums),
         };
@@ -262,7 +262,7 @@ impl<E: Engine> Learner<'_, E> {
         self.state.progress = progress;
         tally.update_s = update.elapsed().as_secs_f64();
         let mut metrics = tally.metrics(sampled, self.settings);
-        metrics.gradient_norm = norm;
+        metrics.grad_norm = norm;
         metrics.parameter_norm = global_norm(&self.state.params);
         metrics.learning_rate = f64::from(rate);
         metrics.beta = self.beta();

@@ -28,7 +28,7 @@ pub struct StepMetrics {
     /// What was learned from.
     pub method: Method,
     /// Prompts of the step.
-    pub tasks: usize,
+    pub prompts_per_step: usize,
     /// Mean reward of the rationales.
     #[serde(deserialize_with = "null_is_nan")]
     pub reward: f64,
@@ -52,7 +52,7 @@ pub struct StepMetrics {
     /// Share of rationales that ended by end of turn or answer phrase.
     pub finished_share: f64,
     /// Share of rationales that ran out of tokens.
-    pub truncated_share: f64,
+    pub clipped_ratio: f64,
     /// Standard deviation of the advantages, over all branches.
     #[serde(deserialize_with = "null_is_nan")]
     pub advantage_spread: f64,
@@ -60,7 +60,7 @@ pub struct StepMetrics {
     pub skipped_prompts: usize,
     /// Norm of the gradient before clipping. 0 if every prompt was skipped.
     #[serde(deserialize_with = "null_is_nan")]
-    pub gradient_norm: f64,
+    pub grad_norm: f64,
     /// Norm of all LoRA parameters after the update.
     #[serde(deserialize_with = "null_is_nan")]
     pub parameter_norm: f64,
@@ -140,7 +140,7 @@ pub(crate) fn healthy_step(step: u64) -> StepMetrics {
     StepMetrics {
         step,
         method: Method::Latro,
-        tasks: 2,
+        prompts_per_step: 2,
         reward: -12.5,
         log_p_answer: -12.25,
         log_p_answer_per_token: -1.75,
@@ -149,10 +149,10 @@ pub(crate) fn healthy_step(step: u64) -> StepMetrics {
         entropy: 0.8,
         rationale_tokens: 50.0,
         finished_share: 0.75,
-        truncated_share: 0.25,
+        clipped_ratio: 0.25,
         advantage_spread: 3.0,
         skipped_prompts: 0,
-        gradient_norm: 2.5,
+        grad_norm: 2.5,
         parameter_norm: 30.0,
         learning_rate: 1e-4,
         beta: 0.05,
@@ -218,12 +218,12 @@ mod tests {
 
     #[test]
     fn a_diverged_step_can_be_written_and_read() {
-        let step = StepMetrics { loss: f64::NAN, gradient_norm: f64::INFINITY, ..healthy_step(1) };
+        let step = StepMetrics { loss: f64::NAN, grad_norm: f64::INFINITY, ..healthy_step(1) };
 
         let text = serde_json::to_string(&MetricLine::Step(step)).unwrap();
         let MetricLine::Step(back) = serde_json::from_str(&text).unwrap() else { panic!("{text}") };
 
-        assert!(back.loss.is_nan() && back.gradient_norm.is_nan());
+        assert!(back.loss.is_nan() && back.grad_norm.is_nan());
         assert_eq!(back.reward, -12.5);
     }
 

@@ -93,10 +93,8 @@ impl Judged {
         settings: &TrainSettings,
         prompts: usize,
     ) -> Result<(), ObjectiveError> {
-        let rule = AdvantageRule {
-            truncation: settings.truncation,
-            normalize: settings.normalize_advantage,
-        };
+        let rule =
+            AdvantageRule { truncation: settings.truncation, normalize: settings.scale_rewards };
         let rewards: Vec<f64> = self.rewards.iter().map(|r| r.reward).collect();
         let never_pays: Vec<bool> = rollout
             .truncation()

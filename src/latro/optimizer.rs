@@ -160,7 +160,7 @@ pub fn learning_rate(step: u64, settings: &TrainSettings) -> f32 {
         ratio(done + 1, warmup)
     } else {
         let progress = ratio(done - warmup, settings.steps.saturating_sub(warmup)).min(1.0);
-        match settings.decay {
+        match settings.lr_scheduler {
             Schedule::Linear => 1.0 - progress,
             Schedule::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * progress).cos()),
             Schedule::Constant => 1.0,
@@ -349,15 +349,16 @@ mod tests {
 
     #[test]
     fn the_rate_warms_up_and_falls_to_its_last_useful_step() {
-        let settings = |decay| TrainSettings {
+        let settings = |lr_scheduler| TrainSettings {
             learning_rate: 1.0,
             warmup_steps: 2,
             steps: 6,
-            decay,
+            lr_scheduler,
             ..TrainSettings::edge()
         };
-        let course =
-            |decay| (1..=7).map(|i| learning_rate(i, &settings(decay))).collect::<Vec<_>>();
+        let course = |lr_scheduler| {
+            (1..=7).map(|i| learning_rate(i, &settings(lr_scheduler))).collect::<Vec<_>>()
+        };
 
         assert_eq!(course(Schedule::Linear), [0.5, 1.0, 1.0, 0.75, 0.5, 0.25, 0.0]);
         assert_eq!(course(Schedule::Constant), [0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]);
@@ -370,8 +371,8 @@ mod tests {
         fn the_rate_stays_between_zero_and_its_peak(
             step in 0u64..500, warmup_steps in 0u64..100, steps in 1u64..300,
         ) {
-            for decay in [Schedule::Linear, Schedule::Cosine, Schedule::Constant] {
-                let settings = TrainSettings { warmup_steps, steps, decay, ..TrainSettings::edge() };
+            for lr_scheduler in [Schedule::Linear, Schedule::Cosine, Schedule::Constant] {
+                let settings = TrainSettings { warmup_steps, steps, lr_scheduler, ..TrainSettings::edge() };
                 let rate = learning_rate(step, &settings);
                 prop_assert!((0.0..=1e-4).contains(&rate), "{rate}");
                 prop_assert!(step == 0 || step > steps || rate > 0.0, "{rate}");

@@ -90,7 +90,7 @@ pub struct TrainSettings {
     pub method: Method,
     /// Rationales sampled per prompt, at least 2: each is compared with the others. Default 8; the
     /// paper has 16, which halves the noise of the baseline at twice the cost.
-    pub k: usize,
+    pub num_generations: usize,
     /// Prompts whose gradients make one step. Default 2: more make a step steadier and slower.
     pub prompts_per_step: usize,
     /// Longest rationale, in tokens. Default 128; the paper has 500.
@@ -132,7 +132,7 @@ pub struct TrainSettings {
     pub flat_share: f64,
     /// Whether advantages are divided by the standard deviation of their group. Default false: it
     /// is in neither the paper nor RLOO, and it magnifies prompts that are nearly flat.
-    pub normalize_advantage: bool,
+    pub scale_rewards: bool,
     /// Rank of the LoRA update. Default 16.
     pub rank: usize,
     /// LoRA's α; the update is scaled by α / rank. Default 32.
@@ -149,7 +149,7 @@ pub struct TrainSettings {
     /// Steps of the run. Default 200.
     pub steps: u64,
     /// What the learning rate does after the warm-up. Default: `linear`.
-    pub decay: Schedule,
+    pub lr_scheduler: Schedule,
     /// AdamW's weight decay. Default 0: LoRA starts at no change, and the KL term already pulls
     /// towards the base model.
     pub weight_decay: f64,
@@ -158,10 +158,10 @@ pub struct TrainSettings {
     /// AdamW's β₂. Default 0.999.
     pub adam_beta2: f64,
     /// AdamW's ε. Default 1e-8.
-    pub adam_eps: f64,
+    pub adam_epsilon: f64,
     /// The gradient's norm is cut to this. Default 1; none in the paper, written as 0 in files.
     #[serde(with = "zero_is_none")]
-    pub clip_norm: Option<f64>,
+    pub max_grad_norm: Option<f64>,
     /// Seed of everything random: adapter, order of tasks, sampling. Default 0.
     pub seed: u64,
 }
@@ -178,7 +178,7 @@ impl TrainSettings {
     pub fn edge() -> Self {
         Self {
             method: Method::Latro,
-            k: 8,
+            num_generations: 8,
             prompts_per_step: 2,
             max_new_tokens: 128,
             temperature: 1.0,
@@ -192,19 +192,19 @@ impl TrainSettings {
             collapse_tokens: 2.0,
             skip_flat: true,
             flat_share: 0.25,
-            normalize_advantage: false,
+            scale_rewards: false,
             rank: 16,
             alpha: 32.0,
             target_modules: Target::ALL.to_vec(),
             learning_rate: 1e-4,
             warmup_steps: 5,
             steps: 200,
-            decay: Schedule::Linear,
+            lr_scheduler: Schedule::Linear,
             weight_decay: 0.0,
             adam_beta1: 0.9,
             adam_beta2: 0.999,
-            adam_eps: 1e-8,
-            clip_norm: Some(1.0),
+            adam_epsilon: 1e-8,
+            max_grad_norm: Some(1.0),
             seed: 0,
         }
     }
@@ -218,14 +218,14 @@ impl TrainSettings {
     #[must_use]
     pub fn paper() -> Self {
         Self {
-            k: 16,
+            num_generations: 16,
             max_new_tokens: 500,
             truncation: Truncation::Keep,
             stop_counts: false,
             skip_flat: false,
             learning_rate: 1e-5,
             warmup_steps: 0,
-            clip_norm: None,
+            max_grad_norm: None,
             ..Self::edge()
         }
     }
@@ -236,7 +236,7 @@ impl TrainSettings {
         AdamSettings {
             beta1: self.adam_beta1,
             beta2: self.adam_beta2,
-            eps: self.adam_eps,
+            eps: self.adam_epsilon,
             weight_decay: self.weight_decay,
         }
     }
@@ -254,12 +254,14 @@ impl TrainSettings {
         };
         let positive = |x: f64| x.is_finite() && x > 0.0;
         let not_negative = |x: f64| x.is_finite() && x >= 0.0;
-        let (k, latro) = (self.k, self.method == Method::Latro);
+        let (k, latro) = (self.num_generations, self.method == Method::Latro);
         check(
             !latro || k >= 2,
-            format!("k is {k}, but a rationale is compared with others: use at least 2"),
+            format!(
+                "num_generations is {k}, but a rationale is compared with others: use at least 2"
+            ),
         );
-        check(k <= MAX_K, format!("k is {k}: use at most {MAX_K}"));
+        check(k <= MAX_K, format!("num_generations is {k}: use at most {MAX_K}"));
         for (name, value, most) in [
             ("prompts_per_step", self.prompts_per_step, MAX_PROMPTS),
             ("max_new_tokens", self.max_new_tokens, MAX_TOKENS),
@@ -271,8 +273,8 @@ impl TrainSettings {
         for (name, value) in [
             ("alpha", f64::from(self.alpha)),
             ("learning_rate", self.learning_rate),
-            ("adam_eps", self.adam_eps),
-            ("clip_norm", self.clip_norm.unwrap_or(1.0)),
+            ("adam_epsilon", self.adam_epsilon),
+            ("max_grad_norm", self.max_grad_norm.unwrap_or(1.0)),
         ] {
             check(positive(value), format!("{name} is {value}: use a finite number above 0"));
         }
@@ -387,18 +389,18 @@ mod tests {
     fn paper_differs_from_edge_where_the_paper_does() {
         let paper = TrainSettings::paper();
 
-        assert_eq!((paper.k, paper.max_new_tokens, paper.beta), (16, 500, 0.05));
-        assert_eq!((paper.clip_norm, paper.skip_flat), (None, false));
+        assert_eq!((paper.num_generations, paper.max_new_tokens, paper.beta), (16, 500, 0.05));
+        assert_eq!((paper.max_grad_norm, paper.skip_flat), (None, false));
         assert_eq!((paper.truncation, paper.likelihood_weight), (Truncation::Keep, 1.0));
     }
 
     #[test]
     fn all_errors_come_at_once() {
         let settings = TrainSettings {
-            k: 1,
+            num_generations: 1,
             learning_rate: f64::NAN,
             beta: -1.0,
-            clip_norm: Some(0.0),
+            max_grad_norm: Some(0.0),
             target_modules: vec![Target::Q, Target::Q],
             steps: 0,
             ..TrainSettings::edge()
@@ -407,7 +409,7 @@ mod tests {
         let errors = settings.validate().unwrap_err();
 
         assert_eq!(errors.len(), 6, "{errors:#?}");
-        assert!(errors[0].contains("k is 1"), "{errors:#?}");
+        assert!(errors[0].contains("num_generations is 1"), "{errors:#?}");
     }
 
     #[test]
@@ -452,7 +454,8 @@ mod tests {
 
     #[test]
     fn supervised_training_needs_no_group() {
-        let settings = TrainSettings { method: Method::Sft, k: 1, ..TrainSettings::edge() };
+        let settings =
+            TrainSettings { method: Method::Sft, num_generations: 1, ..TrainSettings::edge() };
 
         assert_eq!(settings.validate(), Ok(()));
     }
@@ -470,9 +473,10 @@ mod tests {
 
     #[test]
     fn a_part_is_completed_from_edge_and_a_slip_is_refused() {
-        let part: TrainSettings = toml::from_str("k = 4\ntarget_modules = ['q_proj']").unwrap();
+        let part: TrainSettings =
+            toml::from_str("num_generations = 4\ntarget_modules = ['q_proj']").unwrap();
 
-        assert_eq!(part.k, 4);
+        assert_eq!(part.num_generations, 4);
         assert_eq!(part.target_modules, [Target::Q]);
         assert_eq!(part.rank, TrainSettings::edge().rank);
         let slip = toml::from_str::<TrainSettings>("learning_rte = 1").unwrap_err().to_string();

@@ -61,11 +61,11 @@ impl Tally {
     #[must_use]
     pub fn metrics(&self, sampled: &Sampled, settings: &TrainSettings) -> StepMetrics {
         let share = |sum: f64, n: usize| sum / n.max(1) as f64;
-        let truncated_share = share(self.truncated as f64, self.branches);
+        let clipped_ratio = share(self.truncated as f64, self.branches);
         StepMetrics {
             step: sampled.step,
             method: settings.method,
-            tasks: self.tasks,
+            prompts_per_step: self.tasks,
             reward: share(self.reward, self.branches),
             log_p_answer: share(self.log_p_answer, self.branches),
             log_p_answer_per_token: share(self.log_p_answer, self.answer_tokens),
@@ -73,8 +73,8 @@ impl Tally {
             kl_per_token: share(self.kl, self.rationale_tokens),
             entropy: share(self.entropy, self.rationale_tokens),
             rationale_tokens: share(self.rationale_tokens as f64, self.branches),
-            finished_share: 1.0 - truncated_share,
-            truncated_share,
+            finished_share: 1.0 - clipped_ratio,
+            clipped_ratio,
             advantage_spread: spread(&self.advantages),
             skipped_prompts: self.skipped,
             loss: share(self.loss, self.tasks),
@@ -88,7 +88,7 @@ impl Tally {
             forward_s: self.forward_s,
             backward_s: self.backward_s,
             update_s: self.update_s,
-            gradient_norm: 0.0,
+            grad_norm: 0.0,
             parameter_norm: 0.0,
             learning_rate: 0.0,
             beta: 0.0,

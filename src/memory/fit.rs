@@ -75,7 +75,7 @@ fn batches(s: &MemorySettings) -> Vec<(usize, usize)> {
         return std::iter::successors(Some(s.questions), half).map(|n| (0, n)).collect();
     }
     // More than there is to sample or to ask changes nothing.
-    let most = s.batch.min(s.prompts.saturating_mul(s.k).max(s.questions));
+    let most = s.batch.min(s.prompts_per_step.saturating_mul(s.num_generations).max(s.questions));
     let fewer = (1..most).rev();
     std::iter::once(s.batch).chain(fewer).map(|n| (n, s.questions.min(n))).collect()
 }
@@ -119,7 +119,8 @@ mod tests {
     fn the_batch_shrinks_where_sampling_is_the_peak() {
         let model = tiny();
         // Many prompts, so that many branches are sampled together and few are trained on.
-        let run = TrainSettings { k: 2, prompts_per_step: 64, ..TrainSettings::edge() };
+        let run =
+            TrainSettings { num_generations: 2, prompts_per_step: 64, ..TrainSettings::edge() };
         let all = settings(&run);
         let few = MemorySettings { batch: 40, ..all.clone() };
         let limit = total(&model, &few);
@@ -135,7 +136,8 @@ mod tests {
     #[test]
     fn row_chunks_shrink_where_training_is_the_peak() {
         let model = tiny();
-        let run = TrainSettings { k: 16, max_new_tokens: 200, ..TrainSettings::edge() };
+        let run =
+            TrainSettings { num_generations: 16, max_new_tokens: 200, ..TrainSettings::edge() };
         let all = settings(&run);
         let with = |rows, head_rows| MemorySettings {
             row_chunks: RowChunks { rows, head_rows },

@@ -28,9 +28,9 @@ pub struct MemorySettings {
     /// The layers it adapts.
     pub targets: Vec<Target>,
     /// Rationales per prompt.
-    pub k: usize,
+    pub num_generations: usize,
     /// Prompts in a step. Training takes one at a time.
-    pub prompts: usize,
+    pub prompts_per_step: usize,
     /// Rationales that are sampled together, over all prompts; 0 if none are sampled.
     pub batch: usize,
     /// Held-out questions that are asked together, one rationale each; 0 if none are.
@@ -143,8 +143,8 @@ impl MemorySettings {
         Self {
             rank: s.rank,
             targets: s.target_modules.clone(),
-            k: if latro { s.k } else { 1 },
-            prompts: s.prompts_per_step,
+            num_generations: if latro { s.num_generations } else { 1 },
+            prompts_per_step: s.prompts_per_step,
             batch: if latro { batch } else { 0 },
             questions: 0,
             prompt_tokens,
@@ -161,8 +161,8 @@ impl MemorySettings {
         Self {
             rank: n(self.rank),
             targets: self.targets.clone(),
-            k: n(self.k),
-            prompts: n(self.prompts),
+            num_generations: n(self.num_generations),
+            prompts_per_step: n(self.prompts_per_step),
             batch: n(self.batch),
             questions: n(self.questions),
             prompt_tokens: n(self.prompt_tokens),
@@ -197,7 +197,8 @@ fn sampling(spec: &ModelSpec, s: &MemorySettings) -> (u64, u64) {
     };
     // Answers follow on prompt, rationale and lead; they are as long as an answer may be.
     let whole = s.prompt_tokens + s.new_tokens + s.answer_tokens;
-    let steps = (s.batch > 0).then(|| of(s.prompts, s.k, s.batch, s.prompt_tokens, s.new_tokens));
+    let steps = (s.batch > 0)
+        .then(|| of(s.prompts_per_step, s.num_generations, s.batch, s.prompt_tokens, s.new_tokens));
     let asked = (s.questions > 0).then(|| of(s.questions, 1, s.questions, whole, s.answer_tokens));
     [steps, asked]
         .into_iter()
@@ -213,10 +214,10 @@ struct Training {
 }
 
 fn training(spec: &ModelSpec, s: &MemorySettings) -> Training {
-    let targets = s.k * (s.new_tokens + s.answer_tokens);
+    let targets = s.num_generations * (s.new_tokens + s.answer_tokens);
     let inputs = (s.new_tokens + s.answer_tokens).saturating_sub(1);
-    let rows = s.prompt_tokens + s.k * inputs;
-    let slots = aligned(s.prompt_tokens) + s.k * aligned(inputs);
+    let rows = s.prompt_tokens + s.num_generations * inputs;
+    let slots = aligned(s.prompt_tokens) + s.num_generations * aligned(inputs);
     let policy = PassSize { rows, slots, ranks: s.ranks(), row_chunks: s.row_chunks };
     let reference = PassSize { ranks: 0, ..policy };
     let states = |n: usize| float_bytes(&[n, rows, spec.hidden]);
@@ -273,7 +274,7 @@ mod tests {
     fn settings() -> MemorySettings {
         let run = TrainSettings {
             rank: 16,
-            k: 8,
+            num_generations: 8,
             prompts_per_step: 1,
             max_new_tokens: 128,
             target_modules: Target::ALL.to_vec(),
@@ -377,9 +378,9 @@ mod tests {
             b in prop::array::uniform7(any::<usize>()),
         ) {
             let plan = |v: [usize; 7]| {
-                let [rank, k, batch, prompts, prompt_tokens, new_tokens, answer_tokens] = v;
+                let [rank, num_generations, batch, prompts_per_step, prompt_tokens, new_tokens, answer_tokens] = v;
                 let settings = MemorySettings {
-                    rank, k, prompts, batch, prompt_tokens, new_tokens, answer_tokens, ..settings()
+                    rank, num_generations, prompts_per_step, batch, prompt_tokens, new_tokens, answer_tokens, ..settings()
                 };
                 MemoryPlan::predict(&smollm2(), &weights(), &settings)
             };

@@ -138,8 +138,8 @@ fn kind_of(error: &StoreError) -> FailureKind {
         StoreError::Busy { .. } => FailureKind::Busy,
         StoreError::InFile { source, .. } => kind_of(source),
         StoreError::OtherModel { .. } => FailureKind::Settings,
+        StoreError::OtherFormat { .. } => FailureKind::OtherRun,
         StoreError::Damaged { .. }
-        | StoreError::OtherFormat { .. }
         | StoreError::Config { .. }
         | StoreError::Unsupported { .. }
         | StoreError::MissingTensor { .. }

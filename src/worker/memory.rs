@@ -131,7 +131,7 @@ impl Needs<'_> {
     /// For asking `batch` questions together, one rationale each. The adapters that are compared take
     /// no more than one adapter and the optimizer that is not there.
     fn question_settings(&self, batch: usize) -> MemorySettings {
-        MemorySettings { k: 1, batch: 0, questions: batch.max(1), ..self.settings(0) }
+        MemorySettings { num_generations: 1, batch: 0, questions: batch.max(1), ..self.settings(0) }
     }
 
     /// The largest number of questions, at most `batch`, that can be asked together, and the plan
@@ -153,9 +153,9 @@ impl Needs<'_> {
     }
 
     fn too_little(&self, needed: u64, limit: Limit) -> Failure {
-        let TrainSettings { k, max_new_tokens, .. } = self.settings;
+        let TrainSettings { num_generations, max_new_tokens, .. } = self.settings;
         let sentence = format!(
-            "it takes {} MiB and {} {} MiB; free some memory, or use a smaller k (now {k}), \
+            "it takes {} MiB and {} {} MiB; free some memory, or use a smaller num_generations (now {num_generations}), \
              max_new_tokens (now {max_new_tokens}) or model",
             needed.div_ceil(1 << 20),
             limit.who,
@@ -195,7 +195,12 @@ mod tests {
 
     /// Very many prompts at once, so that sampling takes more than training.
     fn wide() -> TrainSettings {
-        TrainSettings { k: 4, prompts_per_step: 1024, max_new_tokens: 400, ..TrainSettings::edge() }
+        TrainSettings {
+            num_generations: 4,
+            prompts_per_step: 1024,
+            max_new_tokens: 400,
+            ..TrainSettings::edge()
+        }
     }
 
     fn bytes(bytes: u64) -> Limit {

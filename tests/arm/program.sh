@@ -63,8 +63,8 @@ PYTHON
 # Three steps in exact mode, on one thread: emulated threads that wait for each other take far longer. The processors
 # sum in different orders, so numbers agree within rounding; the tokens that are sampled are the same.
 trains() {
-    local options=(--model "$fixtures/tiny.gguf" --tasks "$fixtures/tiny-train.jsonl" --eval-questions 0 --steps 3 --k 4
-        --prompts 2 --max-new-tokens 24 --rank 4 --learning-rate 1e-3 --compute exact --threads 1)
+    local options=(--model "$fixtures/tiny.gguf" --tasks "$fixtures/tiny-train.jsonl" --eval-questions 0 --steps 3 -k 4
+        --prompts-per-step 2 --max-new-tokens 24 --rank 4 --learning-rate 1e-3 --compute exact --threads 1)
     "$host" train "${options[@]}" --adapter "$work/host" > "$work/train.log" 2>&1 || fail_with_logs 'this machine does not train'
     arm train "${options[@]}" --adapter "$work/arm" > "$work/train.log" 2>&1 || fail_with_logs 'it does not train'
     python3 - "$work/arm/metrics.jsonl" "$work/host/metrics.jsonl" << 'PYTHON' || fail 'it trains otherwise than this machine'
@@ -78,7 +78,7 @@ worst = 0.0
 for ours, theirs in zip(arm, host):
     if ours["rollout_tokens"] != theirs["rollout_tokens"]:
         sys.exit(f"arm program: step {ours['step']} sampled {ours['rollout_tokens']} tokens, here {theirs['rollout_tokens']}")
-    for name in ["reward", "log_p_answer", "entropy", "gradient_norm", "parameter_norm", "loss", "kl"]:
+    for name in ["reward", "log_p_answer", "entropy", "grad_norm", "parameter_norm", "loss", "kl"]:
         # Differences near zero, such as the first step's KL, count against one nat.
         off = abs(ours[name] - theirs[name]) / max(1.0, abs(theirs[name]))
         worst = max(worst, off)
@@ -152,7 +152,7 @@ min_held_out = 50
 max_held_out_questions = 50
 [learn]
 steps = 2
-k = 2
+num_generations = 2
 prompts_per_step = 1
 max_new_tokens = 16
 rank = 4

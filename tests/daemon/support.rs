@@ -61,7 +61,7 @@ impl Device {
             check_after_held_out = 0
             [learn]
             steps = 12
-            k = 8
+            num_generations = 8
             prompts_per_step = 4
             max_new_tokens = 48
             rank = 8

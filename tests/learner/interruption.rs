@@ -186,7 +186,7 @@ fn a_run_goes_on_with_its_own_settings_only() {
     let before = adapter_bytes(folder.path());
 
     for (option, value, named) in [
-        ("--k", "8", "k = 4"),
+        ("--num-generations", "8", "num_generations = 4"),
         ("--steps", "5", "steps = 4"),
         ("--learning-rate", "0.01", "learning_rate = 0.001"),
         ("--seed", "1", "seed = 0"),
@@ -209,7 +209,7 @@ fn a_run_goes_on_with_its_own_settings_only() {
 fn a_run_without_its_checkpoint_starts_from_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let (expected, dir) = (folder.path().join("expected"), folder.path().join("anew"));
-    let train = |dir: &Path| Train::quick(dir).with("--steps", "1").with("--k", "5");
+    let train = |dir: &Path| Train::quick(dir).with("--steps", "1").with("--num-generations", "5");
     train(&expected).run().done();
     Train::quick(&dir).with("--steps", "1").run().done();
     let stale = dir.join("training/good-00000016.safetensors");

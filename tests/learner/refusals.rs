@@ -27,10 +27,10 @@ fn settings_that_cannot_work_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("adapter");
     for (option, value, named) in [
-        ("--k", "1", "k is 1"),
-        ("--k", "18446744073709551615", "k"),
-        ("--prompts", "0", "prompts_per_step"),
-        ("--prompts", "18446744073709551615", "prompts_per_step"),
+        ("--num-generations", "1", "num_generations is 1"),
+        ("--num-generations", "18446744073709551615", "num_generations"),
+        ("--prompts-per-step", "0", "prompts_per_step"),
+        ("--prompts-per-step", "18446744073709551615", "prompts_per_step"),
         ("--rank", "0", "rank"),
         ("--rank", "9999999999999", "rank"),
         ("--alpha", "NaN", "alpha"),

@@ -42,8 +42,8 @@ fn latro_teaches_the_tiny_model_to_work_in_steps() {
         .with("--eval-tasks", text(&fixture("tiny-dev.jsonl")))
         .with("--eval-questions", "200")
         .with("--steps", "25")
-        .with("--k", "8")
-        .with("--prompts", "4")
+        .with("--num-generations", "8")
+        .with("--prompts-per-step", "4")
         .with("--max-new-tokens", "48")
         .with("--rank", "8")
         .with("--alpha", "16")
@@ -67,7 +67,7 @@ fn supervised_training_makes_the_answers_likelier() {
         .with("--eval-tasks", text(&fixture("tiny-dev.jsonl")))
         .with("--eval-questions", "50")
         .with("--steps", "20")
-        .with("--prompts", "8")
+        .with("--prompts-per-step", "8")
         .run()
         .done();
 

@@ -32,7 +32,7 @@ fn given(variable: &str, default: &str) -> PathBuf {
 }
 
 fn endless_job(dir: &Path) -> TrainJob {
-    let settings = TrainSettings { steps: 1_000_000, k: 8, ..TrainSettings::edge() };
+    let settings = TrainSettings { steps: 1_000_000, num_generations: 8, ..TrainSettings::edge() };
     TrainJob { tasks: given("LATROD_TASKS", "tiny-train.jsonl"), settings, ..endless(dir) }
 }
 

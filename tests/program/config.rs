@@ -256,14 +256,19 @@ mod command {
 
     #[test]
     fn prints_all_errors_for_editors_to_jump_to() {
-        let text = "state_dir = 3\n[learn]\nlerning_rate = 1\nk = 1\n";
+        let text = "state_dir = 3\n[learn]\nlerning_rate = 1\nnum_generations = 1\n";
 
         let (code, out, err, file) = validate(text, &[]);
 
         assert_eq!((code, out.as_str()), (64, ""));
         let lines: Vec<_> = err.lines().collect();
         assert_eq!(lines.len(), 5, "{err}");
-        let begins = ["1: model: ", "1: state_dir: ", "3: learn.lerning_rate: ", "4: learn.k: "];
+        let begins = [
+            "1: model: ",
+            "1: state_dir: ",
+            "3: learn.lerning_rate: ",
+            "4: learn.num_generations: ",
+        ];
         for begin in begins {
             let begin = format!("{file}:{begin}");
             assert!(lines.iter().any(|line| line.starts_with(&begin)), "{begin}\n{err}");

@@ -125,7 +125,7 @@ min_questions = 10
 max_kl_nats_per_token = 0.0
 [learn]
 steps = 2
-k = 2
+num_generations = 2
 prompts_per_step = 2
 max_new_tokens = 16
 rank = 4

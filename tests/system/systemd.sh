@@ -77,7 +77,7 @@ fi
 filtered "$latrod" validate --config configs/x86-server.toml > /dev/null
 head -n 20 tests/fixtures/tiny-train.jsonl > "$root/tasks.jsonl"
 filtered "$latrod" train --model tests/fixtures/tiny.gguf --tasks "$root/tasks.jsonl" --adapter "$root/adapter" \
-    --steps 1 --k 2 --max-new-tokens 8 --eval-questions 0 > "$root/log" 2>&1 || fail "training under the filter: $(cat "$root/log")"
+    --steps 1 -k 2 --max-new-tokens 8 --eval-questions 0 > "$root/log" 2>&1 || fail "training under the filter: $(cat "$root/log")"
 # The worker's places in the queues: nice 19, SCHED_IDLE (policy 5), idle I/O.
 filtered sh -c '[ "$(nice -n 19 nice)" = 19 ] && chrt --idle 0 true && ionice -c 3 true' || fail 'the filter keeps the worker from making itself idle'
 printf 'system calls: validate, train and the idle classes work under the filter\n'

@@ -50,8 +50,8 @@ paper\t'The algorithm of the paper: K 16, 500 tokens, no clipping, nothing skipp
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l method -d 'latro: learn to reason; sft: learn the answers alone, without rationales' -r -f -a "latro\t'Sampled rationales, rewarded by the likelihood of the right answer'
 sft\t'The right answer alone, without a rationale: the baseline to compare with'"
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l steps -d 'Training steps of the whole run' -r
-complete -c latrod -n "__fish_latrod_using_subcommand train" -s k -l k -d 'Rationales for each question' -r
-complete -c latrod -n "__fish_latrod_using_subcommand train" -l prompts -d 'Questions in a step' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -s k -l num-generations -d 'Rationales for each question' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l prompts-per-step -d 'Questions in a step' -r
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l max-new-tokens -d 'Longest rationale, in tokens' -r
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l temperature -d 'Temperature of sampling' -r
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l beta -d 'Weight of the KL term in the reward' -r
@@ -69,18 +69,18 @@ false\t''"
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l collapse-tokens -d 'Mean rationale length, in tokens, that counts as a collapse; 0: never' -r
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l skip-flat -d 'Skip questions whose rewards hardly differ' -r -f -a "true\t''
 false\t''"
-complete -c latrod -n "__fish_latrod_using_subcommand train" -l normalize-advantage -d 'Divide advantages by their standard deviation' -r -f -a "true\t''
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l scale-rewards -d 'Divide advantages by their standard deviation' -r -f -a "true\t''
 false\t''"
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l rank -d 'Rank of the LoRA update' -r
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l alpha -d 'Alpha: the update is scaled by alpha / rank' -r
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l target-modules -d 'Layers to adapt, for example `q_proj,v_proj`' -r
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l learning-rate -d 'Peak learning rate' -r
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l warmup-steps -d 'Steps over which the learning rate rises' -r
-complete -c latrod -n "__fish_latrod_using_subcommand train" -l decay -d 'What the learning rate does after that' -r -f -a "linear\t'Falls on a straight line to 0 at the end of the run'
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l lr-scheduler -d 'What the learning rate does after that' -r -f -a "linear\t'Falls on a straight line to 0 at the end of the run'
 cosine\t'Falls on half a cosine to 0 at the end of the run'
 constant\t'Stays'"
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l weight-decay -d 'Weight decay' -r
-complete -c latrod -n "__fish_latrod_using_subcommand train" -l clip-norm -d 'Largest norm of the gradient; 0 for no limit' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l max-grad-norm -d 'Largest norm of the gradient; 0 for no limit' -r
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l seed -d 'Seed of everything random' -r
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l compute -d 'exact: f32; fast: activations rounded to 8 bits' -r -f -a "exact\t'Weights decoded to f32, f32 products'
 fast\t'Activations rounded to 8 bits per block of 32 where a kernel gains from it'"
@@ -145,11 +145,11 @@ complete -c latrod -n "__fish_latrod_using_subcommand command" -l unsigned -d 'S
 complete -c latrod -n "__fish_latrod_using_subcommand command" -l mqtt5 -d 'Speak MQTT 5 instead of 3.1.1'
 complete -c latrod -n "__fish_latrod_using_subcommand command" -l json -d 'Print the device\'s answers as JSON, one per line'
 complete -c latrod -n "__fish_latrod_using_subcommand command" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c latrod -n "__fish_latrod_using_subcommand inspect" -l k -d 'Memory plan: rationales per prompt' -r
-complete -c latrod -n "__fish_latrod_using_subcommand inspect" -l prompts -d 'Memory plan: prompts in a step' -r
+complete -c latrod -n "__fish_latrod_using_subcommand inspect" -s k -l num-generations -d 'Memory plan: rationales per prompt' -r
+complete -c latrod -n "__fish_latrod_using_subcommand inspect" -l prompts-per-step -d 'Memory plan: prompts in a step' -r
 complete -c latrod -n "__fish_latrod_using_subcommand inspect" -l batch -d 'Memory plan: rationales that are sampled together, at most' -r
 complete -c latrod -n "__fish_latrod_using_subcommand inspect" -l prompt-tokens -d 'Memory plan: length of a prompt in tokens' -r
-complete -c latrod -n "__fish_latrod_using_subcommand inspect" -l new-tokens -d 'Memory plan: longest rationale in tokens' -r
+complete -c latrod -n "__fish_latrod_using_subcommand inspect" -l max-new-tokens -d 'Memory plan: longest rationale in tokens' -r
 complete -c latrod -n "__fish_latrod_using_subcommand inspect" -l answer-tokens -d 'Memory plan: length of an answer in tokens' -r
 complete -c latrod -n "__fish_latrod_using_subcommand inspect" -l rank -d 'Memory plan: rank of the adapter, on all linear layers' -r
 complete -c latrod -n "__fish_latrod_using_subcommand inspect" -l compute -d 'Memory plan: exact or fast' -r -f -a "exact\t'Weights decoded to f32, f32 products'

@@ -84,6 +84,19 @@ fn lines_without_end_are_not_read_to_their_end() {
 }
 
 #[test]
+fn a_step_of_an_earlier_version_is_refused_by_the_name_it_lacks() {
+    let mut line = serde_json::to_value(MetricLine::Step(healthy_step(1))).unwrap();
+    let object = line.as_object_mut().unwrap();
+    let norm = object.remove("grad_norm").unwrap();
+    object.insert("gradient_norm".into(), norm);
+
+    let error = RunCurve::read("old", line.to_string().as_bytes()).unwrap_err();
+
+    let wanted = "line 1 of old is not a metrics line of train (missing field `grad_norm`)";
+    assert!(error.to_string().starts_with(wanted), "{error}");
+}
+
+#[test]
 fn nothing_to_draw_is_an_error() {
     assert!(matches!(RunCurve::read("x", &b"\n"[..]), Err(CurveError::Empty(_))));
     assert!(matches!(draw(&[], None), Err(CurveError::Empty(_))));

@@ -105,8 +105,12 @@ fn scores_and_all_gradients_of_a_tree_agree() {
 /// The metrics of two steps.
 fn steps(engine: &impl Engine) -> Vec<StepMetrics> {
     let prompter = Prompter::new(&file()).unwrap();
-    let settings =
-        TrainSettings { k: 4, max_new_tokens: 12, skip_flat: false, ..TrainSettings::edge() };
+    let settings = TrainSettings {
+        num_generations: 4,
+        max_new_tokens: 12,
+        skip_flat: false,
+        ..TrainSettings::edge()
+    };
     let task =
         |question: &str, answer: &str| Task { question: question.into(), answer: answer.into() };
     let tasks = [task("one plus two", "three"), task("two plus two", "four")];
@@ -134,8 +138,7 @@ fn a_step_has_the_same_metrics() {
 
     for (got, wanted) in got.iter().zip(&wanted) {
         let numbers = |m: &StepMetrics| {
-            [m.reward, m.log_p_answer, m.entropy, m.gradient_norm, m.parameter_norm]
-                .map(|x| x as f32)
+            [m.reward, m.log_p_answer, m.entropy, m.grad_norm, m.parameter_norm].map(|x| x as f32)
         };
         assert_eq!(got.rationale_tokens, wanted.rationale_tokens);
         for (got, wanted) in numbers(got).iter().zip(numbers(wanted)) {

@@ -116,7 +116,7 @@ pub struct SentinelSettings {
     pub rationale_tokens: f64,
     /// Share of truncated rationales above which they count as endless, if at the start it was
     /// lower by at least 0.2. Default 0.99.
-    pub truncated_share: f64,
+    pub clipped_ratio: f64,
     /// At which trip to give up. Default 3.
     pub max_trips: u32,
 }
@@ -131,7 +131,7 @@ impl Default for SentinelSettings {
             gradient_factor: 100.0,
             gradient_floor: 10.0,
             rationale_tokens: 2.0,
-            truncated_share: 0.99,
+            clipped_ratio: 0.99,
             max_trips: 3,
         }
     }
@@ -151,9 +151,9 @@ const TRUNCATION_RISE: f64 = 0.2;
 struct Sample {
     reward: f64,
     entropy: f64,
-    gradient_norm: f64,
+    grad_norm: f64,
     rationale_tokens: f64,
-    truncated_share: f64,
+    clipped_ratio: f64,
 }
 
 /// The watcher and its memory; saved and restored as a whole.
@@ -217,7 +217,7 @@ impl Sentinel {
         if let Some(name) = not_finite(step) {
             return Some((TripKind::NotFinite, format!("{name} is not a finite number")));
         }
-        let gradient = self.judge_gradient(step.gradient_norm);
+        let gradient = self.judge_gradient(step.grad_norm);
         if gradient.is_none() && self.gradient_streak == 0 {
             self.remember(step);
         }
@@ -229,7 +229,7 @@ impl Sentinel {
     fn judge_gradient(&mut self, norm: f64) -> Option<(TripKind, String)> {
         let limits = &self.settings;
         // Steps whose prompts were all skipped have no gradient to compare with.
-        let norms = self.recent.iter().map(|s| s.gradient_norm).filter(|n| *n > 0.0);
+        let norms = self.recent.iter().map(|s| s.grad_norm).filter(|n| *n > 0.0);
         let median = median(norms.collect()).filter(|_| self.recent.len() >= limits.window)?;
         let most = (median * limits.gradient_factor).max(limits.gradient_floor);
         self.gradient_streak = if norm > most { self.gradient_streak + 1 } else { 0 };
@@ -277,14 +277,14 @@ impl Sentinel {
             );
             return Some((TripKind::ShortRationales, sentence));
         }
-        if now.truncated_share > limits.truncated_share
-            && normal.truncated_share <= limits.truncated_share - TRUNCATION_RISE
+        if now.clipped_ratio > limits.clipped_ratio
+            && normal.clipped_ratio <= limits.clipped_ratio - TRUNCATION_RISE
         {
             let sentence = format!(
                 "rationales no longer come to an end: {:.0} % were truncated at the start, {:.0} % \
                  are now",
-                100.0 * normal.truncated_share,
-                100.0 * now.truncated_share
+                100.0 * normal.clipped_ratio,
+                100.0 * now.clipped_ratio
             );
             return Some((TripKind::Truncation, sentence));
         }
@@ -299,9 +299,9 @@ impl Sentinel {
         self.recent.push_back(Sample {
             reward: step.reward,
             entropy: step.entropy,
-            gradient_norm: step.gradient_norm,
+            grad_norm: step.grad_norm,
             rationale_tokens: step.rationale_tokens,
-            truncated_share: step.truncated_share,
+            clipped_ratio: step.clipped_ratio,
         });
         if self.normal.is_none() && self.recent.len() >= window {
             self.normal = Some(mean(&self.recent));
@@ -315,13 +315,13 @@ fn not_finite(step: &StepMetrics) -> Option<&'static str> {
         ("the loss", step.loss),
         ("the reward", step.reward),
         ("the answer's log-probability", step.log_p_answer),
-        ("the gradient's norm", step.gradient_norm),
+        ("the gradient's norm", step.grad_norm),
         ("the parameters' norm", step.parameter_norm),
         ("the KL divergence", step.kl),
         ("the KL divergence per token", step.kl_per_token),
         ("the entropy", step.entropy),
         ("the rationales' mean length", step.rationale_tokens),
-        ("the share of truncated rationales", step.truncated_share),
+        ("the share of truncated rationales", step.clipped_ratio),
     ]
     .into_iter()
     .find_map(|(name, value)| (!value.is_finite()).then_some(name))
@@ -340,9 +340,9 @@ fn mean(samples: &VecDeque<Sample>) -> Sample {
     Sample {
         reward: over(|s| s.reward),
         entropy: over(|s| s.entropy),
-        gradient_norm: over(|s| s.gradient_norm),
+        grad_norm: over(|s| s.grad_norm),
         rationale_tokens: over(|s| s.rationale_tokens),
-        truncated_share: over(|s| s.truncated_share),
+        clipped_ratio: over(|s| s.clipped_ratio),
     }
 }
 

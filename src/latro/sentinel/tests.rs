@@ -34,8 +34,8 @@ fn ordinary_learning_does_not_trip() {
         s.entropy = 1.5 - 1.499 * done;
         s.rationale_tokens = 60.0 - 55.0 * done;
         s.kl = 2.0 * done * s.rationale_tokens;
-        s.truncated_share = 0.9 - 0.9 * done;
-        s.gradient_norm = 10.0 * (1.0 - 0.99 * done) * if i.is_multiple_of(7) { 12.0 } else { 1.0 };
+        s.clipped_ratio = 0.9 - 0.9 * done;
+        s.grad_norm = 10.0 * (1.0 - 0.99 * done) * if i.is_multiple_of(7) { 12.0 } else { 1.0 };
     };
 
     assert_eq!(watch(&mut Sentinel::default(), 0..400, learning), None);
@@ -47,16 +47,16 @@ fn each_accident_is_told_from_the_others() {
 
     assert_eq!(trip_after_good_start(|_, s| s.kl = 6.0 * 50.0), Some(Kl));
     assert_eq!(trip_after_good_start(|_, s| s.entropy = 0.001), Some(EntropyCollapse));
-    assert_eq!(trip_after_good_start(|_, s| s.gradient_norm = 900.0), Some(GradientExplosion));
+    assert_eq!(trip_after_good_start(|_, s| s.grad_norm = 900.0), Some(GradientExplosion));
     assert_eq!(trip_after_good_start(|_, s| s.rationale_tokens = 0.5), Some(ShortRationales));
-    assert_eq!(trip_after_good_start(|_, s| s.truncated_share = 1.0), Some(Truncation));
+    assert_eq!(trip_after_good_start(|_, s| s.clipped_ratio = 1.0), Some(Truncation));
 }
 
 #[test]
 fn one_odd_step_is_forgiven() {
     let odd = |i: u64, s: &mut StepMetrics| {
         if i.is_multiple_of(20) {
-            (s.kl, s.gradient_norm, s.truncated_share) = (450.0, 9000.0, 1.0);
+            (s.kl, s.grad_norm, s.clipped_ratio) = (450.0, 9000.0, 1.0);
         }
     };
 
@@ -66,7 +66,7 @@ fn one_odd_step_is_forgiven() {
 #[test]
 fn what_was_so_from_the_start_is_no_collapse() {
     let odd_but_steady = |_, s: &mut StepMetrics| {
-        (s.entropy, s.rationale_tokens, s.truncated_share) = (0.001, 1.0, 1.0);
+        (s.entropy, s.rationale_tokens, s.clipped_ratio) = (0.001, 1.0, 1.0);
     };
 
     assert_eq!(watch(&mut Sentinel::default(), 0..200, odd_but_steady), None);
@@ -115,12 +115,12 @@ proptest! {
     #[test]
     fn constant_healthy_numbers_never_trip(
         reward in -100.0..5.0, entropy in 0.0..5.0, kl_per_token in -1.0..2.9,
-        gradient_norm in 0.0..1e4, rationale_tokens in 0.0..500.0, truncated_share in 0.0..=1.0,
+        grad_norm in 0.0..1e4, rationale_tokens in 0.0..500.0, clipped_ratio in 0.0..=1.0,
     ) {
         let steady = |_, s: &mut StepMetrics| {
             (s.reward, s.entropy, s.kl) = (reward, entropy, 16.0 * kl_per_token);
-            (s.gradient_norm, s.rationale_tokens) = (gradient_norm, rationale_tokens);
-            s.truncated_share = truncated_share;
+            (s.grad_norm, s.rationale_tokens) = (grad_norm, rationale_tokens);
+            s.clipped_ratio = clipped_ratio;
         };
         prop_assert_eq!(watch(&mut Sentinel::default(), 0..100, steady), None);
     }
@@ -134,7 +134,7 @@ proptest! {
         prop_assert_eq!(watch(&mut sentinel, 0..steps, |_, _| {}), None);
         let mut step = healthy_step(steps);
         let fields = [
-            &mut step.loss, &mut step.reward, &mut step.gradient_norm, &mut step.parameter_norm,
+            &mut step.loss, &mut step.reward, &mut step.grad_norm, &mut step.parameter_norm,
             &mut step.kl, &mut step.entropy, &mut step.log_p_answer,
         ];
         *fields.into_iter().nth(which).unwrap() = bad;

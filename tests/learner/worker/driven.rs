@@ -22,7 +22,7 @@ const LIMIT: Duration = Duration::from_secs(600);
 pub fn quick() -> TrainSettings {
     TrainSettings {
         steps: 4,
-        k: 4,
+        num_generations: 4,
         prompts_per_step: 2,
         max_new_tokens: 24,
         rank: 4,

@@ -181,14 +181,15 @@ async fn an_adapter_that_does_not_fit_is_no_start() {
 
     let rank = worker.failure(with(TrainSettings { rank: 8, ..quick() }, &start)).await;
     let alpha = worker.failure(with(TrainSettings { alpha: 8.0, ..quick() }, &start)).await;
-    let invalid = worker.failure(with(TrainSettings { k: 1, ..quick() }, &start)).await;
+    let invalid =
+        worker.failure(with(TrainSettings { num_generations: 1, ..quick() }, &start)).await;
     let missing = worker.failure(with(quick(), &folder.path().join("none"))).await;
     fs::write(start.join("adapter_model.safetensors"), "nonsense").unwrap();
     let damaged = worker.failure(with(quick(), &start)).await;
 
     assert_failure(&rank, FailureKind::Settings, &["rank 8", "rank 4", text(&start)]);
     assert_failure(&alpha, FailureKind::Settings, &["alpha 8", "alpha 32"]);
-    assert_failure(&invalid, FailureKind::Settings, &["k is 1"]);
+    assert_failure(&invalid, FailureKind::Settings, &["num_generations is 1"]);
     assert_failure(&missing, FailureKind::Other, &["none", "check the path"]);
     assert_failure(&damaged, FailureKind::Damaged, &["adapter_model.safetensors"]);
     assert!(!dir.exists(), "and nothing was begun");
