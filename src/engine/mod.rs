@@ -12,6 +12,8 @@ mod error;
 pub mod input;
 pub mod interrupt;
 pub mod row_chunks;
+#[cfg(test)]
+mod tests;
 pub mod weights;
 
 use crate::arch::lora::LoraTensors;

@@ -19,8 +19,6 @@ const SCORES: usize = 1 << 24;
 #[derive(Debug)]
 pub struct Plan {
     pub blocks: Vec<Block>,
-    /// One past the last slot that any row sees.
-    pub slots: usize,
     /// The slot of each row's own key: `[rows]`.
     pub own_slots: Tensor,
     /// For each slot a row whose key it holds, or any row if it holds none: `[slots]`.
@@ -200,7 +198,6 @@ impl Plan {
         let groups = Group::all_of(plan, scores / heads);
         Ok(Self {
             blocks: groups.iter().map(|group| group.on(device)).collect::<Result<_>>()?,
-            slots,
             own_slots: numbers(own_slots, device)?,
             rows_of_slots: numbers(rows_of_slots, device)?,
         })

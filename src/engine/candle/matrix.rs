@@ -53,12 +53,6 @@ impl Matrix {
         Ok(Self { tensor, rows, cols, numbers: numbers.clone(), panel })
     }
 
-    /// Whether both are the same weight, there once.
-    #[must_use]
-    pub fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.tensor, &other.tensor)
-    }
-
     /// Bytes that it takes on the device.
     #[must_use]
     pub fn bytes(&self) -> usize {

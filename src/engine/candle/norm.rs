@@ -1,6 +1,7 @@
 //! Root mean square normalization, as `ops::rms_norm`.
 
 use candle_core::{D, Result, Tensor};
+use candle_nn::ops::rms_norm;
 
 /// A norm's weight `[width]` and the number that keeps it from dividing by zero.
 #[derive(Debug)]
@@ -20,7 +21,7 @@ impl RmsNorm<'_> {
     /// # Errors
     /// If the device fails.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        x.broadcast_mul(&self.inverse_rms(x)?)?.broadcast_mul(self.weight)
+        rms_norm(&x.contiguous()?, self.weight, self.eps)
     }
 
     /// The gradient of the input from `g` of the output: r·(w·g − x·r²·mean(w·g·x)), where r = 1 /

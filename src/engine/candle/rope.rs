@@ -1,6 +1,7 @@
 //! Rotary position embedding, as `ops::rope`.
 
 use candle_core::{D, Device, Result, Tensor};
+use candle_nn::rotary_emb::{rope_i, rope_thd};
 
 use crate::engine::candle::tensor::matrix;
 use crate::ops::rope::{self, RopeStyle};
@@ -44,19 +45,17 @@ impl Rotation {
     }
 
     fn rotate(&self, x: &Tensor, sin: &Tensor) -> Result<Tensor> {
-        let (rows, heads, head_dim) = x.dims3()?;
-        let half = self.dim / 2;
-        // A head as a matrix whose `axis` tells the two values of a pair apart.
-        let (axis, pairs, turns) = match self.style {
-            RopeStyle::Interleaved => (3, (rows, heads, half, 2), (rows, 1, half, 1)),
-            RopeStyle::Halves => (2, (rows, heads, 2, half), (rows, 1, 1, half)),
+        let head_dim = x.dim(D::Minus1)?;
+        let turned = x.narrow(D::Minus1, 0, self.dim)?;
+        let turned = match self.style {
+            RopeStyle::Interleaved => {
+                let by_head = turned.transpose(0, 1)?.contiguous()?.unsqueeze(0)?;
+                rope_i(&by_head, &self.cos, sin)?.squeeze(0)?.transpose(0, 1)?.contiguous()?
+            }
+            RopeStyle::Halves => {
+                rope_thd(&turned.contiguous()?.unsqueeze(0)?, &self.cos, sin)?.squeeze(0)?
+            }
         };
-        let (cos, sin) = (self.cos.reshape(turns)?, sin.reshape(turns)?);
-        let turned = x.narrow(D::Minus1, 0, self.dim)?.reshape(pairs)?;
-        let (a, b) = (turned.narrow(axis, 0, 1)?, turned.narrow(axis, 1, 1)?);
-        let first = (a.broadcast_mul(&cos)? - b.broadcast_mul(&sin)?)?;
-        let second = (a.broadcast_mul(&sin)? + b.broadcast_mul(&cos)?)?;
-        let turned = Tensor::cat(&[first, second], axis)?.reshape((rows, heads, self.dim))?;
         if head_dim == self.dim {
             return Ok(turned);
         }

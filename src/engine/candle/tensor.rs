@@ -1,6 +1,7 @@
 //! What all operations on candle's tensors share: products, softmax, numbers in and out.
 
 use candle_core::{D, Device, Result, Tensor};
+use candle_nn::ops::softmax_last_dim;
 
 /// `a·b` for matrices, or batches of them. Operands whose strides a GPU's library would refuse are
 /// copied first; the CPU takes any, so nothing else would show them.
@@ -26,6 +27,9 @@ fn plain(a: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// If the shapes don't fit together, or the device fails.
 pub fn softmax(scores: &[Tensor]) -> Result<Vec<Tensor>> {
+    if let [whole] = scores {
+        return Ok(vec![softmax_last_dim(&whole.contiguous()?)?]);
+    }
     let peaks: Vec<Tensor> =
         scores.iter().map(|s| s.max_keepdim(D::Minus1)).collect::<Result<_>>()?;
     let peak = reduce(&peaks, |a, b| a.maximum(b))?;
