@@ -43,8 +43,6 @@ mod known {
         "tests/daemon/day.rs: a_day_of_idle_windows_heat_battery_outages_and_tasks ",
         "tests/daemon/kills.rs: nothing_is_lost_or_done_twice_however_often_it_is_killed ",
         "tests/daemon/outages.rs: outages ",
-        "tests/mqtt/outages.rs: kill_the_broker_again_and_again ",
-        "tests/mqtt/rabbitmq.rs: rabbitmq_carries_the_contract ",
     ];
     pub const STRAYS: &[&str] =
         &["src/engine/device.rs:", "src/kernels/mod.rs:", "src/latro/settings.rs:"];
