@@ -70,7 +70,8 @@ fn a_run_is_refused_and_left_as_it_is() {
     fs::write(&path, "{\"question\": \"1 + 1\", \"answer\": \"2\"}\n").unwrap();
 
     let mut command = Command::new(env!("CARGO_BIN_EXE_latrod"));
-    command.arg("train").args(["--steps", "1", "--tasks"]).arg(path);
+    command.arg("train").args(["--steps", "1", "--max-new-tokens", "8", "--held-out", "0"]);
+    command.arg("--tasks").arg(path);
     command.arg("--model").arg(fixture("tiny.gguf")).arg("--adapter").arg(run.path());
     let output = command.assert().failure().code(1).get_output().clone();
 
