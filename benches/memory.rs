@@ -28,6 +28,7 @@ use latrod::latro::sampler::{Pick, stream};
 use latrod::latro::settings::TrainSettings;
 use latrod::memory::plan::{MemoryPlan, MemorySettings};
 use latrod::system::memory::peak_memory_mib;
+use latrod::text::TextFormat;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
@@ -202,7 +203,7 @@ fn run(args: &Args) -> Outcome<()> {
     let mut model = CpuEngine::load(&file, s.compute, DeviceKind::Cpu)?;
     model.set_row_chunks(RowChunks { rows: s.rows, head_rows: s.head_rows });
     phase("loading", Some(plan.program + plan.weights + plan.loading));
-    let prompter = Prompter::new(&file)?;
+    let prompter = Prompter::new(TextFormat::from_gguf(&file)?)?;
     phase("tokenizer", Some(plan.program + plan.weights));
     let settings = TrainSettings {
         num_generations: s.num_generations,

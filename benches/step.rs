@@ -24,6 +24,7 @@ use latrod::latro::rollout::RolloutGroup;
 use latrod::latro::sampler::{Pick, stream};
 use latrod::latro::settings::TrainSettings;
 use latrod::system::memory::peak_memory_mib;
+use latrod::text::TextFormat;
 use serde_json::json;
 
 #[derive(Parser)]
@@ -80,7 +81,7 @@ fn run<E: Engine>(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     let file = GgufFile::open(&args.model)?;
     let model = E::load(&file, args.compute, args.device)?;
     let load_s = start.elapsed().as_secs_f64();
-    let prompter = Prompter::new(&file)?;
+    let prompter = Prompter::new(TextFormat::from_gguf(&file)?)?;
     let settings = TrainSettings {
         num_generations: args.num_generations,
         skip_flat: false,

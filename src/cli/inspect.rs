@@ -19,6 +19,7 @@ use crate::latro::prompt::Prompter;
 use crate::latro::settings::TrainSettings;
 use crate::memory::fit::{Fitting, fit};
 use crate::memory::plan::{MemoryPlan, MemorySettings};
+use crate::text::TextFormat;
 
 /// Show what is in a GGUF model, whether it can be trained, and the memory that would take
 #[derive(Debug, clap::Args)]
@@ -179,7 +180,10 @@ impl Report {
         let quantization = quantization(file, tensor_bytes);
         let spec = ModelSpec::from_gguf(file);
         let mut problems = problems(&quantization, &spec);
-        problems.extend(Prompter::new(file).err().map(|e| e.to_string()));
+        problems.extend(match TextFormat::from_gguf(file) {
+            Ok(format) => Prompter::new(format).err().map(|error| error.to_string()),
+            Err(error) => Some(error.to_string()),
+        });
         let spec = spec.ok();
         Ok(Self {
             path: file.path().display().to_string(),

@@ -30,6 +30,7 @@ use crate::session::{
     Phase, Questions, QuestionsError, RunIdentity, Session, SessionError, StepOutcome,
     write_rejected,
 };
+use crate::text::TextFormat;
 
 /// Learn a LoRA adapter from questions and answers
 #[derive(Debug, clap::Args)]
@@ -116,7 +117,7 @@ fn run_on<E: Engine>(mut args: Args) -> Result<(), CliError> {
     let (tasks, held_out) = tasks(&args)?;
     let file = GgufFile::open(&args.model).map_err(usage)?;
     let spec = ModelSpec::from_gguf(&file).map_err(usage)?;
-    let prompter = Prompter::new(&file).map_err(usage)?;
+    let prompter = Prompter::new(TextFormat::from_gguf(&file).map_err(usage)?).map_err(usage)?;
     let interrupt = Interrupt::new();
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register(signal, interrupt.flag()).map_err(failed)?;

@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use crate::gguf::GgufFile;
+use crate::text::TextFormat;
 use crate::text::chat::{ChatError, ChatTemplate, Message};
 use crate::text::tokenizer::{Tokenizer, TokenizerError};
 
@@ -85,25 +85,13 @@ pub struct Prompter {
 }
 
 impl Prompter {
-    /// The prompter of a GGUF file.
-    ///
-    /// # Errors
-    /// A tokenizer or a chat template that cannot be used.
-    pub fn new(file: &GgufFile) -> Result<Self, PromptError> {
-        let tokenizer = Tokenizer::from_gguf(file)?;
-        let template = ChatTemplate::from_gguf(file, &tokenizer)?;
-        Self::from_parts(tokenizer, template)
-    }
-
-    /// A prompter from its parts.
+    /// The prompter of a model that takes text in this format.
     ///
     /// # Errors
     /// A template that does not render a single user message or leaves it out, or a model without a
     /// token that ends a turn.
-    pub fn from_parts(
-        tokenizer: Tokenizer,
-        template: Option<ChatTemplate>,
-    ) -> Result<Self, PromptError> {
+    pub fn new(format: TextFormat) -> Result<Self, PromptError> {
+        let TextFormat { tokenizer, template } = format;
         let turn_ends = tokenizer.turn_ends(template.as_ref().map_or("", ChatTemplate::source));
         if turn_ends.is_empty() {
             return Err(PromptError::NoTurnEnd);
@@ -292,7 +280,7 @@ mod tests {
 
     fn with_template(source: &str) -> Prompter {
         let template = ChatTemplate::new(source, "<|im_start|>", "<|im_end|>").unwrap();
-        Prompter::from_parts(tokenizer(), Some(template)).unwrap()
+        Prompter::new(TextFormat { tokenizer: tokenizer(), template: Some(template) }).unwrap()
     }
 
     fn chatml() -> Prompter {
@@ -351,7 +339,9 @@ mod tests {
         for source in ["", ".", "{% for m in messages %}{{ m.role }}{% endfor %}"] {
             let template = ChatTemplate::new(source, "<|im_start|>", "<|im_end|>").unwrap();
 
-            let error = Prompter::from_parts(tokenizer(), Some(template)).unwrap_err();
+            let error =
+                Prompter::new(TextFormat { tokenizer: tokenizer(), template: Some(template) })
+                    .unwrap_err();
 
             assert!(matches!(error, PromptError::DropsQuestion), "{source:?}: {error}");
         }
@@ -368,7 +358,7 @@ mod tests {
     #[test]
     fn a_base_model_gets_a_plain_prompt_with_bos() {
         let tokenizer = Tokenizer::new(TokenizerSpec { add_bos: Some(true), ..spec() }).unwrap();
-        let p = Prompter::from_parts(tokenizer, None).unwrap();
+        let p = Prompter::new(TextFormat { tokenizer, template: None }).unwrap();
 
         let prompt = p.prompt("1+1<|im_end|>?", false).unwrap();
 
@@ -381,7 +371,7 @@ mod tests {
         let tokenizer = Tokenizer::new(TokenizerSpec { add_bos: Some(true), ..spec() }).unwrap();
         let template =
             ChatTemplate::new("{{ bos_token }}{{ messages[0].content }}", "<|im_start|>", "");
-        let p = Prompter::from_parts(tokenizer, Some(template.unwrap())).unwrap();
+        let p = Prompter::new(TextFormat { tokenizer, template: Some(template.unwrap()) }).unwrap();
 
         assert_eq!(text(&p, &p.prompt("a", false).unwrap()), "<|im_start|>a");
     }
@@ -465,10 +455,13 @@ mod tests {
     fn stop_ids_are_the_templates_and_eos() {
         let tokenizer = Tokenizer::new(TokenizerSpec { eos: Some(END_OF_TEXT), ..spec() }).unwrap();
         let template = ChatTemplate::new(CHATML, "", "").unwrap();
-        let p = Prompter::from_parts(tokenizer, Some(template)).unwrap();
+        let p = Prompter::new(TextFormat { tokenizer, template: Some(template) }).unwrap();
         assert_eq!((p.stop_ids(), p.turn_end()), (vec![END_OF_TEXT, IM_END], IM_END));
 
         let endless = Tokenizer::new(TokenizerSpec { eos: None, ..spec() }).unwrap();
-        assert!(matches!(Prompter::from_parts(endless, None), Err(PromptError::NoTurnEnd)));
+        assert!(matches!(
+            Prompter::new(TextFormat { tokenizer: endless, template: None }),
+            Err(PromptError::NoTurnEnd)
+        ));
     }
 }

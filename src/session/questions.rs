@@ -130,6 +130,7 @@ fn counted(n: usize, noun: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::text::TextFormat;
     use crate::text::tokenizer::fixture::tokenizer;
 
     fn task(question: &str) -> Task {
@@ -137,7 +138,7 @@ mod tests {
     }
 
     fn prompter() -> Prompter {
-        Prompter::from_parts(tokenizer(), None).unwrap()
+        Prompter::new(TextFormat { tokenizer: tokenizer(), template: None }).unwrap()
     }
 
     fn choose(tasks: Vec<Task>, context: usize) -> Result<Questions, QuestionsError> {

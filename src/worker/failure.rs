@@ -10,6 +10,7 @@ use crate::latro::learner::LearnError;
 use crate::latro::prompt::PromptError;
 use crate::session::{QuestionsError, SessionError};
 use crate::store::StoreError;
+use crate::text::TextError;
 
 /// Why a job ended before it was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,8 +108,14 @@ impl From<GgufError> for Failure {
     }
 }
 
+impl From<TextError> for Failure {
+    fn from(error: TextError) -> Self {
+        Self::new(FailureKind::Model, error)
+    }
+}
+
 impl From<PromptError> for Failure {
-    /// Of making a [`crate::latro::prompt::Prompter`]: the file's tokenizer or template.
+    /// Of making a [`crate::latro::prompt::Prompter`]: the model's template or its tokens.
     fn from(error: PromptError) -> Self {
         Self::new(FailureKind::Model, error)
     }

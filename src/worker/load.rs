@@ -15,6 +15,7 @@ use crate::engine::weights::WeightBytes;
 use crate::gguf::{GgmlType, GgufFile, printable};
 use crate::kernels::{Compute, threads};
 use crate::latro::prompt::Prompter;
+use crate::text::TextFormat;
 
 /// Tokens of an answer with its phrase, for the plan before the tasks are known.
 const ANSWER_TOKENS: usize = 32;
@@ -80,7 +81,7 @@ pub fn load<E: Engine>(setup: &Setup) -> Result<(Model<E>, Loaded), Failure> {
     let mut engine = E::load(&file, setup.compute, setup.device)?;
     let row_chunks = needs.row_chunks;
     engine.set_row_chunks(row_chunks);
-    let prompter = Prompter::new(&file)?;
+    let prompter = Prompter::new(TextFormat::from_gguf(&file)?)?;
     let loaded = Loaded {
         file: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         name: file.metadata().opt_str("general.name")?.map(printable),

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use assert_cmd::Command;
 use latrod::gguf::GgufFile;
 use latrod::latro::prompt::{Finish, Prompter};
+use latrod::text::TextFormat;
 use latrod::text::tokenizer::Tokenizer;
 use serde_json::Value;
 
@@ -79,7 +80,7 @@ fn the_command_refuses_bad_input_with_exit_code_64() {
 
 #[test]
 fn a_task_becomes_a_chat_and_a_rationale_ends_where_it_should() {
-    let prompter = Prompter::new(&tiny()).unwrap();
+    let prompter = Prompter::new(TextFormat::from_gguf(&tiny()).unwrap()).unwrap();
     let tokenizer = prompter.tokenizer();
     let text = |ids: &[u32]| String::from_utf8(tokenizer.decode(ids, true)).unwrap();
 

@@ -21,6 +21,7 @@ use crate::kernels::Compute;
 use crate::latro::generate::{Limits, Policy, Stop, generate};
 use crate::latro::prompt::{Finish, Prompter};
 use crate::latro::sampler::{Pick, stream};
+use crate::text::TextFormat;
 
 /// Tokens for the answer. Evaluation allows fewer; a person may want a sentence.
 const ANSWER_TOKENS: usize = 64;
@@ -91,7 +92,7 @@ fn run_on<E: Engine>(args: &Args) -> Result<(), CliError> {
     set_threads(args.threads)?;
     let (file, model) = load_model::<E>(&args.model, args.compute, args.device)?;
     let adapter = args.adapter.as_ref().map(|dir| load_adapter(dir, &file, &model)).transpose()?;
-    let prompter = Prompter::new(&file).map_err(usage)?;
+    let prompter = Prompter::new(TextFormat::from_gguf(&file).map_err(usage)?).map_err(usage)?;
     let prompt = prompter.prompt(question, !args.no_rationale).map_err(usage)?;
     let interrupt = Interrupt::new();
     let lora = adapter.as_ref();

@@ -208,10 +208,11 @@ impl Stop for AnswerEnd<'_> {
 mod tests {
     use super::*;
     use crate::latro::prompt::Finish;
+    use crate::text::TextFormat;
     use crate::text::tokenizer::fixture::{IM_END, tokenizer};
 
     fn prompter() -> Prompter {
-        Prompter::from_parts(tokenizer(), None).unwrap()
+        Prompter::new(TextFormat { tokenizer: tokenizer(), template: None }).unwrap()
     }
 
     /// What is on the screen after each token, and after the end.

@@ -26,6 +26,7 @@ use crate::promotion::evaluate::{
 };
 use crate::session::Questions;
 use crate::store::write_atomic;
+use crate::text::TextFormat;
 
 /// The temperature of the votes: samples of what the policy believes, undistorted.
 const VOTE_TEMPERATURE: f32 = 1.0;
@@ -116,7 +117,7 @@ fn run_on<E: Engine>(args: &Args) -> Result<(), CliError> {
     let (tasks, bad_lines) = read(args)?;
     let (file, model) = load_model::<E>(&args.model, args.compute, args.device)?;
     let adapter = args.adapter.as_ref().map(|dir| load_adapter(dir, &file, &model)).transpose()?;
-    let prompter = Prompter::new(&file).map_err(usage)?;
+    let prompter = Prompter::new(TextFormat::from_gguf(&file).map_err(usage)?).map_err(usage)?;
     let (context, never) = (model.spec().context_length, Interrupt::new());
     let questions = Questions::choose(&prompter, tasks, longest(args), context, &never)?;
     if let Some(sentence) = questions.left_out_sentence() {

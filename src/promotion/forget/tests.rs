@@ -11,12 +11,13 @@ use crate::latro::learner::LearnerState;
 use crate::latro::sampler::{stream, uniform};
 use crate::latro::settings::TrainSettings;
 use crate::ops::check;
+use crate::text::TextFormat;
 
 fn tiny() -> (CpuEngine, Prompter) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny.gguf");
     let file = GgufFile::open(&path).unwrap();
     let model = CpuEngine::load(&file, Compute::Exact, DeviceKind::Cpu).unwrap();
-    (model, Prompter::new(&file).unwrap())
+    (model, Prompter::new(TextFormat::from_gguf(&file).unwrap()).unwrap())
 }
 
 /// A fresh adapter whose B is not zero any more.

@@ -19,6 +19,7 @@ use crate::latro::settings::TrainSettings;
 use crate::promotion::evaluate::evaluate;
 use crate::promotion::forget::GeneralTokens;
 use crate::promotion::gate::{Decision, GateSettings, Verdict, decide};
+use crate::text::TextFormat;
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
@@ -41,7 +42,7 @@ impl Bench {
     fn new() -> Self {
         let file = GgufFile::open(&fixture("tiny.gguf")).unwrap();
         let model = CpuEngine::load(&file, Compute::Exact, DeviceKind::Cpu).unwrap();
-        let prompter = Prompter::new(&file).unwrap();
+        let prompter = Prompter::new(TextFormat::from_gguf(&file).unwrap()).unwrap();
         let tasks = read_tasks(&fixture("tiny-dev.jsonl"), &TaskLimits::default()).unwrap().tasks;
         let texts = forget::built_in()
             .iter()
