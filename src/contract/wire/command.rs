@@ -27,16 +27,16 @@ pub enum Action {
     Check,
     /// Make this version the active adapter.
     Promote {
-        /// The version's folder name or its number.
+        /// The version's folder name.
         version: String,
     },
     /// Go back to the parent of the active adapter.
     Rollback,
-    /// Change a setting until the next start.
+    /// Override a setting of the configuration file, or restore the file's value.
     Set {
         /// The setting.
         key: String,
-        /// Its new value, as text.
+        /// Its new value, as text; empty restores the file's.
         value: String,
     },
     /// Take tasks that were set aside back into training.
@@ -107,7 +107,7 @@ pub(in crate::contract) struct RawCommand {
     id: String,
     /// What to do. The level before in its topic.
     command: String,
-    /// For `promote`: the folder name of the version, or its number.
+    /// For `promote`: the folder name of the version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     version: Option<String>,
     /// For `set`: the setting, with its section: `learn.steps`.

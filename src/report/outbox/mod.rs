@@ -25,8 +25,7 @@ use crate::contract::wire::{Ack, EventMessage, Head, MAX_PAYLOAD_BYTES, Message,
 use crate::report::ReportError;
 
 /// The outbox's tables. `stream` names this ledger: after a ledger was lost, numbers begin anew
-/// under another name, so that ids stay unique. `session` is the number of the last connection; the
-/// column keeps the name that ledgers of earlier versions have.
+/// under another name, so that ids stay unique. `connection` is the number of the last one.
 pub const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS outbox (
     seq     INTEGER PRIMARY KEY,
@@ -38,7 +37,7 @@ CREATE TABLE IF NOT EXISTS outbox_state (
     only     INTEGER PRIMARY KEY CHECK (only = 1),
     stream   TEXT NOT NULL,
     next_seq INTEGER NOT NULL,
-    session  INTEGER NOT NULL,
+    connection INTEGER NOT NULL,
     messages INTEGER NOT NULL,
     bytes    INTEGER NOT NULL,
     dropped  INTEGER NOT NULL
@@ -133,10 +132,10 @@ impl Outbox {
     ) -> Result<u64, ReportError> {
         self.connection = (self.connection + 1).max(now_s);
         let Some(db) = db else { return Ok(self.connection) };
-        let last: i64 = db.query_row("SELECT session FROM outbox_state", [], |r| r.get(0))?;
+        let last: i64 = db.query_row("SELECT connection FROM outbox_state", [], |r| r.get(0))?;
         self.connection = self.connection.max(u64::try_from(last).unwrap_or(0).saturating_add(1));
         let kept = i64::try_from(self.connection).unwrap_or(i64::MAX);
-        db.execute("UPDATE outbox_state SET session = ?1", [kept])?;
+        db.execute("UPDATE outbox_state SET connection = ?1", [kept])?;
         Ok(self.connection)
     }
 
