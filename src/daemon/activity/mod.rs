@@ -10,22 +10,13 @@
 //! what the daemon does with it. Every signal is optional: a device that can't tell one is judged by
 //! the others, and the [`Reading`] says so.
 
-mod cpu;
-mod disk;
-mod files;
-mod gpu;
-mod heat;
 mod idle;
-mod inhibit;
-#[cfg(target_os = "macos")]
-mod macos;
-mod memory;
-mod power;
+mod sensors;
 mod settings;
 mod signal;
-mod users;
 mod windows;
 
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -37,8 +28,12 @@ pub use settings::{ActivitySettings, Users};
 pub use signal::{Measure, Reading, Signal, Verdict};
 pub use windows::Window;
 
-use files::Root;
-use memory::Resource;
+#[cfg(target_os = "macos")]
+use sensors::macos;
+use sensors::{cpu, disk, gpu, heat, inhibit, power, users};
+
+use crate::system::files::{self, Root};
+use crate::system::proc::{self, Resource};
 
 /// How often sensors and load files are looked for anew: drivers come and go.
 const SEARCH_EVERY: Duration = Duration::from_secs(60);
@@ -174,6 +169,12 @@ impl Activity {
         }
     }
 
+    /// Pressure is the share of time in which at least one process waited for the resource. The worker
+    /// counts in it like every process, so while it trains the figure cannot tell others' need from its
+    /// own: on CPUs the worker, at `SCHED_IDLE`, is the first to wait, and with as many threads as cores
+    /// it waits whenever anything else runs at all. The load of others (`cpu`) is exact then, so CPU and
+    /// disk pressure are judged before training alone. Memory pressure is judged always: whoever causes
+    /// it, the worker is what can give memory back.
     fn pressure(&self, measure: Measure, own: &Own) -> Signal {
         let settings = &self.settings;
         let (resource, limit, over) = match measure {
@@ -185,20 +186,21 @@ impl Activity {
         };
         let ours_too = own.training && over == Verdict::Busy;
         let (limit, what) = if ours_too { (0.0, "with our own") } else { (limit, "") };
-        match memory::pressure(&self.root, resource) {
+        match proc::pressure(&self.root, resource) {
             Ok(share) => Signal::at_most(measure, share, limit, over, what),
             Err(error) => Signal::failed(measure, &error),
         }
     }
 
     fn free_memory(&self) -> Signal {
+        let told = proc::meminfo(&self.root).and_then(|memory| {
+            let missing = || io::Error::new(io::ErrorKind::InvalidData, "it has no `MemAvailable`");
+            Ok(memory.available.ok_or_else(missing)? as f64 / f64::from(1 << 20))
+        });
         #[cfg(not(target_os = "macos"))]
-        let free = memory::available_mib(&self.root);
+        let free = told;
         #[cfg(target_os = "macos")]
-        let free = match &self.mac {
-            Some(mac) => Ok(mac.available_mib()),
-            None => memory::available_mib(&self.root),
-        };
+        let free = self.mac.as_ref().map_or(told, |mac| Ok(mac.available_mib()));
         let limit = self.settings.min_free_memory_mib as f64;
         match free {
             Ok(free) => Signal::at_least(Measure::FreeMemory, free, limit, Verdict::Low, ""),

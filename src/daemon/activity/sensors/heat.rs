@@ -9,7 +9,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::files::{self, Root};
+use crate::system::files::{self, Root};
 
 /// Temperatures that are believed, in °C: no board works beyond them, and inputs of monitoring chips
 /// to which nothing is wired often show 127 or 255.
@@ -19,7 +19,7 @@ const MAX_SENSORS: usize = 128;
 
 /// One sensor.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Sensor {
+pub struct Sensor {
     /// The zone's type, or the chip's name with the sensor's label.
     name: String,
     /// A file with milli-degrees Celsius.
@@ -29,7 +29,7 @@ pub(super) struct Sensor {
 }
 
 /// The sensors of this device but those named in `ignore`.
-pub(super) fn find(root: &Root, ignore: &[String]) -> Vec<Sensor> {
+pub fn find(root: &Root, ignore: &[String]) -> Vec<Sensor> {
     let zones = zones(root);
     let mut sensors: Vec<Sensor> = Vec::new();
     for chip in chips(root) {
@@ -87,7 +87,7 @@ fn chips(root: &Root) -> Vec<(String, Vec<Sensor>)> {
 
 /// The hottest of `sensors` and its temperature in °C; none if none tells. An error only if none
 /// tells and one failed for another reason than having nothing to tell.
-pub(super) fn hottest(sensors: &[Sensor]) -> io::Result<Option<(&str, f64)>> {
+pub fn hottest(sensors: &[Sensor]) -> io::Result<Option<(&str, f64)>> {
     let mut hottest: Option<(&str, f64)> = None;
     let mut failure = None;
     for sensor in sensors {

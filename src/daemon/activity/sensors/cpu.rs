@@ -1,13 +1,13 @@
 //! CPU time that is not ours, between two samples.
 //!
-//! `/proc/stat` has the busy time of all cores, `/proc/<pid>/stat` that of the daemon and of the
-//! worker; the difference is what others did. Waiting says less than this: pressure information
-//! (`pressure`) counts the worker's own waiting too.
+//! The busy time of all cores, less that of the daemon and of the worker, is what others did. Waiting
+//! says less than this: the kernel's pressure information counts the worker's own waiting too.
 
 use std::collections::BTreeMap;
 use std::io;
 
-use super::files::Root;
+use crate::system::files::Root;
+use crate::system::proc::{self, CpuTimes, ProcessTimes};
 
 /// Of the processes that the caller names, how many are looked at.
 const MAX_PIDS: usize = 64;
@@ -17,21 +17,15 @@ const MIN_TICKS_PER_CORE: u64 = 10;
 
 /// A running difference of busy times.
 #[derive(Debug, Default)]
-pub(super) struct CpuMeter {
+pub struct CpuMeter {
     last: Option<Times>,
     percent: Option<f64>,
 }
 
 #[derive(Debug)]
 struct Times {
-    /// Clock ticks of all cores in which something ran.
-    busy: u64,
-    /// Clock ticks of all cores.
-    total: u64,
-    cores: u64,
-    /// Per own process: when it started (which tells it from a later one with its id) and its
-    /// clock ticks.
-    own: BTreeMap<u32, (u64, u64)>,
+    all: CpuTimes,
+    own: BTreeMap<u32, ProcessTimes>,
 }
 
 impl CpuMeter {
@@ -41,14 +35,14 @@ impl CpuMeter {
     /// A process that was not among the last call's `pids` counts with all of its time, so name
     /// each one from its start. What a process did between the last call and its end counts as
     /// others' work.
-    pub(super) fn others(&mut self, root: &Root, pids: &[u32]) -> io::Result<Option<f64>> {
+    pub fn others(&mut self, root: &Root, pids: &[u32]) -> io::Result<Option<f64>> {
         let now = Times::read(root, pids)?;
         match &self.last {
             None => self.last = Some(now),
             Some(last) => {
-                let total = now.total.saturating_sub(last.total);
-                let backwards = now.total < last.total;
-                if backwards || total >= MIN_TICKS_PER_CORE * now.cores {
+                let total = now.all.total.saturating_sub(last.all.total);
+                let backwards = now.all.total < last.all.total;
+                if backwards || total >= MIN_TICKS_PER_CORE * now.all.cores {
                     if !backwards {
                         self.percent = Some(now.others_since(last, total));
                     }
@@ -62,22 +56,9 @@ impl CpuMeter {
 
 impl Times {
     fn read(root: &Root, pids: &[u32]) -> io::Result<Self> {
-        let stat = root.text("/proc/stat")?;
-        let all = stat.lines().next().and_then(parse_cpu_line);
-        let (busy, total) = all.ok_or_else(|| {
-            io::Error::new(io::ErrorKind::InvalidData, "/proc/stat does not begin with `cpu`")
-        })?;
-        // The file may be cut after some hundred cores; the limit then is only a little shorter.
-        let cores = stat.lines().skip(1).filter(|line| line.starts_with("cpu")).count().max(1);
-        let own = pids
-            .iter()
-            .take(MAX_PIDS)
-            .filter_map(|&pid| {
-                let stat = root.text(format!("/proc/{pid}/stat")).ok()?;
-                Some((pid, parse_process(&stat)?))
-            })
-            .collect();
-        Ok(Self { busy, total, cores: cores as u64, own })
+        let own = pids.iter().take(MAX_PIDS);
+        let own = own.filter_map(|&pid| Some((pid, proc::process_times(root, pid).ok()?)));
+        Ok(Self { all: proc::cpu_times(root)?, own: own.collect() })
     }
 
     /// `total` is above zero.
@@ -85,43 +66,16 @@ impl Times {
         let own: u64 = self
             .own
             .iter()
-            .map(|(pid, &(start, ticks))| match last.own.get(pid) {
-                Some(&(same, before)) if same == start => ticks.saturating_sub(before),
-                _ => ticks,
+            .map(|(pid, now)| match last.own.get(pid) {
+                Some(before) if before.started == now.started => {
+                    now.used.saturating_sub(before.used)
+                }
+                _ => now.used,
             })
             .sum();
-        let others = self.busy.saturating_sub(last.busy).saturating_sub(own);
+        let others = self.all.busy.saturating_sub(last.all.busy).saturating_sub(own);
         (100.0 * others as f64 / total as f64).min(100.0)
     }
-}
-
-/// (busy, total) of a line `cpu  user nice system idle iowait irq softirq steal guest guest_nice`.
-/// Guests' time is in `user` and `nice` already. Stolen time is neither busy nor idle: someone
-/// else's machine took it.
-fn parse_cpu_line(line: &str) -> Option<(u64, u64)> {
-    let mut words = line.split_ascii_whitespace();
-    if words.next() != Some("cpu") {
-        return None;
-    }
-    let ticks: Vec<u64> = words.take(8).map_while(|word| word.parse().ok()).collect();
-    let at = |index: usize| ticks.get(index).copied().unwrap_or(0);
-    if ticks.len() < 4 {
-        return None;
-    }
-    let busy = [0, 1, 2, 5, 6].into_iter().map(at).fold(0, u64::saturating_add);
-    let total = [3, 4, 7].into_iter().map(at).fold(busy, u64::saturating_add);
-    Some((busy, total))
-}
-
-/// (start, user and system time) of a `/proc/<pid>/stat`, in clock ticks. The name in brackets may
-/// hold anything, so counting begins behind its last bracket (`proc(5)`: fields 14, 15 and 22).
-/// Times of ended children (fields 16 and 17) stay out: they'd be counted twice.
-fn parse_process(stat: &str) -> Option<(u64, u64)> {
-    let (_, fields) = stat.rsplit_once(')')?;
-    let field = |number: usize| -> Option<u64> {
-        fields.split_ascii_whitespace().nth(number - 3)?.parse().ok()
-    };
-    Some((field(22)?, field(14)?.saturating_add(field(15)?)))
 }
 
 #[cfg(test)]
@@ -157,7 +111,7 @@ mod tests {
     #[test]
     fn our_own_time_is_taken_off() {
         let dir = tempfile::tempdir().expect("a folder");
-        let root = Root::new(dir.path().to_owned());
+        let root = Root::new(dir.path());
         let mut meter = CpuMeter::default();
         let mut sample = |busy, total, own| {
             write(dir.path(), busy, total, own);
@@ -177,7 +131,7 @@ mod tests {
     #[test]
     fn rounding_never_gives_less_than_nothing() {
         let dir = tempfile::tempdir().expect("a folder");
-        let root = Root::new(dir.path().to_owned());
+        let root = Root::new(dir.path());
         let mut meter = CpuMeter::default();
         write(dir.path(), 100, 1000, Some((5, 10)));
         meter.others(&root, &[77]).expect("both files");
@@ -188,15 +142,5 @@ mod tests {
         assert_eq!(meter.others(&root, &[77]).expect("both files"), Some(0.0));
         write(dir.path(), 110, 500, Some((5, 230)));
         assert_eq!(meter.others(&root, &[77]).expect("both files"), Some(25.0));
-    }
-
-    #[test]
-    fn nonsense_is_an_error() {
-        for line in ["", "cpu", "cpu 1 2 3", "cpu0 1 2 3 4 5", "cpu a b c d"] {
-            assert_eq!(parse_cpu_line(line), None, "{line}");
-        }
-        for stat in ["", "77 (a", "77 (a) S 1 2", "77 (a) S 1 2 3 4 5 6 7 8 9 10 x 12 13"] {
-            assert_eq!(parse_process(stat), None, "{stat}");
-        }
     }
 }

@@ -1,7 +1,7 @@
-//! Reading the small files of `/proc`, `/sys` and `/run` below a root folder: never more than a few
-//! KiB, never waiting.
+//! Reads the small files of `/proc`, `/sys` and `/run` below a root folder: never more than a few KiB,
+//! never waiting.
 //!
-//! Doesn't know what they mean.
+//! Doesn't know what they mean; [`proc`](super::proc) and the daemon's sensors do.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -18,21 +18,27 @@ const MAX_ENTRIES: usize = 256;
 
 /// The folder below which the device's files are read: `/`, or a copy of another device's.
 #[derive(Debug, Clone)]
-pub(super) struct Root(PathBuf);
+pub struct Root(PathBuf);
 
 impl Root {
-    pub(super) fn new(folder: PathBuf) -> Self {
-        Self(folder)
+    /// The files below `folder`.
+    #[must_use]
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self(folder.into())
     }
 
     /// `absolute` below the root.
-    pub(super) fn path(&self, absolute: impl AsRef<Path>) -> PathBuf {
+    #[must_use]
+    pub fn path(&self, absolute: impl AsRef<Path>) -> PathBuf {
         let absolute = absolute.as_ref();
         self.0.join(absolute.strip_prefix("/").unwrap_or(absolute))
     }
 
     /// The beginning of the file at `absolute`; see [`text`].
-    pub(super) fn text(&self, absolute: impl AsRef<Path>) -> io::Result<String> {
+    ///
+    /// # Errors
+    /// Those of the operating system.
+    pub fn text(&self, absolute: impl AsRef<Path>) -> io::Result<String> {
         text(&self.path(absolute))
     }
 }
@@ -42,7 +48,10 @@ impl Root {
 ///
 /// A FIFO or a terminal in its place neither blocks nor becomes the process's own; a link in its
 /// place is refused, since these files may lie in folders that others write to.
-pub(super) fn text(path: &Path) -> io::Result<String> {
+///
+/// # Errors
+/// Those of the operating system.
+pub fn text(path: &Path) -> io::Result<String> {
     let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY;
     let file = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
     let mut bytes = Vec::with_capacity(256);
@@ -51,7 +60,10 @@ pub(super) fn text(path: &Path) -> io::Result<String> {
 }
 
 /// The number that a file holds.
-pub(super) fn number(path: &Path) -> io::Result<f64> {
+///
+/// # Errors
+/// Those of the operating system, and [`io::ErrorKind::InvalidData`] for anything but a finite number.
+pub fn number(path: &Path) -> io::Result<f64> {
     let text = text(path)?;
     text.parse()
         .ok()
@@ -61,7 +73,10 @@ pub(super) fn number(path: &Path) -> io::Result<f64> {
 
 /// The names in a folder, in order. Names that aren't UTF-8 are left out: no kernel or systemd
 /// makes any.
-pub(super) fn names(folder: &Path) -> io::Result<Vec<String>> {
+///
+/// # Errors
+/// Those of the operating system.
+pub fn names(folder: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder)?.take(MAX_ENTRIES) {
         names.extend(entry?.file_name().into_string());
@@ -71,7 +86,8 @@ pub(super) fn names(folder: &Path) -> io::Result<Vec<String>> {
 }
 
 /// The value of `key` in lines `KEY=value`, with quotes around the value taken off.
-pub(super) fn value_of<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+#[must_use]
+pub fn value_of<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     text.lines()
         .find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
         .map(|value| value.trim().trim_matches('"'))
@@ -79,7 +95,8 @@ pub(super) fn value_of<'a>(text: &'a str, key: &str) -> Option<&'a str> {
 
 /// Whether `error` means that the device has no such source: the file isn't there, or the kernel
 /// was started without what fills it (pressure information with `psi=0`).
-pub(super) fn is_absent(error: &io::Error) -> bool {
+#[must_use]
+pub fn is_absent(error: &io::Error) -> bool {
     use rustix::io::Errno;
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
         || [Errno::OPNOTSUPP, Errno::NODEV, Errno::NXIO, Errno::NODATA]

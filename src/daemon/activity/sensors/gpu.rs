@@ -6,11 +6,11 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::files::{self, Root};
+use crate::system::files::{self, Root};
 
 /// A file that holds a load.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct LoadFile {
+pub struct LoadFile {
     path: PathBuf,
     /// The value that stands for 100 %.
     full: f64,
@@ -23,7 +23,7 @@ const JETSON_GPUS: [&str; 5] = [".gpu", ".ga10b", ".gv11b", ".gp10b", ".gm20b"];
 const JETSON_LINKS: [&str; 2] = ["/sys/devices/platform/gpu.0/load", "/sys/devices/gpu.0/load"];
 
 /// The load files of this device.
-pub(super) fn find(root: &Root) -> Vec<LoadFile> {
+pub fn find(root: &Root) -> Vec<LoadFile> {
     let devfreq = root.path("/sys/class/devfreq");
     let by_name = files::names(&devfreq)
         .unwrap_or_default()
@@ -50,7 +50,7 @@ pub(super) fn find(root: &Root) -> Vec<LoadFile> {
 }
 
 /// The highest load among `loads`, in percent; none without any. An error only if none can be read.
-pub(super) fn load(loads: &[LoadFile]) -> io::Result<Option<f64>> {
+pub fn load(loads: &[LoadFile]) -> io::Result<Option<f64>> {
     let mut highest: Option<f64> = None;
     let mut failure = None;
     for file in loads {

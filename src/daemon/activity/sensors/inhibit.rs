@@ -5,17 +5,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::files::{self, Root};
+use crate::system::files::{self, Root};
 
 /// The first of `paths` that is there, with what is wrong if that can't be told. A folder counts
 /// if there is any entry in it.
 ///
 /// A path that can't be looked at counts as there: it was set up as a brake, and a brake that
 /// can't be released is noticed while one that doesn't hold isn't.
-pub(super) fn first_path<'a>(
-    root: &Root,
-    paths: &'a [PathBuf],
-) -> Option<(&'a Path, Option<io::Error>)> {
+pub fn first_path<'a>(root: &Root, paths: &'a [PathBuf]) -> Option<(&'a Path, Option<io::Error>)> {
     paths.iter().find_map(|path| match is_there(&root.path(path)) {
         Ok(true) => Some((path.as_path(), None)),
         Ok(false) => None,
@@ -34,7 +31,7 @@ fn is_there(path: &Path) -> io::Result<bool> {
 }
 
 /// How many programs block idling by systemd's inhibitor locks.
-pub(super) fn systemd_locks(root: &Root) -> io::Result<usize> {
+pub fn systemd_locks(root: &Root) -> io::Result<usize> {
     let folder = root.path("/run/systemd/inhibit");
     let names = files::names(&folder)?;
     let blocks = |name: &String| {

@@ -5,7 +5,7 @@ use sysinfo::{Components, Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
 /// A Mac's counters.
 #[derive(Debug)]
-pub(super) struct Mac {
+pub struct Mac {
     system: System,
     components: Option<Components>,
     /// How often the CPU was asked: the first answer is none.
@@ -14,7 +14,7 @@ pub(super) struct Mac {
 
 impl Mac {
     /// None if the system refuses to tell: then everything is absent.
-    pub(super) fn new() -> Option<Self> {
+    pub fn new() -> Option<Self> {
         Some(Self {
             system: System::new().ok()?,
             components: Components::new_with_refreshed_list().ok(),
@@ -24,7 +24,7 @@ impl Mac {
 
     /// CPU time of all processes but `pids` since the last call, in percent of all cores; none at
     /// the first call. Refreshes memory and temperatures on the way.
-    pub(super) fn others(&mut self, pids: &[u32]) -> Option<f64> {
+    pub fn others(&mut self, pids: &[u32]) -> Option<f64> {
         let own: Vec<Pid> = pids.iter().map(|&pid| Pid::from_u32(pid)).collect();
         self.system.refresh_cpu_usage();
         self.system.refresh_memory();
@@ -51,12 +51,12 @@ impl Mac {
     }
 
     /// Memory that programs can get, in MiB, as of the last [`Self::others`].
-    pub(super) fn available_mib(&self) -> f64 {
+    pub fn available_mib(&self) -> f64 {
         self.system.available_memory() as f64 / f64::from(1 << 20)
     }
 
     /// The hottest sensor in °C, as of the last [`Self::others`].
-    pub(super) fn hottest(&self) -> Option<f64> {
+    pub fn hottest(&self) -> Option<f64> {
         self.components
             .iter()
             .flat_map(|components| components.iter())

@@ -6,18 +6,18 @@
 
 use std::io;
 
-use super::files::{self, Root};
+use crate::system::files::{self, Root};
 
 /// What feeds the device.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Supply {
-    pub(super) on_mains: bool,
+pub struct Supply {
+    pub on_mains: bool,
     /// Charge in percent, the mean of all batteries; none if none tells.
-    pub(super) charge_percent: Option<f64>,
+    pub charge_percent: Option<f64>,
 }
 
 /// What feeds the device; none if it has no battery.
-pub(super) fn supply(root: &Root) -> io::Result<Option<Supply>> {
+pub fn supply(root: &Root) -> io::Result<Option<Supply>> {
     let folder = root.path("/sys/class/power_supply");
     let mut online = false;
     let mut charges = Vec::new();

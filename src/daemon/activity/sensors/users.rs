@@ -11,19 +11,19 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::files::{self, Root};
+use crate::system::files::{self, Root};
 
 /// People with a session, by what can be told of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct People {
+pub struct People {
     /// All who are logged in.
-    pub(super) present: usize,
+    pub present: usize,
     /// Those who use the device.
-    pub(super) active: usize,
+    pub active: usize,
 }
 
 /// Who is here at `wall_s` (unix seconds), where a terminal is unused after `idle_after_s`.
-pub(super) fn people(root: &Root, wall_s: i64, idle_after_s: u64) -> io::Result<People> {
+pub fn people(root: &Root, wall_s: i64, idle_after_s: u64) -> io::Result<People> {
     let folder = root.path("/run/systemd/sessions");
     let mut people = People::default();
     let mut screen = None;
