@@ -10,10 +10,12 @@
 //! what the daemon does with it. Every signal is optional: a device that can't tell one is judged by
 //! the others, and the [`Reading`] says so.
 
+mod clock;
 mod idle;
 mod sensors;
 mod settings;
 mod signal;
+mod watch;
 mod windows;
 
 use std::io;
@@ -26,6 +28,7 @@ use thiserror::Error;
 pub use idle::{Condition, ConditionKind, IdleJudge};
 pub use settings::{ActivitySettings, Users};
 pub use signal::{Measure, Reading, Signal, Verdict};
+pub use watch::DeviceWatch;
 pub use windows::Window;
 
 #[cfg(target_os = "macos")]

@@ -1,4 +1,4 @@
-//! The voice of the driver: one for the journal and the fleet.
+//! Reports to the journal and to the fleet.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,7 +8,6 @@ use log::Level;
 use crate::config::Config;
 use crate::contract::event::{Event, Severity};
 use crate::contract::wire;
-use crate::daemon::scheduler::State;
 use crate::latro::metrics::StepMetrics;
 use crate::report::ReportError;
 use crate::report::inbox::{Accepted, CommandOutcome};
@@ -16,17 +15,15 @@ use crate::report::mqtt::{DeviceIdentity, Link, LinkCounts, LinkEvent};
 use crate::store::ledger::{Ledger, LedgerError};
 use crate::worker::protocol::Loaded;
 
-/// The link to the fleet, and what was told.
-pub(super) struct Teller {
+/// The link to the fleet, and what was told over it.
+pub(super) struct Reporter {
     link: Link,
-    /// The state that was last told.
-    pub told: Option<State>,
     /// When the state was last told, on the driver's clock.
     pub state_told: Duration,
     birth: wire::Birth,
 }
 
-impl Teller {
+impl Reporter {
     pub fn new(config: &Config) -> Result<Self, String> {
         let name = config.device.resolved_name();
         let identity =
@@ -35,9 +32,9 @@ impl Teller {
         if let Some(password) = config.mqtt_password().map_err(|e| e.to_string())? {
             link = link.with_password(password.reveal().to_owned());
         }
-        let birth = crate::daemon::device::birth();
+        let birth = super::birth::birth();
         link.set_birth(birth.clone());
-        Ok(Self { link, told: None, state_told: Duration::ZERO, birth })
+        Ok(Self { link, state_told: Duration::ZERO, birth })
     }
 
     /// The next thing from the broker.
@@ -54,7 +51,7 @@ impl Teller {
         self.link.counts(ledger.map(Ledger::connection))
     }
 
-    /// Commands from before a ledger was lost might be done twice: they are refused.
+    /// Refuses commands from before a ledger was lost: they might be done twice.
     pub const fn refuse_issued_until(&mut self, unix_s: u64) {
         self.link.refuse_issued_until(unix_s);
     }
@@ -131,7 +128,7 @@ impl Teller {
     }
 }
 
-/// The ledger's errors; whatever else is wrong with a message must not undo what it tells of.
+/// The ledger's errors; anything else that is wrong with a message must not undo what it tells of.
 fn passing(result: Result<(), ReportError>) -> Result<(), LedgerError> {
     match result {
         Ok(()) => Ok(()),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::cycle::{remove_folder, write_tasks};
+use crate::daemon::cycle::{remove_folder, write_tasks};
 use crate::data::Task;
 use crate::store::durable::create_folder;
 use crate::store::{StoreError, load_json, save_json};
@@ -14,11 +14,11 @@ use crate::store::{StoreError, load_json, save_json};
 pub struct CheckRecord {
     /// The version that is checked.
     pub version: String,
-    /// What it is checked against; nothing: the base model.
+    /// What it is checked against; `None` for the base model.
     pub parent: Option<String>,
     /// The newest task of the ledger when the check began.
     pub newest: i64,
-    /// It was found worse and goes.
+    /// It was found to be worse and is being rolled back.
     pub rolling_back: bool,
 }
 
@@ -26,6 +26,7 @@ pub struct CheckRecord {
 #[derive(Debug)]
 pub struct CheckFolder {
     dir: PathBuf,
+    /// How far it is.
     pub record: CheckRecord,
 }
 
@@ -71,11 +72,11 @@ impl CheckFolder {
         Ok(Self { dir: dir.to_owned(), record })
     }
 
-    /// Notes that the version is to go, durably.
+    /// Records durably that the version is to be rolled back.
     ///
     /// # Errors
     /// If it cannot be written.
-    pub fn roll_back(&mut self) -> Result<(), StoreError> {
+    pub fn mark_rolling_back(&mut self) -> Result<(), StoreError> {
         let record = CheckRecord { rolling_back: true, ..self.record.clone() };
         save_json(&self.dir.join("check.json"), &record)?;
         self.record = record;
@@ -118,7 +119,7 @@ mod tests {
         let mut check =
             CheckFolder::begin(&dir, "00000002-0a1b2c3d", None, 7, std::slice::from_ref(&task))
                 .unwrap();
-        check.roll_back().unwrap();
+        check.mark_rolling_back().unwrap();
 
         let found = CheckFolder::open(&dir).unwrap().unwrap();
 

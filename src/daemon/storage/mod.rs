@@ -1,69 +1,28 @@
 //! Everything that the daemon keeps: the ledger, the cycle in progress, the versions of adapters.
 //!
 //! Each part is open or waits to be opened again: a disk that is full or gone makes parts of the
-//! storage absent, never the daemon. A damaged ledger is set aside and built anew from the task files
-//! on the spot. Doesn't know what its parts are used for.
+//! storage absent, but never ends the daemon. A damaged ledger is set aside and rebuilt from the task
+//! files at once. Doesn't know what its parts are used for.
+
+mod error;
+mod paths;
+mod remembered;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::cycle::Cycle;
-use super::faults::FaultKind;
-use super::trouble::Trouble;
+pub use error::StorageError;
+pub use paths::Paths;
+pub use remembered::Remembered;
+
+use crate::daemon::cycle::Cycle;
+use crate::daemon::faults::FaultKind;
 use crate::intake::{IntakeError, Spool, SpoolSettings};
 use crate::store::ledger::{Ledger, LedgerError};
 use crate::store::versions::{VersionSettings, Versions};
 use crate::store::{DirLock, StoreError, durable::create_folder, write_atomic};
 
-/// Where things lie below the state folder.
-#[derive(Debug, Clone)]
-pub struct Paths {
-    pub state: PathBuf,
-}
-
-impl Paths {
-    /// The database.
-    #[must_use]
-    pub fn ledger(&self) -> PathBuf {
-        self.state.join("ledger.db")
-    }
-
-    /// The cycle in progress.
-    #[must_use]
-    pub fn training(&self) -> PathBuf {
-        self.state.join("training")
-    }
-
-    /// The promoted adapters.
-    #[must_use]
-    pub fn adapters(&self) -> PathBuf {
-        self.state.join("adapters")
-    }
-
-    /// The candidate for llama.cpp, written when it is compared.
-    #[must_use]
-    pub fn candidate_gguf(&self) -> PathBuf {
-        self.training().join("cycle").join("candidate.gguf")
-    }
-
-    /// The check of the active adapter.
-    #[must_use]
-    pub fn check(&self) -> PathBuf {
-        self.training().join("check")
-    }
-
-    /// The remembered hash of the model.
-    #[must_use]
-    pub fn model_hash(&self) -> PathBuf {
-        self.state.join("model-sha256.json")
-    }
-
-    fn probe(&self) -> PathBuf {
-        self.state.join("probe")
-    }
-}
-
-/// A ledger that was built anew.
+/// A ledger that was rebuilt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rebuilt {
     /// The name under which the damaged one lies.
@@ -72,11 +31,15 @@ pub struct Rebuilt {
     pub tasks: u64,
 }
 
-/// The open parts.
+/// The parts of the storage that are open.
 pub struct Storage {
+    /// Where they lie.
     pub paths: Paths,
+    /// The database.
     pub ledger: Option<Ledger>,
+    /// The promoted adapters.
     pub versions: Option<Versions>,
+    /// The cycle in progress.
     pub cycle: Option<Cycle>,
     /// The task intake, which works on the ledger.
     pub spool: Spool,
@@ -132,11 +95,11 @@ impl Storage {
         Ok(())
     }
 
-    /// Opens what is not open. Returns what had to be built anew on the way.
+    /// Opens what is not open. Says what had to be rebuilt on the way.
     ///
     /// # Errors
     /// The first thing that cannot be opened; the others may be open.
-    pub fn open(&mut self, now: i64) -> Result<Option<Rebuilt>, Trouble> {
+    pub fn open(&mut self, now: i64) -> Result<Option<Rebuilt>, StorageError> {
         self.lock()?;
         self.probe()?;
         let mut rebuilt = None;
@@ -157,7 +120,7 @@ impl Storage {
             self.cycle = match Cycle::open(&self.paths.training()) {
                 Ok(cycle) => cycle,
                 Err(error @ StoreError::Damaged { .. }) => {
-                    log::warn!("the cycle in progress is given up: {error}");
+                    log::warn!("the cycle in progress is abandoned: {error}");
                     self.set_cycle_aside(now)?;
                     None
                 }
@@ -188,18 +151,18 @@ impl Storage {
     /// the next time.
     ///
     /// # Errors
-    /// As trouble, what `work` returned; nothing without a ledger.
+    /// What `work` returned; nothing without a ledger.
     pub fn with_spool<T>(
         &mut self,
         now: i64,
         work: impl FnOnce(&mut Spool, &Ledger) -> Result<T, IntakeError>,
-    ) -> (Option<Rebuilt>, Option<Result<T, Trouble>>) {
+    ) -> (Option<Rebuilt>, Option<Result<T, StorageError>>) {
         let Some(ledger) = self.ledger.take() else { return (None, None) };
         match work(&mut self.spool, &ledger) {
             Err(IntakeError::Ledger(error)) if error.is_corrupt() => {
                 match self.replace(ledger, now, &error) {
                     Ok(rebuilt) => (rebuilt, None),
-                    Err(trouble) => (None, Some(Err(trouble))),
+                    Err(error) => (None, Some(Err(error))),
                 }
             }
             result => {
@@ -212,13 +175,13 @@ impl Storage {
     /// Does `work` with the ledger. A damaged ledger is replaced and `work` tried once more.
     ///
     /// # Errors
-    /// What `work` returned, as trouble; absent storage is one too. The flag says what was rebuilt.
+    /// What `work` returned, and a ledger that is not open. The first value says what was rebuilt.
     pub fn with_ledger<T>(
         &mut self,
         now: i64,
         mut work: impl FnMut(&Ledger) -> Result<T, LedgerError>,
-    ) -> (Option<Rebuilt>, Result<T, Trouble>) {
-        let closed = || Trouble::new(FaultKind::Ledger, "the ledger is not open");
+    ) -> (Option<Rebuilt>, Result<T, StorageError>) {
+        let closed = || StorageError::new(FaultKind::Ledger, "the ledger is not open");
         let Some(ledger) = self.ledger.take() else { return (None, Err(closed())) };
         match work(&ledger) {
             Err(error) if error.is_corrupt() => match self.replace(ledger, now, &error) {
@@ -226,7 +189,7 @@ impl Storage {
                     let again = self.ledger.as_ref().map(&mut work);
                     (rebuilt, again.map_or_else(|| Err(closed()), |r| r.map_err(Into::into)))
                 }
-                Err(trouble) => (None, Err(trouble)),
+                Err(error) => (None, Err(error)),
             },
             result => {
                 self.ledger = Some(ledger);
@@ -240,7 +203,7 @@ impl Storage {
         ledger: Ledger,
         now: i64,
         error: &LedgerError,
-    ) -> Result<Option<Rebuilt>, Trouble> {
+    ) -> Result<Option<Rebuilt>, StorageError> {
         let (ledger, aside) = ledger.replace(now, error)?;
         let rebuilt = match aside {
             Some(aside) => Some(self.refill(&ledger, &aside.path, now)?),
@@ -251,7 +214,7 @@ impl Storage {
     }
 
     /// Reads the tasks' files into a new ledger.
-    fn refill(&mut self, ledger: &Ledger, aside: &Path, now: i64) -> Result<Rebuilt, Trouble> {
+    fn refill(&mut self, ledger: &Ledger, aside: &Path, now: i64) -> Result<Rebuilt, StorageError> {
         self.spool = Spool::new(self.tasks.clone(), &self.paths.state);
         let tasks = self.spool.restore(ledger, now)?;
         let name = aside.file_name().unwrap_or_default();
@@ -262,7 +225,7 @@ impl Storage {
     ///
     /// # Errors
     /// If its folder cannot be moved away; it is then found again when storage is opened anew.
-    pub fn end_cycle(&mut self) -> Result<(), Trouble> {
+    pub fn end_cycle(&mut self) -> Result<(), StorageError> {
         match self.cycle.take() {
             Some(cycle) => {
                 self.cycle_open = false;
@@ -287,7 +250,7 @@ impl Storage {
         fs::rename(&from, &to).map_err(StoreError::io("rename", &from))
     }
 
-    /// Closes everything, for it to be opened anew: after an error what is in memory may be ahead of
+    /// Closes everything, to be opened again: after an error what is in memory may be ahead of
     /// what is on disk.
     pub fn close(&mut self) {
         self.ledger = None;

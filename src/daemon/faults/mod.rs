@@ -1,8 +1,14 @@
-//! What is broken, since when, and when to look again. Pure: the driver probes and reports.
+//! What is broken, since when, and when to look again.
+//!
+//! At most one fault of a kind is held. A fault is told when it is new and when its cause is gone; in
+//! between it is looked at again less and less often.
 
 use std::time::Duration;
 
-/// How long a disk or ledger must do its work again before it counts as mended.
+use crate::contract::event::{Event, Sentence};
+use crate::daemon::effect::Effect;
+
+/// How long a disk or ledger must work again before it counts as mended.
 const PROVEN_AFTER: Duration = Duration::from_secs(10);
 
 /// What can be broken. The first in this order is what the daemon gives as its reason.
@@ -36,7 +42,7 @@ impl FaultKind {
         }
     }
 
-    /// Whether training can go on all the same.
+    /// Whether training can continue all the same.
     const fn is_mild(self) -> bool {
         matches!(self, Self::Tasks)
     }
@@ -81,6 +87,53 @@ impl Faults {
         is_new
     }
 
+    /// [`Self::raise`], and the event that tells of a fault if it is new.
+    pub fn report(&mut self, kind: FaultKind, sentence: &str, now: Duration) -> Option<Event> {
+        if !self.raise(kind, sentence.to_owned(), now) {
+            return None;
+        }
+        let reason = Sentence::new(sentence);
+        Some(match kind {
+            FaultKind::Model => Event::ModelMissing { sentence: reason },
+            _ => Event::Degraded { reason },
+        })
+    }
+
+    /// [`Self::clear`], and the event that tells of it if there was such a fault. `model` is the SHA-256
+    /// of the model that is known.
+    pub fn mend(&mut self, kind: FaultKind, model: &str) -> Option<Event> {
+        if !self.clear(kind) {
+            return None;
+        }
+        let sentence = Sentence::new(format!("{} works again", kind.name()));
+        Some(match kind {
+            FaultKind::Model => Event::ModelBack { sha256: model.to_owned() },
+            _ => Event::Recovered { sentence },
+        })
+    }
+
+    /// What to do at `now` about faults whose cause may be gone, with the storage open or not.
+    pub fn look(&mut self, now: Duration, is_open: bool) -> Vec<Effect> {
+        let on_disk = |kind: &FaultKind| matches!(kind, FaultKind::Disk | FaultKind::Ledger);
+        let proven = self.proven(now).into_iter().filter(|kind| on_disk(kind) && is_open);
+        let mut effects: Vec<Effect> = proven.map(Effect::Mend).collect();
+        let due = self.due(now);
+        let held = self.holds(FaultKind::Disk) || self.holds(FaultKind::Ledger);
+        if due.iter().any(on_disk) || (!is_open && !held) {
+            effects.push(Effect::OpenStorage);
+        }
+        for kind in due {
+            match kind {
+                FaultKind::Model => effects.push(Effect::RetryModel),
+                // Trying again is the only way to know.
+                FaultKind::Worker => effects.push(Effect::TryAgain(kind)),
+                // Opened above; mended by a reload; mended by a scan that succeeds.
+                FaultKind::Disk | FaultKind::Ledger | FaultKind::Settings | FaultKind::Tasks => {}
+            }
+        }
+        effects
+    }
+
     /// The cause is gone; says whether there was such a fault.
     pub fn clear(&mut self, kind: FaultKind) -> bool {
         let before = self.faults.len();
@@ -89,7 +142,7 @@ impl Faults {
     }
 
     /// Lets what has failed be tried again: the fault counts as gone until it is raised anew, which
-    /// goes on with its waits, or cleared.
+    /// continues its waits, or cleared.
     pub fn try_again(&mut self, kind: FaultKind, now: Duration) {
         for fault in self.faults.iter_mut().filter(|f| f.kind == kind) {
             fault.trying = Some(now);
@@ -105,7 +158,7 @@ impl Faults {
         self.faults.iter().filter(proven).map(|f| f.kind).collect()
     }
 
-    /// Whether there is such a fault that nobody is trying again.
+    /// Whether there is such a fault and it is not being tried again.
     #[must_use]
     pub fn holds(&self, kind: FaultKind) -> bool {
         self.faults.iter().any(|f| f.kind == kind && f.trying.is_none())
@@ -124,7 +177,7 @@ impl Faults {
         self.faults.iter().filter(due).map(|f| f.kind).collect()
     }
 
-    /// What keeps training from going on, if anything does.
+    /// What keeps training from continuing, if anything does.
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
         let holds = |f: &&Fault| !f.kind.is_mild() && f.trying.is_none();
@@ -182,6 +235,37 @@ mod tests {
         assert_eq!(faults.due(s(1001)), []);
         assert_eq!(faults.due(s(1002)), [FaultKind::Worker]);
         assert!(faults.clear(FaultKind::Worker));
+    }
+
+    #[test]
+    fn a_fault_is_told_when_it_comes_and_when_it_goes() {
+        let mut faults = Faults::default();
+        let degraded = faults.report(FaultKind::Disk, "full", s(0));
+        assert!(matches!(degraded, Some(Event::Degraded { .. })), "{degraded:?}");
+        assert_eq!(faults.report(FaultKind::Disk, "still full", s(1)), None);
+        let missing = faults.report(FaultKind::Model, "missing", s(1));
+        assert!(matches!(missing, Some(Event::ModelMissing { .. })), "{missing:?}");
+
+        let back = Event::ModelBack { sha256: "abc".into() };
+        assert_eq!(faults.mend(FaultKind::Model, "abc"), Some(back));
+        assert!(matches!(faults.mend(FaultKind::Disk, ""), Some(Event::Recovered { .. })));
+        assert_eq!(faults.mend(FaultKind::Disk, ""), None);
+    }
+
+    #[test]
+    fn storage_is_opened_when_it_is_due_and_counts_as_mended_once_it_has_proven_itself() {
+        let mut faults = Faults::default();
+        assert_eq!(faults.look(s(0), false), [Effect::OpenStorage], "nothing was tried yet");
+        faults.report(FaultKind::Disk, "full", s(0));
+        faults.report(FaultKind::Worker, "died", s(0));
+        assert_eq!(faults.look(s(0), false), [], "too soon");
+
+        let again = [Effect::OpenStorage, Effect::TryAgain(FaultKind::Worker)];
+        assert_eq!(faults.look(s(1), false), again);
+        faults.try_again(FaultKind::Disk, s(1));
+        faults.try_again(FaultKind::Worker, s(1));
+        assert_eq!(faults.look(s(5), true), []);
+        assert_eq!(faults.look(s(11), true), [Effect::Mend(FaultKind::Disk)], "not the worker");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! What there is to do, from what is known of tasks, cycles and adapters. Pure.
 
-use super::cycle::Stage;
-use super::scheduler::{Job, Work};
+use super::{Job, Work};
 use crate::config::CycleSettings;
+use crate::daemon::cycle::Stage;
 
 /// How things stand.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,14 +25,14 @@ pub struct Known {
     /// it; none without an active adapter.
     pub fresh_held_out: Option<usize>,
     /// An operator wants the active adapter checked now.
-    pub check_now: bool,
+    pub check: bool,
 }
 
 /// What to do next, at unix time `now`.
 #[must_use]
 pub fn plan(settings: &CycleSettings, known: &Known, now: i64) -> Work {
     if let Some(fresh) = known.fresh_held_out
-        && (is_enough(fresh, settings.check_after_held_out) || (known.check_now && fresh > 0))
+        && (is_enough(fresh, settings.check_after_held_out) || (known.check && fresh > 0))
     {
         return Work::Job(Job::Check);
     }
@@ -167,10 +167,10 @@ mod tests {
 
     #[test]
     fn fresh_tasks_check_the_active_adapter_before_anything_else() {
-        let with = |fresh, check_now| Known {
+        let with = |fresh, check| Known {
             stage: Some(Stage::Training),
             fresh_held_out: fresh,
-            check_now,
+            check,
             ..known()
         };
         let check = Work::Job(Job::Check);

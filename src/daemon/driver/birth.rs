@@ -3,10 +3,11 @@
 use std::fs;
 
 use crate::contract::wire::{Action, Birth, DeviceInfo};
+use crate::system::files::Root;
+use crate::system::proc;
 
 /// The birth message as far as it is known before a model is loaded.
-#[must_use]
-pub fn birth() -> Birth {
+pub(super) fn birth() -> Birth {
     let mut capabilities: Vec<String> = Action::NAMES.iter().map(|&name| name.to_owned()).collect();
     capabilities.push("signed_commands".into());
     Birth {
@@ -39,7 +40,5 @@ fn hardware() -> Option<String> {
 }
 
 fn memory_mib() -> Option<u64> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? >> 10)
+    Some(proc::meminfo(&Root::new("/")).ok()?.total? >> 20)
 }

@@ -1,4 +1,4 @@
-//! A cycle of learning on disk: what it works on, where it began and how far it is.
+//! A cycle on disk: what it works on, where it began and how far it is.
 //!
 //! ```text
 //!   training/cycle/
@@ -17,88 +17,34 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
+use super::record::{CycleState, Record};
 use crate::data::Task;
 use crate::store::durable::{create_folder, sync_folder};
 use crate::store::{StoreError, load_json, save_json, write_atomic};
 
 const RECORD: &str = "cycle.json";
 
-/// What a cycle waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Stage {
-    /// Steps are left.
-    Training,
-    /// The candidate is complete.
-    Evaluating,
-    /// The comparison is complete.
-    Judging,
-}
-
-impl Stage {
-    /// The name in `latrod status`.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Training => "training",
-            Self::Evaluating => "evaluating",
-            Self::Judging => "judging",
-        }
-    }
-}
-
-/// On what a cycle builds; known once the model has been loaded.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Basis {
-    /// SHA-256 of the model's file.
-    pub base_sha256: String,
-    /// The version of the adapter that training starts from; none: a fresh one.
-    pub start: Option<String>,
-}
-
-/// A cycle's record.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Record {
-    /// Counted from 1 over the life of the state folder; also the seed of the run.
-    pub number: u64,
-    pub stage: Stage,
-    /// Set when the first job is given.
-    pub basis: Option<Basis>,
-    /// The version that the candidate was last compared with, the base model if there was none; set
-    /// when the comparison begins.
-    pub baseline: Option<Option<String>>,
-    /// The version that the candidate was published as, once it was found better.
-    pub published: Option<String>,
-    /// Tasks to learn from.
-    pub train: usize,
-    /// Questions to compare with.
-    pub held_out: usize,
-    /// The newest task of the ledger when the cycle began.
-    pub newest: i64,
-    /// Unix seconds.
-    pub began: i64,
-}
-
 /// The cycle in progress.
 #[derive(Debug)]
 pub struct Cycle {
     dir: PathBuf,
+    /// How far it is.
     pub record: Record,
 }
 
-/// What a cycle is begun with.
+/// What a cycle begins with.
 #[derive(Debug)]
 pub struct Snapshot {
+    /// To learn from.
     pub tasks: Vec<Task>,
+    /// To compare with.
     pub held_out: Vec<Task>,
     /// The newest task of the ledger.
     pub newest: i64,
 }
 
 impl Cycle {
-    /// The cycle in `training`, if one is in progress. What a killed beginning left is removed.
+    /// The cycle in `training`, if one is in progress. What an interrupted beginning has left is removed.
     ///
     /// # Errors
     /// If the folder cannot be read, or its record is damaged.
@@ -132,10 +78,7 @@ impl Cycle {
         write_tasks(&new.join("held_out.jsonl"), &snapshot.held_out)?;
         let record = Record {
             number,
-            stage: Stage::Training,
-            basis: None,
-            baseline: None,
-            published: None,
+            state: CycleState::Training { basis: None },
             train: snapshot.tasks.len(),
             held_out: snapshot.held_out.len(),
             newest: snapshot.newest,
@@ -148,13 +91,12 @@ impl Cycle {
         Ok(Self { dir, record })
     }
 
-    /// Changes the record, durably.
+    /// Moves on to another state, durably.
     ///
     /// # Errors
     /// If it cannot be written; the record is then as it was.
-    pub fn change(&mut self, change: impl FnOnce(&mut Record)) -> Result<(), StoreError> {
-        let mut record = self.record.clone();
-        change(&mut record);
+    pub fn change(&mut self, state: CycleState) -> Result<(), StoreError> {
+        let record = Record { state, ..self.record.clone() };
         save_json(&self.dir.join(RECORD), &record)?;
         self.record = record;
         Ok(())
@@ -223,7 +165,7 @@ pub fn write_tasks(path: &Path, tasks: &[Task]) -> Result<(), StoreError> {
 ///
 /// # Errors
 /// If it cannot be removed.
-pub(super) fn remove_folder(dir: &Path) -> Result<(), StoreError> {
+pub fn remove_folder(dir: &Path) -> Result<(), StoreError> {
     match fs::remove_dir_all(dir) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(StoreError::io("remove", dir)(e)),
         _ => Ok(()),
@@ -233,6 +175,7 @@ pub(super) fn remove_folder(dir: &Path) -> Result<(), StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::daemon::cycle::Basis;
     use crate::data::{TaskLimits, read_tasks};
 
     fn snapshot() -> Snapshot {
@@ -245,7 +188,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         assert!(Cycle::open(dir.path()).unwrap().is_none());
         let mut cycle = Cycle::begin(dir.path(), 3, 1000, &snapshot()).unwrap();
-        cycle.change(|record| record.stage = Stage::Evaluating).unwrap();
+        let basis = Basis { base_sha256: "b".into(), start: None };
+        cycle.change(CycleState::Evaluating { basis, baseline: None }).unwrap();
 
         let found = Cycle::open(dir.path()).unwrap().unwrap();
 

@@ -1,12 +1,15 @@
-//! What `latrod status` shows: the daemon at one moment, as a document.
+//! What `latrod status` shows: the daemon at one moment, as a document; and the socket that it is read
+//! from.
+
+pub mod socket;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::activity::Signal;
-use super::scheduler::State;
+use crate::daemon::activity::Signal;
+use crate::daemon::scheduler::State;
 
 /// The daemon at one moment. Times in seconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
