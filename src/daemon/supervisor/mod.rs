@@ -200,12 +200,18 @@ impl<P: Process> Supervisor<P> {
         }
     }
 
-    /// Takes the job away; the job that it was.
+    /// Takes the job away; the job that it was. Also of a worker that was killed and has yet to end.
     fn end_job(&mut self) -> Option<Job> {
-        let present = self.present.as_mut()?;
-        let Phase::Busy(job) = present.phase else { return None };
-        present.phase = Phase::Ready;
-        Some(job)
+        let phase = &mut self.present.as_mut()?.phase;
+        match phase {
+            Phase::Loading | Phase::Ready => None,
+            Phase::Busy(job) => {
+                let job = *job;
+                *phase = Phase::Ready;
+                Some(job)
+            }
+            Phase::Ending { job, .. } => job.take(),
+        }
     }
 
     /// Kills the process: its work is saved up to the last half-step, and the next one resumes there.
@@ -251,10 +257,11 @@ impl<P: Process> Supervisor<P> {
             }
             FromWorker::Compared { .. } => {
                 let judge = match self.end_job() {
-                    Some(Job::Check) => AdapterEffect::JudgeCheck.into(),
-                    _ => CycleEffect::Compared.into(),
+                    Some(Job::Evaluate) => Some(CycleEffect::Compared.into()),
+                    Some(Job::Check) => Some(AdapterEffect::JudgeCheck.into()),
+                    Some(Job::Train) | None => None,
                 };
-                self.got_on([judge])
+                self.got_on(judge)
             }
             FromWorker::Stopped => {
                 self.end_job();
@@ -265,7 +272,7 @@ impl<P: Process> Supervisor<P> {
     }
 
     /// The worker does what it is there for.
-    fn got_on<const N: usize>(&mut self, effects: [Effect; N]) -> Vec<Effect> {
+    fn got_on(&mut self, effects: impl IntoIterator<Item = Effect>) -> Vec<Effect> {
         self.crashes = 0;
         std::iter::once(Effect::Mend(FaultKind::Worker)).chain(effects).collect()
     }

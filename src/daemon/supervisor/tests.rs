@@ -89,6 +89,19 @@ fn what_a_worker_has_done_moves_the_cycle_or_the_check_on() {
 }
 
 #[test]
+fn what_a_killed_worker_had_finished_still_counts_and_only_once() {
+    let (mut supervisor, _) = busy(Job::Check);
+    supervisor.kill(s(1));
+    let compared = || FromWorker::Compared { path: "x".into() };
+
+    let first = supervisor.heard(compared(), 9);
+
+    assert_eq!(first[1..], [AdapterEffect::JudgeCheck.into()]);
+    assert_eq!(supervisor.heard(compared(), 9).len(), 1, "of no job");
+    assert_eq!(supervisor.state(), WorkerState::Ending);
+}
+
+#[test]
 fn a_failure_means_what_has_to_change() {
     let sentence = || "why".to_owned();
     let raise = |kind| vec![Effect::KillWorker, Effect::Raise(kind, sentence())];
