@@ -1,4 +1,4 @@
-//! A broker that dies again and again while the device trains: what is told while it is away arrives.
+//! A broker that dies again and again while the device trains: what is reported meanwhile arrives.
 
 use std::collections::HashSet;
 use std::fs;

@@ -1,4 +1,4 @@
-//! The wall clock against the monotonic one: has somebody set it? Pure.
+//! Compares the wall clock with the monotonic one, to see whether it was set. Pure.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ impl ClockWatch {
     /// wall clock has jumped since the last look, if it has.
     ///
     /// Time in which the machine slept passes on the wall clock alone on some systems; that is
-    /// reported as a jump as well, because what depends on the time must look anew in both cases.
+    /// reported as a jump as well, because whatever depends on the time must look again in both cases.
     pub fn look(&mut self, now: Duration, wall: i64) -> Option<i64> {
         let (then, wall_then) = self.last.replace((now, wall))?;
         let passed = i64::try_from(now.saturating_sub(then).as_secs()).unwrap_or(i64::MAX);

@@ -5,10 +5,10 @@
 //! files below a root ─► Activity::sample ─► Reading ─► IdleJudge::observe ─► Condition
 //! ```
 //!
-//! `Activity` reads and holds each value against its limit; the judge is pure and adds patience: how
-//! long it must be quiet, how long a spike is forgiven, down to where heat must fall. Neither knows
-//! what the daemon does with it. Every signal is optional: a device that can't tell one is judged by
-//! the others, and the [`Reading`] says so.
+//! `Activity` reads each value and compares it with its limit. The judge is pure and adds patience: how
+//! long the device must be quiet, how long a spike is forgiven, how far heat must fall. Neither knows
+//! what the daemon does with the answer. Every signal is optional: a device that lacks one is judged by
+//! the others, and the [`Reading`] says so. [`DeviceWatch`] holds both, with what was last seen.
 
 mod clock;
 mod idle;
@@ -54,10 +54,10 @@ pub enum ActivityError {
     },
 }
 
-/// What of the device's work is ours, so that it isn't taken for others'.
+/// Which of the device's load is the daemon's own, so that it isn't mistaken for others'.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Own<'a> {
-    /// The daemon and its children, each from its start.
+    /// The daemon and its children, each named from its start on.
     pub pids: &'a [u32],
     /// Whether the worker is at work now, rather than frozen or gone: the limits that hold while
     /// training are used then, and pressure is not judged.
@@ -68,8 +68,8 @@ pub struct Own<'a> {
 
 /// The device, as far as it can be measured.
 ///
-/// A sample costs some dozen small reads; reads don't wait, but for the state folder's file system
-/// (see `disk`), which on a network disk might.
+/// A sample costs a few dozen small reads. None of them waits, except that of the state folder's file
+/// system (see `disk`) if it lies on a network disk.
 #[derive(Debug)]
 pub struct Activity {
     settings: ActivitySettings,
@@ -221,7 +221,7 @@ impl Activity {
             Ok(None) => Signal::words(
                 Measure::GpuLoad,
                 Verdict::Absent,
-                "this device has no GPU whose load the kernel tells",
+                "this device has no GPU whose load the kernel reports",
             ),
             Err(error) => Signal::failed(Measure::GpuLoad, &error),
         }
@@ -346,11 +346,11 @@ impl Activity {
                 let limit = share.max(self.settings.min_free_disk_mib as f64);
                 Signal::at_least(Measure::FreeDisk, free_mib, limit, Verdict::Low, "")
             }
-            // A state folder that is missing is no absent source: say so.
+            // A missing state folder does not mean that the device has no disk: say so.
             Err(error) => Signal::words(
                 Measure::FreeDisk,
                 Verdict::Unreadable,
-                format!("the state folder's disk cannot be asked: {error}"),
+                format!("the free space on the state folder's disk cannot be read: {error}"),
             ),
         }
     }

@@ -4,7 +4,7 @@ use super::{Job, Work};
 use crate::config::CycleSettings;
 use crate::daemon::cycle::Stage;
 
-/// How things stand.
+/// What is known of tasks, cycles and adapters.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Known {
     /// The stage of the cycle in progress.
@@ -17,7 +17,7 @@ pub struct Known {
     pub new_tasks: usize,
     /// When the last cycle ended, in unix seconds.
     pub last_ended: Option<i64>,
-    /// Cycles that failed since the last one that came to a judgement.
+    /// Cycles that have failed since the last one that was judged.
     pub failures: u32,
     /// An operator wants a cycle now.
     pub train_now: bool,
@@ -87,7 +87,7 @@ fn retry_wait(first: u64, failures: u32) -> u64 {
 }
 
 /// What is left of `wait` seconds after `since`. Nothing if `since` is negative: the clock was set
-/// back, and nobody shall wait for years for it to come round.
+/// back, and nobody should wait for years until it comes round.
 fn rest_of(wait: u64, since: i64) -> Option<u64> {
     wait.checked_sub(u64::try_from(since).ok()?).filter(|rest| *rest > 0)
 }

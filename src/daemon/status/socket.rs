@@ -1,6 +1,6 @@
 //! The Unix socket behind `latrod status`: whoever connects gets one JSON document.
 //!
-//! Nothing is read from the other side, so nothing that it sends can matter.
+//! Nothing is read from whoever connects, so nothing that they send can do harm.
 
 use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -49,7 +49,7 @@ impl StatusSocket {
         Ok(Self { listener, readers, path: path.to_owned() })
     }
 
-    /// Waits for somebody who asks. Can be canceled.
+    /// Waits for somebody who asks. The future may be dropped.
     ///
     /// # Errors
     /// Those of the operating system, such as too many open files.

@@ -74,7 +74,7 @@ impl Storage {
         }
     }
 
-    /// Takes other settings for the adapters. True if their folder has to be opened anew.
+    /// Takes other settings for the adapters. True if their folder has to be opened again.
     pub fn set_adapters(&mut self, adapters: VersionSettings) -> bool {
         let changed = adapters != self.adapters;
         if changed {
@@ -224,7 +224,7 @@ impl Storage {
     /// Ends the cycle in progress, if there is one.
     ///
     /// # Errors
-    /// If its folder cannot be moved away; it is then found again when storage is opened anew.
+    /// If its folder cannot be moved away; it is found again when the storage is next opened.
     pub fn end_cycle(&mut self) -> Result<(), StorageError> {
         match self.cycle.take() {
             Some(cycle) => {
@@ -237,7 +237,7 @@ impl Storage {
         }
     }
 
-    /// Keeps a cycle that cannot be read for whoever wants to know why, one at most.
+    /// Keeps a cycle that cannot be read, one at most, for whoever wants to know why.
     fn set_cycle_aside(&self, now: i64) -> Result<(), StoreError> {
         let training = self.paths.training();
         for entry in fs::read_dir(&training).map_err(StoreError::io("read", &training))?.flatten() {

@@ -1,4 +1,4 @@
-//! Free space where the state lies.
+//! Free space on the disk of the state folder.
 
 use std::io;
 use std::path::Path;

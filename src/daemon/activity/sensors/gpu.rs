@@ -1,4 +1,4 @@
-//! Load of the GPU where the kernel tells it in a file: Jetson's own GPU, and amdgpu.
+//! The load of the GPU where the kernel reports it in a file: Jetson's own GPU, and amdgpu.
 //!
 //! Discrete NVIDIA GPUs have no such file (their driver's library would be needed): absent there.
 //! The load is that of the whole GPU, ours included.
@@ -19,7 +19,7 @@ pub struct LoadFile {
 /// Names of Jetson GPUs in `/sys/class/devfreq`, behind the address: `17000000.ga10b` is an Orin
 /// under `JetPack` 5, `17000000.gpu` under `JetPack` 6; gv11b is Xavier, gp10b TX2, gm20b Nano.
 const JETSON_GPUS: [&str; 5] = [".gpu", ".ga10b", ".gv11b", ".gp10b", ".gm20b"];
-/// Links to the same file that some releases have, for kernels without devfreq.
+/// Links to the same file on some releases, for kernels without devfreq.
 const JETSON_LINKS: [&str; 2] = ["/sys/devices/platform/gpu.0/load", "/sys/devices/gpu.0/load"];
 
 /// The load files of this device.
@@ -29,7 +29,7 @@ pub fn find(root: &Root) -> Vec<LoadFile> {
         .unwrap_or_default()
         .into_iter()
         .filter(|name| JETSON_GPUS.iter().any(|gpu| name.ends_with(gpu)));
-    // Jetson tells tenths of a percent.
+    // Jetson reports tenths of a percent.
     let jetson = by_name
         .map(|name| devfreq.join(name).join("device/load"))
         .chain(JETSON_LINKS.iter().map(|link| root.path(link)))

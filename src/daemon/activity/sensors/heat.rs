@@ -2,9 +2,9 @@
 //!
 //! Zones that are disabled, that refuse to be read (on a Jetson Orin those of engines that are
 //! switched off or missing: EAGAIN, EINVAL) or that show a value no device survives (-256 °C is
-//! Jetson's "none", 127 °C that of an input without a sensor) are passed over; the hottest of the others counts. The kernel's own trip points
-//! are not read: throttling begins above the default limit on the boards we know, and trips that
-//! start a fan lie far below it.
+//! Jetson's "none", 127 °C that of an input without a sensor) are passed over; the hottest of the others
+//! counts. The kernel's own trip points are not read: throttling begins above the default limit on the
+//! boards we know, and trips that start a fan lie far below it.
 
 use std::io;
 use std::path::PathBuf;
@@ -28,7 +28,7 @@ pub struct Sensor {
     mode: Option<PathBuf>,
 }
 
-/// The sensors of this device but those named in `ignore`.
+/// The sensors of this device, except those named in `ignore`.
 pub fn find(root: &Root, ignore: &[String]) -> Vec<Sensor> {
     let zones = zones(root);
     let mut sensors: Vec<Sensor> = Vec::new();
@@ -85,8 +85,8 @@ fn chips(root: &Root) -> Vec<(String, Vec<Sensor>)> {
     names.into_iter().map(chip).collect()
 }
 
-/// The hottest of `sensors` and its temperature in °C; none if none tells. An error only if none
-/// tells and one failed for another reason than having nothing to tell.
+/// The hottest of `sensors` and its temperature in °C; `None` if none can be read. An error only if one
+/// of them could not be read for lack of permission.
 pub fn hottest(sensors: &[Sensor]) -> io::Result<Option<(&str, f64)>> {
     let mut hottest: Option<(&str, f64)> = None;
     let mut failure = None;

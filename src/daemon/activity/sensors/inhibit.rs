@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use crate::system::files::{self, Root};
 
-/// The first of `paths` that is there, with what is wrong if that can't be told. A folder counts
-/// if there is any entry in it.
+/// The first of `paths` that exists, with the error if that cannot be found out. A folder counts if
+/// there is any entry in it.
 ///
-/// A path that can't be looked at counts as there: it was set up as a brake, and a brake that
-/// can't be released is noticed while one that doesn't hold isn't.
+/// A path that cannot be looked at counts as existing: it was set up as a brake, and a brake that cannot
+/// be released is noticed, while one that does not hold is not.
 pub fn first_path<'a>(root: &Root, paths: &'a [PathBuf]) -> Option<(&'a Path, Option<io::Error>)> {
     paths.iter().find_map(|path| match is_there(&root.path(path)) {
         Ok(true) => Some((path.as_path(), None)),

@@ -1,4 +1,4 @@
-//! What sysinfo tells of a Mac: load, memory and temperatures. There is no `/proc` and no `/sys`,
+//! What sysinfo reports of a Mac: load, memory and temperatures. There is no `/proc` and no `/sys`,
 //! so pressure, GPU, power, people and systemd's inhibitors are absent there.
 
 use sysinfo::{Components, Pid, ProcessRefreshKind, ProcessesToUpdate, System};
@@ -8,12 +8,12 @@ use sysinfo::{Components, Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 pub struct Mac {
     system: System,
     components: Option<Components>,
-    /// How often the CPU was asked: the first answer is none.
+    /// Whether the CPU was asked before: the first answer means nothing.
     asked: bool,
 }
 
 impl Mac {
-    /// None if the system refuses to tell: then everything is absent.
+    /// `None` if the system refuses to answer: then everything is absent.
     pub fn new() -> Option<Self> {
         Some(Self {
             system: System::new().ok()?,

@@ -12,7 +12,7 @@ use crate::system::files::{self, Root};
 #[derive(Debug, Clone, PartialEq)]
 pub struct Supply {
     pub on_mains: bool,
-    /// Charge in percent, the mean of all batteries; none if none tells.
+    /// Charge in percent, the mean of all batteries; `None` if none reports it.
     pub charge_percent: Option<f64>,
 }
 

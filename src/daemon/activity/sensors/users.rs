@@ -3,8 +3,8 @@
 //!
 //! A terminal's access time is when a key was last read from it; `w` and logind tell idle time by
 //! it. A graphical session has no such time in any file, so it counts while it is in the foreground
-//! and a screen is connected and on: desktops blank their screen when nobody is there, and a
-//! device that logs itself in without a screen is nobody. No names leave this file, only counts.
+//! and a screen is connected and on: desktops blank their screen when nobody is there, and nobody uses a
+//! device that logs itself in without a screen. No names leave this file, only counts.
 
 use std::fs;
 use std::io;
@@ -13,7 +13,7 @@ use std::path::Path;
 
 use crate::system::files::{self, Root};
 
-/// People with a session, by what can be told of them.
+/// People with a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct People {
     /// All who are logged in.
@@ -59,7 +59,7 @@ enum Place<'a> {
     Terminal(&'a str),
     /// A graphical session here.
     Screen { foreground: bool },
-    /// A graphical session from elsewhere: nothing tells whether someone looks.
+    /// A graphical session from elsewhere: nothing shows whether someone is looking at it.
     RemoteScreen,
     /// A session without a terminal, such as a file transfer.
     Nowhere,
@@ -70,7 +70,7 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    /// The session that `text` tells of, if it is a person's and not over.
+    /// The session described by `text`, if it is a person's and has not ended.
     fn parse(text: &'a str) -> Option<Self> {
         let value = |key| files::value_of(text, key);
         // `user`, and since systemd 256 also `user-light` and the like; not `greeter`,
@@ -104,7 +104,7 @@ fn used(tty: &Path, wall_s: i64, idle_after_s: u64) -> bool {
         .is_ok_and(|metadata| wall_s.saturating_sub(metadata.atime()) < idle_after_s)
 }
 
-/// Whether a connected screen is on, or nothing tells of screens.
+/// Whether a connected screen is on, or nothing is known of screens.
 fn screen_is_on(root: &Root) -> bool {
     let folder = root.path("/sys/class/drm");
     let names = files::names(&folder).unwrap_or_default();

@@ -1,8 +1,8 @@
 //! The command that runs after the active adapter has changed, with a time limit: for example one
 //! that restarts the server which uses the adapter.
 //!
-//! Owns the running of it: its environment, its process group, the end of its output. Doesn't know
-//! what it does, and never fails the promotion that it follows: its outcome is a value to report.
+//! Owns how it runs: its environment, its process group, the end of its output. Doesn't know what it
+//! does, and never fails the promotion that it follows: its outcome is a value to report.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -81,7 +81,7 @@ pub enum HookKind {
 }
 
 impl HookKind {
-    /// As it stands in `LATROD_EVENT`.
+    /// The name in `LATROD_EVENT`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -104,7 +104,7 @@ pub struct HookEvent<'a> {
     pub previous: Option<&'a str>,
 }
 
-/// How it went.
+/// How the command ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HookOutcome {
     /// What became of it.
@@ -146,7 +146,7 @@ impl HookOutcome {
         let seconds = self.seconds;
         match self.result {
             HookResult::None => "no hook".to_owned(),
-            HookResult::Done => format!("the hook ended well after {seconds:.1} s"),
+            HookResult::Done => format!("the hook succeeded after {seconds:.1} s"),
             HookResult::Failed(code) => {
                 format!("the hook failed with exit code {code} after {seconds:.1} s")
             }
