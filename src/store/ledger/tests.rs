@@ -269,7 +269,7 @@ fn an_older_ledger_is_left_alone() {
     filled(&path, 3);
     Connection::open(&path).unwrap().pragma_update(None, "user_version", stamp(1)).unwrap();
 
-    let error = Ledger::open_at(&path, NOW).unwrap_err();
+    let error = Ledger::open_at(&path, &SCHEMAS, NOW).unwrap_err();
 
     assert!(matches!(error, LedgerError::Older { version: 1, .. }) && !error.is_corrupt());
     assert!(error.to_string().contains("move the file away"), "{error}");
