@@ -8,8 +8,8 @@ use super::CliError;
 use super::common::{failed, say, usage};
 use crate::config::{Config, StatusSettings};
 use crate::daemon::activity::Verdict;
-use crate::daemon::socket;
 use crate::daemon::status::Status;
+use crate::daemon::status::socket;
 
 /// Show what the running daemon is doing, and why
 #[derive(Debug, clap::Args)]

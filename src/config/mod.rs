@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::daemon::activity::ActivitySettings;
-use crate::daemon::hook::HookSettings;
+use crate::daemon::adapters::hook::HookSettings;
 use crate::intake::SpoolSettings;
 use crate::latro::settings::TrainSettings;
 use crate::promotion::gate::GateSettings;

@@ -1,27 +1,24 @@
 //! What the process occupies, and what the system could still give it.
 //!
-//! The readers of system files take the root folder that these lie under, so that tests bring their
-//! own.
+//! The readers take the root folder that the system's files lie under, so that tests bring their own.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The most memory that the process has had resident so far, in MiB. NaN where the system doesn't
-/// say (it does on Linux, in `/proc/self/status`).
+use super::files::{self, Root};
+use super::proc;
+
+/// The most memory that the process has had resident so far, in MiB. NaN where the system doesn't say
+/// (it does on Linux).
 #[must_use]
 pub fn peak_memory_mib() -> f64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|l| l.trim().strip_suffix(" kB")).and_then(|n| n.parse::<f64>().ok());
-    kib.map_or(f64::NAN, |kib| kib / 1024.0)
+    let peak = proc::peak_resident(&Root::new("/"));
+    peak.map_or(f64::NAN, |bytes| bytes as f64 / f64::from(1 << 20))
 }
 
 /// The bytes that the system could still hand out without swapping; `None` where it does not say.
 #[must_use]
 pub fn available_memory(root: &Path) -> Option<u64> {
-    let text = fs::read_to_string(root.join("proc/meminfo")).ok()?;
-    let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
+    proc::meminfo(&Root::new(root)).ok()?.available
 }
 
 /// The bytes that the process's control groups (version 2) leave it, the least of all from its own
@@ -29,7 +26,7 @@ pub fn available_memory(root: &Path) -> Option<u64> {
 /// cache that can be dropped. `None` if no group has a limit.
 #[must_use]
 pub fn cgroup_memory(root: &Path) -> Option<u64> {
-    let groups = fs::read_to_string(root.join("proc/self/cgroup")).ok()?;
+    let groups = files::text(&root.join("proc/self/cgroup")).ok()?;
     let group = groups.lines().find_map(|l| l.strip_prefix("0::/"))?;
     let top = root.join("sys/fs/cgroup");
     let mut dir: PathBuf = top.join(group);
@@ -47,10 +44,10 @@ pub fn cgroup_memory(root: &Path) -> Option<u64> {
 
 fn left_in_group(dir: &Path) -> Option<u64> {
     let number = |name: &str| -> Option<u64> {
-        fs::read_to_string(dir.join(name)).ok()?.trim().parse().ok() // "max" is no number
+        files::text(&dir.join(name)).ok()?.parse().ok() // "max" is not a number
     };
     let limit = [number("memory.max"), number("memory.high")].into_iter().flatten().min()?;
-    let stat = fs::read_to_string(dir.join("memory.stat")).unwrap_or_default();
+    let stat = files::text(&dir.join("memory.stat")).unwrap_or_default();
     let cache = stat.lines().find_map(|l| l.strip_prefix("inactive_file ")?.parse::<u64>().ok());
     let used = number("memory.current").unwrap_or(0).saturating_sub(cache.unwrap_or(0));
     Some(limit.saturating_sub(used))
@@ -58,6 +55,8 @@ fn left_in_group(dir: &Path) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn system(files: &[(&str, &str)]) -> tempfile::TempDir {

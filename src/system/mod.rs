@@ -1,6 +1,8 @@
-//! The operating system, as far as several parts of the program need it.
+//! The operating system: what it tells of memory, processors and files, what the service manager is
+//! told, and how secrets are read. Knows nothing of what any of it is used for.
 
+pub mod files;
 pub mod memory;
-#[cfg(unix)]
 pub mod notify;
+pub mod proc;
 pub mod secret;

@@ -1,7 +1,7 @@
-//! What the service manager is told: ready, status, watchdog (`sd_notify(3)`).
+//! Notifies the service manager: ready, status, watchdog (`sd_notify(3)`).
 //!
 //! Without a service manager (`NOTIFY_SOCKET` not set) all of it does nothing. Whether the daemon is
-//! well enough to feed the watchdog is not decided here.
+//! well enough to feed the watchdog is decided elsewhere.
 
 use std::io;
 use std::time::Duration;
@@ -22,7 +22,7 @@ pub const VARIABLES: [&str; 6] = [
 /// The longest status line, in bytes: what fits a line of `systemctl status`.
 pub const MAX_STATUS: usize = 200;
 
-/// The way to the service manager.
+/// The connection to the service manager.
 #[derive(Debug)]
 pub struct ServiceManager {
     watchdog: Option<Duration>,
@@ -79,13 +79,13 @@ impl ServiceManager {
         self.send(&[NotifyState::Watchdog]);
     }
 
-    /// A service manager that doesn't listen is no reason to stop; it is mentioned once.
+    /// A service manager that doesn't listen is not a reason to stop; it is logged once.
     fn send(&mut self, states: &[NotifyState<'_>]) {
         let result: io::Result<()> = sd_notify::notify(states);
         if let Err(e) = result
             && !std::mem::replace(&mut self.has_failed, true)
         {
-            log::warn!("the service manager cannot be told how things are: {e}");
+            log::warn!("the service manager cannot be notified: {e}");
         }
     }
 }
@@ -109,7 +109,7 @@ mod tests {
 
     use super::*;
 
-    /// What the daemon says in its life. Run with `NOTIFY_SOCKET` by the test below; without it all
+    /// What the daemon says from its start to its end. Run with `NOTIFY_SOCKET` by the test below; without it all
     /// of it does nothing.
     #[test]
     #[ignore = "is run by the test below, in a process with an environment of its own"]

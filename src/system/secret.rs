@@ -27,7 +27,7 @@ pub const MQTT_PASSWORD: &str = "mqtt-password";
 /// Environment variables that hold secrets: not for the worker, not for the hook.
 pub const VARIABLES: [&str; 2] = ["LATROD_MQTT_PASSWORD", "CREDENTIALS_DIRECTORY"];
 
-/// A text that is not for everyone. It is shown by [`Secret::reveal`] alone.
+/// A text that must not be shown. Only [`Secret::reveal`] gives it away.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -50,7 +50,7 @@ pub enum SecretError {
         /// Why.
         source: std::io::Error,
     },
-    /// What was found is no secret.
+    /// What was found is not a secret.
     #[error("the secret {name} in {place} {reason}")]
     Unusable {
         /// The secret's name.
@@ -67,7 +67,7 @@ impl Secret {
     /// `Ok(None)` if it is in none of the places.
     ///
     /// # Errors
-    /// If a place has it and it cannot be read, is empty, too large or no UTF-8 text.
+    /// If a place has it and it cannot be read, is empty, too large or not UTF-8 text.
     pub fn find(name: &str, file: &Path) -> Result<Option<Self>, SecretError> {
         Self::find_in(name, file, |variable| std::env::var_os(variable))
     }
@@ -123,8 +123,8 @@ impl Secret {
         if bytes.len() as u64 > MAX_BYTES {
             return Err(unusable("is larger than 64 KiB: is this the right file?"));
         }
-        let mut text =
-            String::from_utf8(bytes).map_err(|_| unusable("is no UTF-8 text: save it as UTF-8"))?;
+        let mut text = String::from_utf8(bytes)
+            .map_err(|_| unusable("is not UTF-8 text: save it as UTF-8"))?;
         // Editors end a file with a line break that is no part of a password.
         let length = text.trim_end_matches(['\r', '\n']).len();
         text.truncate(length);

@@ -18,7 +18,8 @@ use tokio::time::{timeout, timeout_at};
 
 use super::protocol::{FromWorker, MAX_LINE_BYTES, ToWorker, decode, encode};
 use super::{Heartbeat, WorkerSettings};
-use crate::system::{notify, secret};
+use crate::system::files::Root;
+use crate::system::{notify, proc, secret};
 
 /// The daemon's own variables, which may hold secrets.
 const OWN_PREFIX: &[u8] = b"LATROD_";
@@ -309,8 +310,7 @@ impl Worker {
     /// `None` where the system doesn't say, or it is gone.
     #[must_use]
     pub fn cpu_ticks(&self) -> Option<u64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()?)).ok()?;
-        ticks_in(&stat)
+        Some(proc::process_times(&Root::new("/"), self.pid()?).ok()?.used)
     }
 
     /// Sends a signal. As long as it has not been waited for, its id belongs to nobody else.
@@ -320,14 +320,6 @@ impl Worker {
         }
         Ok(kill_process(self.pid, signal)?)
     }
-}
-
-/// User and system time in the text of `/proc/PID/stat` (proc(5), fields 14 and 15).
-fn ticks_in(stat: &str) -> Option<u64> {
-    // The second field, in brackets, is a name that may hold anything.
-    let (_, rest) = stat.rsplit_once(')')?;
-    let mut fields = rest.split_whitespace().skip(11).map(|field| field.parse::<u64>().ok());
-    fields.next()??.checked_add(fields.next()??)
 }
 
 /// What a worker must not inherit: the service manager's handles on the daemon, which it would speak
@@ -342,15 +334,6 @@ fn not_inherited(names: impl Iterator<Item = OsString>) -> impl Iterator<Item = 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ticks_are_found_behind_any_name() {
-        let stat = "7 (a) b) R 1 7 7 0 -1 4194304 100 0 0 0 31 11 0 0 20 0 3 0 100 9 9";
-
-        assert_eq!(ticks_in(stat), Some(42));
-        assert_eq!(ticks_in("7 (cut off) R 1"), None);
-        assert_eq!(ticks_in(""), None);
-    }
 
     #[test]
     fn what_belongs_to_the_daemon_is_not_passed_on() {

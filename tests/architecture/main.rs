@@ -24,8 +24,6 @@ mod known {
     ];
     pub const CROWDED: &[&str] = &[
         "src/cli/ ",
-        "src/daemon/ ",
-        "src/daemon/activity/ ",
         "src/engine/candle/ ",
         "src/latro/ ",
     ];
@@ -33,16 +31,11 @@ mod known {
         "src/cli/inspect.rs: table ",
         "src/cli/train.rs: run_on ",
         "src/daemon/activity/settings.rs: problems ",
-        "src/daemon/driver/commands.rs: command ",
-        "src/daemon/driver/telling.rs: status ",
         "src/latro/settings.rs: validate ",
         "src/report/mqtt/settings.rs: problems ",
         "src/worker/job.rs: train ",
         "src/worker/job.rs: compare ",
         "src/worker/load.rs: load ",
-        "tests/daemon/day.rs: a_day_of_idle_windows_heat_battery_outages_and_tasks ",
-        "tests/daemon/kills.rs: nothing_is_lost_or_done_twice_however_often_it_is_killed ",
-        "tests/daemon/outages.rs: outages ",
     ];
     pub const STRAYS: &[&str] =
         &["src/engine/device.rs:", "src/kernels/mod.rs:", "src/latro/settings.rs:"];

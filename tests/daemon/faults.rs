@@ -1,5 +1,5 @@
-//! What breaks around the daemon is named, told, and survived: it goes on by itself once the cause is
-//! gone.
+//! Whatever breaks around the daemon is named, reported and survived: it resumes by itself once the
+//! cause is gone.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::broker::Broker;
 use super::observer::Observer;
-use super::support::{Device, good_tasks, program, repeats};
+use super::support::{Daemon, Device, good_tasks, program, repeats};
 
 /// A small pseudo-random number generator (Steele et al. 2014, "splitmix"), for moments to kill at.
 struct Random(u64);
@@ -49,98 +49,150 @@ pub fn listening(broker: &Broker) -> Observer {
     on_a_thread(Observer::operator(broker))
 }
 
-#[test]
-fn nothing_is_lost_or_done_twice_however_often_it_is_killed() {
-    let kills = repeats("LATROD_DAEMON_KILLS", 12);
-    let mut random = Random(7);
-    let broker = Broker::start();
-    let observer = listening(&broker);
-    let mut device = Device::new();
-    device.connect(&broker, broker.tls_port);
-    device.set("learn.steps", 6);
-    device.set("cycle.min_new_tasks", 50);
-    device.set("cycle.max_held_out_questions", 60);
-    device.set("promotion.correct_repeats", false);
-    let tasks = good_tasks();
-    let mut batches = tasks.chunks(tasks.len().div_ceil(kills.min(6)));
-    let (mut commands, mut slowest, mut cycles) = (0, Duration::ZERO, 0);
-    let mut versions = HashSet::new();
-    // The broker keeps commands for a device from the first time on that it has seen it.
-    let mut daemon = device.start();
-    daemon.wait("connection", |s| s["broker"]["connected"] == true);
-    daemon.kill();
-    for kill in 0..kills {
-        let started = Instant::now();
+/// A device that is killed again and again while operators give it commands.
+struct Killed {
+    device: Device,
+    broker: Broker,
+    random: Random,
+    tasks: Vec<Value>,
+    kills: usize,
+    commands: usize,
+    slowest: Duration,
+    /// Cycles that had ended, and versions that had been active, when it was last seen.
+    cycles: u64,
+    versions: HashSet<String>,
+}
+
+impl Killed {
+    fn new(broker: Broker, kills: usize) -> Self {
+        let mut device = Device::new();
+        device.connect(&broker, broker.tls_port);
+        device.set("learn.steps", 6);
+        device.set("cycle.min_new_tasks", 50);
+        device.set("cycle.max_held_out_questions", 60);
+        device.set("promotion.correct_repeats", false);
+        // The broker keeps commands for a device from the first time on that it has seen it.
         let mut daemon = device.start();
-        if let Some(batch) = (kill % 2 == 0).then(|| batches.next()).flatten() {
-            device.drop_tasks(&format!("batch-{kill}"), batch);
+        daemon.wait("connection", |s| s["broker"]["connected"] == true);
+        daemon.kill();
+        Self {
+            device,
+            broker,
+            random: Random(7),
+            tasks: good_tasks(),
+            kills,
+            commands: 0,
+            slowest: Duration::ZERO,
+            cycles: 0,
+            versions: HashSet::new(),
+        }
+    }
+
+    /// Every second start brings a batch of tasks, until there are no more.
+    fn batches(&self) -> std::slice::Chunks<'_, Value> {
+        self.tasks.chunks(self.tasks.len().div_ceil(self.kills.min(6)))
+    }
+
+    /// Starts the daemon, gives it something to do, and kills it somewhere between its first moments and
+    /// the middle of training.
+    fn start_and_kill(&mut self, kill: usize) {
+        let started = Instant::now();
+        let mut daemon = self.device.start();
+        if let Some(batch) = kill.is_multiple_of(2).then(|| self.batches().nth(kill / 2)).flatten()
+        {
+            self.device.drop_tasks(&format!("batch-{kill}"), batch);
         }
         let status = daemon.wait("answer", |_| true);
-        slowest = slowest.max(started.elapsed());
+        self.slowest = self.slowest.max(started.elapsed());
         assert!(status["state"] != "degraded", "{status:#}");
-        let current = current_of(&device.state("adapters")).expect("current is valid");
-        versions.extend(current.map(|version| version.id.to_string()));
-        cycles = status["cycles"].as_u64().unwrap();
+        let current = current_of(&self.device.state("adapters")).expect("current is valid");
+        self.versions.extend(current.map(|version| version.id.to_string()));
+        self.cycles = status["cycles"].as_u64().unwrap();
         let action: &[&str] = match kill % 4 {
             0 => &["pause"],
             1 => &["resume"],
             2 => &["set", "cycle.repeat_after_s=1"],
             _ => &["train-now"],
         };
-        let mut command = give(&device, &broker, action);
-        // Somewhere between its first moments and the middle of training.
-        let moment = Duration::from_millis(random.below(if kill % 3 == 0 { 4000 } else { 900 }));
-        sleep(moment);
+        let mut command = give(&self.device, &self.broker, action);
+        let most = if kill.is_multiple_of(3) { 4000 } else { 900 };
+        sleep(Duration::from_millis(self.random.below(most)));
         daemon.kill();
         assert!(command.wait().unwrap().success(), "the broker has the command");
-        commands += 1;
+        self.commands += 1;
     }
-    // What was begun comes to its end.
-    let mut daemon = device.start();
-    assert!(give(&device, &broker, &["resume"]).wait().unwrap().success());
-    commands += 1;
-    let status = daemon.wait("end of a cycle", |s| {
-        versions.extend(s["adapter"].as_str().map(str::to_owned));
-        s["cycles"].as_u64() > Some(cycles.max(1)) && s["broker"]["waiting"] == 0
-    });
 
-    let total = status["tasks"]["train"].as_u64().unwrap()
-        + status["tasks"]["held_out"].as_u64().unwrap()
-        + status["tasks"]["set_aside"].as_u64().unwrap();
-    let dropped: usize = kills.div_ceil(2).min(kills.min(6));
-    let expected = tasks
-        .chunks(tasks.len().div_ceil(kills.min(6)))
-        .take(dropped)
-        .map(<[Value]>::len)
-        .sum::<usize>();
-    assert_eq!(total, expected as u64, "every task is there once");
-    let active = current_of(&device.state("adapters")).expect("current is valid");
-    assert!(active.is_some(), "something was promoted: {status:#}");
-    // Every command has ended, once.
-    let last = Instant::now() + Duration::from_secs(60);
-    let ends = loop {
-        let ends = ends(&observer);
-        let pending = status_of_pending(&observer);
-        if (ends.len() == commands && pending == 0) || Instant::now() > last {
-            break ends;
+    /// Lets what was begun come to its end, and returns the status then.
+    fn finish(&mut self) -> (Daemon, Value) {
+        let mut daemon = self.device.start();
+        assert!(give(&self.device, &self.broker, &["resume"]).wait().unwrap().success());
+        self.commands += 1;
+        let (versions, cycles) = (&mut self.versions, self.cycles.max(1));
+        let status = daemon.wait("end of a cycle", |s| {
+            versions.extend(s["adapter"].as_str().map(str::to_owned));
+            s["cycles"].as_u64() > Some(cycles) && s["broker"]["waiting"] == 0
+        });
+        (daemon, status)
+    }
+
+    fn assert_every_task_is_there_once(&self, status: &Value) {
+        let count = |name: &str| status["tasks"][name].as_u64().unwrap();
+        let total = count("train") + count("held_out") + count("set_aside");
+        let dropped = self.batches().take(self.kills.div_ceil(2).min(self.kills.min(6)));
+        let expected = dropped.map(<[Value]>::len).sum::<usize>();
+        assert_eq!(total, expected as u64, "every task is there once");
+    }
+
+    fn assert_every_command_has_ended_once(&self, observer: &Observer) {
+        let last = Instant::now() + Duration::from_secs(60);
+        let ends = loop {
+            let ends = ends(observer);
+            let pending = status_of_pending(observer);
+            if (ends.len() == self.commands && pending == 0) || Instant::now() > last {
+                break ends;
+            }
+            sleep(Duration::from_millis(100));
+        };
+        assert_eq!(ends.len(), self.commands, "{ends:#?}\n{:#?}", observer.texts());
+        for (id, messages) in &ends {
+            assert_eq!(messages.len(), 1, "{id} has ended more than once: {messages:#?}");
         }
-        sleep(Duration::from_millis(100));
-    };
-    assert_eq!(ends.len(), commands, "{ends:#?}\n{:#?}", observer.texts());
-    for (id, messages) in &ends {
-        assert_eq!(messages.len(), 1, "{id} has ended more than once: {messages:#?}");
     }
-    // Every promotion was told, once; duplicates of a message carry the same id.
-    let mut promoted: HashMap<String, HashSet<String>> = HashMap::new();
-    for seen in
-        observer.seen().iter().filter(|s| s.is("press/d1/event") && s.field("event") == "promoted")
-    {
-        let version = seen.json["detail"]["version"].as_str().unwrap().to_owned();
-        promoted.entry(version).or_default().insert(seen.field("id").to_owned());
+
+    /// Duplicates of a message carry the same id.
+    fn assert_every_promotion_was_told_once(&self, observer: &Observer) {
+        let mut promoted: HashMap<String, HashSet<String>> = HashMap::new();
+        let seen = observer.seen();
+        let events = seen.iter().filter(|s| s.is("press/d1/event"));
+        for seen in events.filter(|s| s.field("event") == "promoted") {
+            let version = seen.json["detail"]["version"].as_str().unwrap().to_owned();
+            promoted.entry(version).or_default().insert(seen.field("id").to_owned());
+        }
+        for version in &self.versions {
+            let told = promoted.get(version).map(HashSet::len);
+            assert_eq!(told, Some(1), "{version}: {promoted:#?}");
+        }
     }
-    for version in &versions {
-        assert_eq!(promoted.get(version).map(HashSet::len), Some(1), "{version}: {promoted:#?}");
+}
+
+#[test]
+fn nothing_is_lost_or_done_twice_however_often_it_is_killed() {
+    let kills = repeats("LATROD_DAEMON_KILLS", 12);
+    let broker = Broker::start();
+    let observer = listening(&broker);
+    let mut killed = Killed::new(broker, kills);
+
+    for kill in 0..kills {
+        killed.start_and_kill(kill);
     }
+    let (_daemon, status) = killed.finish();
+
+    killed.assert_every_task_is_there_once(&status);
+    let active = current_of(&killed.device.state("adapters")).expect("current is valid");
+    assert!(active.is_some(), "something was promoted: {status:#}");
+    killed.assert_every_command_has_ended_once(&observer);
+    killed.assert_every_promotion_was_told_once(&observer);
+    let Killed { slowest, versions, commands, .. } = &killed;
     println!(
         "{kills} kills, slowest start {slowest:?}, {} versions, {commands} commands",
         versions.len()

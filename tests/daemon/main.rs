@@ -13,6 +13,7 @@ mod day;
 mod faults;
 mod kills;
 mod outages;
+mod script;
 mod service;
 mod support;
 mod yielding;

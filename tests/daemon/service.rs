@@ -1,4 +1,4 @@
-//! What the service manager hears, and what happens to a worker that hangs.
+//! What the service manager is told, and what happens to a worker that hangs.
 
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;

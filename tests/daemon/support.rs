@@ -231,7 +231,7 @@ impl Daemon {
 
     /// What `latrod status --json` says; nothing if the daemon does not answer.
     pub fn status(&self) -> Option<Value> {
-        let text = latrod::daemon::socket::ask(&self.socket).ok()?;
+        let text = latrod::daemon::status::socket::ask(&self.socket).ok()?;
         Some(serde_json::from_str(&text).expect("JSON"))
     }
 

@@ -1,4 +1,4 @@
-//! A good guest: whatever needs the device gets it at once, and nothing that was done is lost.
+//! The worker gives way at once to whatever needs the device, and nothing that was done is lost.
 
 use std::fs;
 use std::thread::sleep;
@@ -15,7 +15,7 @@ fn process(pid: u64) -> Option<(String, u64)> {
 }
 
 #[test]
-fn a_worker_is_frozen_while_the_device_is_needed_and_goes_on_where_it_was() {
+fn a_worker_is_frozen_while_the_device_is_needed_and_resumes_afterwards() {
     let mut device = Device::new();
     device.set("learn.steps", 1000);
     let inhibit = device.path("in-use");

@@ -5,27 +5,20 @@
 //! files below a root ─► Activity::sample ─► Reading ─► IdleJudge::observe ─► Condition
 //! ```
 //!
-//! `Activity` reads and holds each value against its limit; the judge is pure and adds patience: how
-//! long it must be quiet, how long a spike is forgiven, down to where heat must fall. Neither knows
-//! what the daemon does with it. Every signal is optional: a device that can't tell one is judged by
-//! the others, and the [`Reading`] says so.
+//! `Activity` reads each value and compares it with its limit. The judge is pure and adds patience: how
+//! long the device must be quiet, how long a spike is forgiven, how far heat must fall. Neither knows
+//! what the daemon does with the answer. Every signal is optional: a device that lacks one is judged by
+//! the others, and the [`Reading`] says so. [`DeviceWatch`] holds both, with what was last seen.
 
-mod cpu;
-mod disk;
-mod files;
-mod gpu;
-mod heat;
+mod clock;
 mod idle;
-mod inhibit;
-#[cfg(target_os = "macos")]
-mod macos;
-mod memory;
-mod power;
+mod sensors;
 mod settings;
 mod signal;
-mod users;
+mod watch;
 mod windows;
 
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -35,10 +28,15 @@ use thiserror::Error;
 pub use idle::{Condition, ConditionKind, IdleJudge};
 pub use settings::{ActivitySettings, Users};
 pub use signal::{Measure, Reading, Signal, Verdict};
+pub use watch::DeviceWatch;
 pub use windows::Window;
 
-use files::Root;
-use memory::Resource;
+#[cfg(target_os = "macos")]
+use sensors::macos;
+use sensors::{cpu, disk, gpu, heat, inhibit, power, users};
+
+use crate::system::files::{self, Root};
+use crate::system::proc::{self, Resource};
 
 /// How often sensors and load files are looked for anew: drivers come and go.
 const SEARCH_EVERY: Duration = Duration::from_secs(60);
@@ -56,10 +54,10 @@ pub enum ActivityError {
     },
 }
 
-/// What of the device's work is ours, so that it isn't taken for others'.
+/// Which of the device's load is the daemon's own, so that it isn't mistaken for others'.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Own<'a> {
-    /// The daemon and its children, each from its start.
+    /// The daemon and its children, each named from its start on.
     pub pids: &'a [u32],
     /// Whether the worker is at work now, rather than frozen or gone: the limits that hold while
     /// training are used then, and pressure is not judged.
@@ -70,8 +68,8 @@ pub struct Own<'a> {
 
 /// The device, as far as it can be measured.
 ///
-/// A sample costs some dozen small reads; reads don't wait, but for the state folder's file system
-/// (see `disk`), which on a network disk might.
+/// A sample costs a few dozen small reads. None of them waits, except that of the state folder's file
+/// system (see `disk`) if it lies on a network disk.
 #[derive(Debug)]
 pub struct Activity {
     settings: ActivitySettings,
@@ -174,6 +172,12 @@ impl Activity {
         }
     }
 
+    /// Pressure is the share of time in which at least one process waited for the resource. The worker
+    /// counts in it like every process, so while it trains the figure cannot tell others' need from its
+    /// own: on CPUs the worker, at `SCHED_IDLE`, is the first to wait, and with as many threads as cores
+    /// it waits whenever anything else runs at all. The load of others (`cpu`) is exact then, so CPU and
+    /// disk pressure are judged before training alone. Memory pressure is judged always: whoever causes
+    /// it, the worker is what can give memory back.
     fn pressure(&self, measure: Measure, own: &Own) -> Signal {
         let settings = &self.settings;
         let (resource, limit, over) = match measure {
@@ -185,20 +189,21 @@ impl Activity {
         };
         let ours_too = own.training && over == Verdict::Busy;
         let (limit, what) = if ours_too { (0.0, "with our own") } else { (limit, "") };
-        match memory::pressure(&self.root, resource) {
+        match proc::pressure(&self.root, resource) {
             Ok(share) => Signal::at_most(measure, share, limit, over, what),
             Err(error) => Signal::failed(measure, &error),
         }
     }
 
     fn free_memory(&self) -> Signal {
+        let told = proc::meminfo(&self.root).and_then(|memory| {
+            let missing = || io::Error::new(io::ErrorKind::InvalidData, "it has no `MemAvailable`");
+            Ok(memory.available.ok_or_else(missing)? as f64 / f64::from(1 << 20))
+        });
         #[cfg(not(target_os = "macos"))]
-        let free = memory::available_mib(&self.root);
+        let free = told;
         #[cfg(target_os = "macos")]
-        let free = match &self.mac {
-            Some(mac) => Ok(mac.available_mib()),
-            None => memory::available_mib(&self.root),
-        };
+        let free = self.mac.as_ref().map_or(told, |mac| Ok(mac.available_mib()));
         let limit = self.settings.min_free_memory_mib as f64;
         match free {
             Ok(free) => Signal::at_least(Measure::FreeMemory, free, limit, Verdict::Low, ""),
@@ -216,7 +221,7 @@ impl Activity {
             Ok(None) => Signal::words(
                 Measure::GpuLoad,
                 Verdict::Absent,
-                "this device has no GPU whose load the kernel tells",
+                "this device has no GPU whose load the kernel reports",
             ),
             Err(error) => Signal::failed(Measure::GpuLoad, &error),
         }
@@ -341,11 +346,11 @@ impl Activity {
                 let limit = share.max(self.settings.min_free_disk_mib as f64);
                 Signal::at_least(Measure::FreeDisk, free_mib, limit, Verdict::Low, "")
             }
-            // A state folder that is missing is no absent source: say so.
+            // A missing state folder does not mean that the device has no disk: say so.
             Err(error) => Signal::words(
                 Measure::FreeDisk,
                 Verdict::Unreadable,
-                format!("the state folder's disk cannot be asked: {error}"),
+                format!("the free space on the state folder's disk cannot be read: {error}"),
             ),
         }
     }

@@ -7,7 +7,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use super::files;
+use crate::system::files;
 
 /// What a [`Signal`] measures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -187,7 +187,7 @@ impl Signal {
         Self { measure, value: Some(value), limit, verdict, text }
     }
 
-    /// A measure that is told in words.
+    /// A measure described in words.
     pub(super) fn words(measure: Measure, verdict: Verdict, text: impl Into<String>) -> Self {
         Self { measure, value: None, limit: None, verdict, text: text.into() }
     }
@@ -195,7 +195,7 @@ impl Signal {
     /// A measure whose source cannot be read: absent where that is because there is none.
     pub(super) fn failed(measure: Measure, error: &io::Error) -> Self {
         if files::is_absent(error) {
-            Self::words(measure, Verdict::Absent, "this device does not tell")
+            Self::words(measure, Verdict::Absent, "not available on this device")
         } else {
             Self::words(measure, Verdict::Unreadable, format!("cannot be read: {error}"))
         }

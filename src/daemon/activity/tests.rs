@@ -92,7 +92,10 @@ fn an_orin_under_jetpack_5() {
         told(&orin, Measure::Temperature),
         (Verdict::Ok, "48 °C at CPU-therm (limit 80 °C)")
     );
-    assert_eq!(told(&orin, Measure::CpuPressure), (Verdict::Absent, "this device does not tell"));
+    assert_eq!(
+        told(&orin, Measure::CpuPressure),
+        (Verdict::Absent, "not available on this device")
+    );
     assert_eq!(told(&orin, Measure::Power), (Verdict::Absent, "no battery"));
     assert_eq!(told(&orin, Measure::FreeMemory), (Verdict::Ok, "25792 MiB (limit 256 MiB)"));
     // Its desktop shows itself to nobody.

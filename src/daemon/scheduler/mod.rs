@@ -1,7 +1,7 @@
 //! What the daemon does next: a pure state machine.
 //!
 //! It is level-triggered: [`Scheduler::observe`] is handed everything that matters as it is now, and
-//! answers with a state and with orders for the driver. Nothing depends on having seen every change in
+//! answers with a state and an [`Action`] for the driver. Nothing depends on having seen every change in
 //! between, so a fact that arrives late or twice does no harm.
 //!
 //! ```text
@@ -14,78 +14,21 @@
 //!  from anywhere:  stopping ▸ paused ▸ degraded ▸ cooling_down   (the first that applies)
 //! ```
 //!
-//! Wherever the worker may not run it is frozen in the same breath, and ended once it has been frozen
-//! for long, or at once where its memory or the disk is what is missing. Knows neither clocks, nor
-//! processes, nor what idle means: these are facts in [`World`].
+//! Wherever the worker may not run it is frozen at once; it is ended once it has been frozen for long,
+//! or immediately where memory or disk space is what is missing. Knows neither clocks, nor processes,
+//! nor what idle means: these are facts in [`Inputs`].
+
+mod plan;
+mod state;
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+
+pub use plan::{Known, plan};
+pub use state::State;
 
 use crate::daemon::activity::Condition;
-
-/// What the daemon is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum State {
-    /// Opening files, before anything else.
-    Starting,
-    /// There is nothing to learn.
-    WaitingForTasks,
-    /// There is something to learn, and the device is in use.
-    WaitingForIdle,
-    /// The worker trains.
-    Training,
-    /// The worker is frozen, with its work in memory, because the device is needed.
-    Yielding,
-    /// The worker compares two adapters.
-    Evaluating,
-    /// The comparison is judged, and what follows from it is done.
-    Promoting,
-    /// An operator has said so.
-    Paused,
-    /// Too hot.
-    CoolingDown,
-    /// Something is broken that others must mend; looked at again and again.
-    Degraded,
-    /// The end.
-    Stopping,
-}
-
-impl State {
-    /// Every state, in the order of the declaration.
-    pub const ALL: [Self; 11] = [
-        Self::Starting,
-        Self::WaitingForTasks,
-        Self::WaitingForIdle,
-        Self::Training,
-        Self::Yielding,
-        Self::Evaluating,
-        Self::Promoting,
-        Self::Paused,
-        Self::CoolingDown,
-        Self::Degraded,
-        Self::Stopping,
-    ];
-
-    /// The name on the wire and in the journal.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::WaitingForTasks => "waiting_for_tasks",
-            Self::WaitingForIdle => "waiting_for_idle",
-            Self::Training => "training",
-            Self::Yielding => "yielding",
-            Self::Evaluating => "evaluating",
-            Self::Promoting => "promoting",
-            Self::Paused => "paused",
-            Self::CoolingDown => "cooling_down",
-            Self::Degraded => "degraded",
-            Self::Stopping => "stopping",
-        }
-    }
-}
 
 /// A job for the worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -114,13 +57,13 @@ impl Job {
 /// What there is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Work {
-    /// Nothing, and why.
+    /// Nothing, and why not.
     None(String),
     /// A new cycle can begin.
     Begin,
     /// The worker is needed.
     Job(Job),
-    /// A comparison is complete and waits for its judgement.
+    /// A comparison is complete and has to be judged.
     Judge,
 }
 
@@ -139,23 +82,26 @@ pub enum WorkerState {
 
 /// Everything that the decision depends on, as it is now.
 #[derive(Debug, Clone, Copy)]
-pub struct World<'a> {
+pub struct Inputs<'a> {
     /// Starting is over.
     pub ready: bool,
-    /// The daemon was told to end.
+    /// The daemon was asked to stop.
     pub stopping: bool,
     /// An operator's pause, and its reason.
     pub paused: Option<&'a str>,
     /// What is broken.
     pub fault: Option<&'a str>,
+    /// Whether the device is idle.
     pub condition: &'a Condition,
+    /// What there is to do.
     pub work: &'a Work,
+    /// How the worker is.
     pub worker: WorkerState,
 }
 
-/// What the driver must do. Each is safe to hear again.
+/// What the driver must do. Doing it twice does no harm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
+pub enum Action {
     /// Take a snapshot of the tasks and begin a cycle.
     BeginCycle,
     /// Judge the comparison; promote, reject or roll back.
@@ -173,18 +119,42 @@ pub enum Order {
 }
 
 /// The scheduler's answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Decision {
+    /// The state from now on; [`Scheduler::reason`] says why.
     pub state: State,
-    /// Why, in a sentence.
-    pub reason: String,
-    pub order: Option<Order>,
+    /// What has changed since the last decision.
+    pub news: News,
+    /// What the driver must do now.
+    pub action: Option<Action>,
+}
+
+/// How a decision differs from the last one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// In nothing.
+    None,
+    /// The reason for the state is another one.
+    Reason,
+    /// The state is another one.
+    State,
+}
+
+/// A state with its reason, and what the driver must do for it.
+struct Judgment {
+    state: State,
+    reason: String,
+    action: Option<Action>,
 }
 
 /// The state machine.
 #[derive(Debug, Clone)]
 pub struct Scheduler {
     state: State,
+    /// Why it is in that state, in a sentence; empty before the first decision.
+    reason: String,
+    /// Since when it is in that state.
+    since: Duration,
     /// Since when the worker has done nothing, on the driver's monotonic clock.
     resting_since: Option<Duration>,
     unload_after: Duration,
@@ -198,6 +168,8 @@ impl Scheduler {
     pub const fn new(unload_after: Duration) -> Self {
         Self {
             state: State::Starting,
+            reason: String::new(),
+            since: Duration::ZERO,
             resting_since: None,
             unload_after,
             seen: Duration::ZERO,
@@ -216,6 +188,18 @@ impl Scheduler {
         self.state
     }
 
+    /// Why it is in the present state, in a sentence.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    /// How long it has been in the present state, at `now`.
+    #[must_use]
+    pub const fn held(&self, now: Duration) -> Duration {
+        now.saturating_sub(self.since)
+    }
+
     /// How long each state has been held so far, in the order of [`State::ALL`].
     #[must_use]
     pub const fn spent(&self) -> &[Duration; State::ALL.len()] {
@@ -223,39 +207,47 @@ impl Scheduler {
     }
 
     /// Decides. `now` is monotonic, from any beginning; a time before the last one counts as that.
-    pub fn observe(&mut self, now: Duration, world: &World<'_>) -> Decision {
+    pub fn observe(&mut self, now: Duration, inputs: &Inputs<'_>) -> Decision {
         let now = now.max(self.seen);
         self.spent[self.state as usize] += now.saturating_sub(self.seen);
         self.seen = now;
-        let decision = match hold(world) {
-            Some(hold) => self.rest(now, world.worker, hold),
-            None => self.work(now, world),
+        let Judgment { state, reason, action } = match blocker(inputs) {
+            Some(blocker) => self.rest(now, inputs.worker, blocker),
+            None => self.work(now, inputs),
         };
-        self.state = decision.state;
-        decision
+        let news = match () {
+            () if state != self.state => News::State,
+            () if reason != self.reason => News::Reason,
+            () => News::None,
+        };
+        if news == News::State {
+            self.since = now;
+        }
+        (self.state, self.reason) = (state, reason);
+        Decision { state, news, action }
     }
 
     /// The worker may not run.
-    fn rest(&mut self, now: Duration, worker: WorkerState, hold: Hold) -> Decision {
-        let Hold { state, reason, end } = hold;
-        let order = match worker {
+    fn rest(&mut self, now: Duration, worker: WorkerState, blocker: Blocker) -> Judgment {
+        let Blocker { state, reason, end } = blocker;
+        let action = match worker {
             WorkerState::Absent | WorkerState::Ending => {
                 self.resting_since = None;
                 None
             }
-            WorkerState::Running(_) if end => Some(Order::EndWorker),
+            WorkerState::Running(_) if end => Some(Action::EndWorker),
             WorkerState::Running(_) => {
                 self.resting_since = Some(now);
-                Some(Order::Freeze)
+                Some(Action::Freeze)
             }
-            WorkerState::Frozen(_) => (end || self.rested(now)).then_some(Order::EndWorker),
+            WorkerState::Frozen(_) => (end || self.rested(now)).then_some(Action::EndWorker),
         };
         let in_memory = matches!(worker, WorkerState::Running(_) | WorkerState::Frozen(_));
         let state = match state {
             State::WaitingForIdle if in_memory => State::Yielding,
             other => other,
         };
-        Decision { state, reason, order }
+        Judgment { state, reason, action }
     }
 
     /// Whether the worker has rested long enough to be ended.
@@ -264,27 +256,28 @@ impl Scheduler {
         now.saturating_sub(since) >= self.unload_after
     }
 
-    /// The device is ours.
-    fn work(&mut self, now: Duration, world: &World<'_>) -> Decision {
-        let decide = |state, reason: &str, order| Decision { state, reason: reason.into(), order };
-        match world.work {
+    /// Nothing keeps the worker from running.
+    fn work(&mut self, now: Duration, inputs: &Inputs<'_>) -> Judgment {
+        let decide =
+            |state, reason: &str, action| Judgment { state, reason: reason.into(), action };
+        match inputs.work {
             Work::None(why) => {
-                let order = match world.worker {
+                let action = match inputs.worker {
                     WorkerState::Absent | WorkerState::Ending => {
                         self.resting_since = None;
                         None
                     }
                     // Its job is no longer wanted.
                     WorkerState::Running(Some(_)) | WorkerState::Frozen(_) => {
-                        Some(Order::EndWorker)
+                        Some(Action::EndWorker)
                     }
-                    WorkerState::Running(None) => self.rested(now).then_some(Order::EndWorker),
+                    WorkerState::Running(None) => self.rested(now).then_some(Action::EndWorker),
                 };
-                decide(State::WaitingForTasks, why, order)
+                decide(State::WaitingForTasks, why, action)
             }
-            Work::Begin => decide(State::Training, "a new cycle begins", Some(Order::BeginCycle)),
+            Work::Begin => decide(State::Training, "a new cycle begins", Some(Action::BeginCycle)),
             Work::Judge => {
-                decide(State::Promoting, "the comparison is complete", Some(Order::Judge))
+                decide(State::Promoting, "the comparison is complete", Some(Action::Judge))
             }
             Work::Job(job) => {
                 self.resting_since = None;
@@ -295,59 +288,59 @@ impl Scheduler {
                     }
                     Job::Check => (State::Evaluating, "the active adapter on newer tasks"),
                 };
-                let order = match world.worker {
-                    WorkerState::Absent => Some(Order::StartWorker),
+                let action = match inputs.worker {
+                    WorkerState::Absent => Some(Action::StartWorker),
                     WorkerState::Ending => None,
                     WorkerState::Running(Some(at)) if at == *job => None,
-                    WorkerState::Running(None) => Some(Order::Give(*job)),
-                    WorkerState::Frozen(at) if at.is_none_or(|at| at == *job) => Some(Order::Thaw),
+                    WorkerState::Running(None) => Some(Action::Give(*job)),
+                    WorkerState::Frozen(at) if at.is_none_or(|at| at == *job) => Some(Action::Thaw),
                     WorkerState::Running(Some(_)) | WorkerState::Frozen(_) => {
-                        Some(Order::EndWorker)
+                        Some(Action::EndWorker)
                     }
                 };
-                decide(state, reason, order)
+                decide(state, reason, action)
             }
         }
     }
 }
 
 /// Why the worker may not run.
-struct Hold {
+struct Blocker {
     state: State,
     reason: String,
     /// Whether the worker must end instead of being frozen.
     end: bool,
 }
 
-/// The first of the reasons why nothing may run.
-fn hold(world: &World<'_>) -> Option<Hold> {
-    let hold = |state, reason: &str, end| Some(Hold { state, reason: reason.into(), end });
-    if world.stopping {
-        return hold(State::Stopping, "told to stop", true);
+/// The first of the reasons why the worker may not run.
+fn blocker(inputs: &Inputs<'_>) -> Option<Blocker> {
+    let blocked = |state, reason: &str, end| Some(Blocker { state, reason: reason.into(), end });
+    if inputs.stopping {
+        return blocked(State::Stopping, "asked to stop", true);
     }
-    if !world.ready {
-        return hold(State::Starting, "starting", true);
+    if !inputs.ready {
+        return blocked(State::Starting, "starting", true);
     }
-    if let Some(why) = world.paused {
-        return hold(State::Paused, why, false);
+    if let Some(why) = inputs.paused {
+        return blocked(State::Paused, why, false);
     }
-    if let Some(what) = world.fault {
-        return hold(State::Degraded, what, true);
+    if let Some(what) = inputs.fault {
+        return blocked(State::Degraded, what, true);
     }
-    let idle_state = match world.work {
+    let idle_state = match inputs.work {
         Work::None(_) => State::WaitingForTasks,
         _ => State::WaitingForIdle,
     };
-    match world.condition {
+    match inputs.condition {
         Condition::Idle => None,
-        Condition::Hot { reason } => hold(State::CoolingDown, reason, false),
+        Condition::Hot { reason } => blocked(State::CoolingDown, reason, false),
         // Frozen, it would keep the memory that is missing.
-        Condition::LowResources { reason } => hold(idle_state, reason, true),
+        Condition::LowResources { reason } => blocked(idle_state, reason, true),
         Condition::Busy { reason, .. }
         | Condition::NoPower { reason }
-        | Condition::Closed { reason, .. } => match world.work {
-            Work::None(why) => hold(idle_state, why, false),
-            _ => hold(idle_state, reason, false),
+        | Condition::Closed { reason, .. } => match inputs.work {
+            Work::None(why) => blocked(idle_state, why, false),
+            _ => blocked(idle_state, reason, false),
         },
     }
 }

@@ -1,4 +1,4 @@
-//! The scheduler against a world that does what it is ordered, some time later.
+//! The scheduler against a simulated driver that does as it is told.
 
 use proptest::prelude::*;
 
@@ -10,7 +10,7 @@ fn busy() -> Condition {
     Condition::Busy { reason: "cpu: 43 % by others".into(), idle_in_s: None }
 }
 
-/// A driver that carries out every order at once.
+/// A driver that carries out every action at once.
 struct Simulation {
     scheduler: Scheduler,
     now: Duration,
@@ -39,7 +39,7 @@ impl Simulation {
     }
 
     fn decide(&mut self) -> Decision {
-        let world = World {
+        let inputs = Inputs {
             ready: self.ready,
             stopping: self.stopping,
             paused: self.paused.then_some("paused by an operator"),
@@ -48,46 +48,46 @@ impl Simulation {
             work: &self.work,
             worker: self.worker,
         };
-        self.scheduler.observe(self.now, &world)
+        self.scheduler.observe(self.now, &inputs)
     }
 
     /// Observes after `seconds` more and does as told.
     fn after(&mut self, seconds: u64) -> Decision {
         self.now += Duration::from_secs(seconds);
         let decision = self.decide();
-        if let Some(order) = decision.order {
-            self.worker = carried_out(order, self.worker);
-            match order {
-                Order::BeginCycle => self.work = Work::Job(Job::Train),
-                Order::Judge => self.work = Work::None("no new tasks".into()),
+        if let Some(action) = decision.action {
+            self.worker = carried_out(action, self.worker);
+            match action {
+                Action::BeginCycle => self.work = Work::Job(Job::Train),
+                Action::Judge => self.work = Work::None("no new tasks".into()),
                 _ => {}
             }
         }
         decision
     }
 
-    /// Observes until nothing more is ordered.
+    /// Observes until there is nothing more to do.
     fn settle(&mut self) -> Decision {
         for _ in 0..10 {
             let decision = self.after(0);
-            if decision.order.is_none() {
+            if decision.action.is_none() {
                 return decision;
             }
         }
-        panic!("the scheduler never stops ordering");
+        panic!("the scheduler never stops acting");
     }
 }
 
-fn carried_out(order: Order, worker: WorkerState) -> WorkerState {
+fn carried_out(action: Action, worker: WorkerState) -> WorkerState {
     use WorkerState::{Absent, Frozen, Running};
-    match (order, worker) {
-        (Order::StartWorker, Absent) => Running(None),
-        (Order::Give(job), Running(None)) => Running(Some(job)),
-        (Order::Freeze, Running(job)) => Frozen(job),
-        (Order::Thaw, Frozen(job)) => Running(job),
-        (Order::EndWorker, Running(_) | Frozen(_)) => Absent,
-        (Order::BeginCycle | Order::Judge, any) => any,
-        (order, worker) => panic!("{order:?} makes no sense to a worker that is {worker:?}"),
+    match (action, worker) {
+        (Action::StartWorker, Absent) => Running(None),
+        (Action::Give(job), Running(None)) => Running(Some(job)),
+        (Action::Freeze, Running(job)) => Frozen(job),
+        (Action::Thaw, Frozen(job)) => Running(job),
+        (Action::EndWorker, Running(_) | Frozen(_)) => Absent,
+        (Action::BeginCycle | Action::Judge, any) => any,
+        (action, worker) => panic!("{action:?} makes no sense to a worker that is {worker:?}"),
     }
 }
 
@@ -100,10 +100,23 @@ fn an_idle_device_trains_and_a_busy_one_yields_at_once() {
     s.condition = busy();
     let decision = s.after(1);
 
-    assert_eq!((decision.state, decision.order), (State::Yielding, Some(Order::Freeze)));
+    assert_eq!((decision.state, decision.action), (State::Yielding, Some(Action::Freeze)));
     s.condition = Condition::Idle;
-    assert_eq!(s.after(1).order, Some(Order::Thaw));
+    assert_eq!(s.after(1).action, Some(Action::Thaw));
     assert_eq!(s.settle().state, State::Training);
+}
+
+#[test]
+fn a_decision_says_what_is_new_and_since_when_it_holds() {
+    let mut s = Simulation::new();
+    s.condition = busy();
+    let at = |s: &Simulation| s.scheduler.held(s.now).as_secs();
+
+    assert_eq!((s.after(5).news, at(&s)), (News::State, 0));
+    assert_eq!((s.after(3).news, at(&s)), (News::None, 3));
+    s.condition = Condition::Busy { reason: "users: 1 logged in".into(), idle_in_s: None };
+    assert_eq!((s.after(3).news, at(&s)), (News::Reason, 6));
+    assert_eq!(s.scheduler.reason(), "users: 1 logged in");
 }
 
 #[test]
@@ -111,12 +124,12 @@ fn a_long_pause_frees_the_memory() {
     let mut s = Simulation::new();
     s.settle();
     s.paused = true;
-    assert_eq!(s.after(1).order, Some(Order::Freeze));
+    assert_eq!(s.after(1).action, Some(Action::Freeze));
 
-    assert_eq!(s.after(UNLOAD.as_secs() - 1).order, None);
+    assert_eq!(s.after(UNLOAD.as_secs() - 1).action, None);
     let decision = s.after(1);
 
-    assert_eq!((decision.state, decision.order), (State::Paused, Some(Order::EndWorker)));
+    assert_eq!((decision.state, decision.action), (State::Paused, Some(Action::EndWorker)));
 }
 
 #[test]
@@ -127,7 +140,7 @@ fn missing_memory_and_faults_end_the_worker_instead_of_freezing_it() {
         s.fault = fault;
         s.condition = Condition::LowResources { reason: "memory: 90 MiB free".into() };
 
-        assert_eq!(s.after(1).order, Some(Order::EndWorker));
+        assert_eq!(s.after(1).action, Some(Action::EndWorker));
 
         let expected = if fault { State::Degraded } else { State::WaitingForIdle };
         assert_eq!(s.settle().state, expected);
@@ -141,15 +154,15 @@ fn a_worker_without_work_is_ended_after_a_while() {
     s.worker = WorkerState::Running(None);
     s.work = Work::None("no new tasks".into());
 
-    assert_eq!(s.after(1).order, None);
-    assert_eq!(s.after(UNLOAD.as_secs()).order, Some(Order::EndWorker));
+    assert_eq!(s.after(1).action, None);
+    assert_eq!(s.after(UNLOAD.as_secs()).action, Some(Action::EndWorker));
 }
 
 #[test]
 fn a_cycle_goes_from_tasks_to_judgement() {
     let mut s = Simulation::new();
     s.work = Work::Begin;
-    assert_eq!(s.after(1).order, Some(Order::BeginCycle));
+    assert_eq!(s.after(1).action, Some(Action::BeginCycle));
     assert_eq!(s.settle().state, State::Training);
 
     s.worker = WorkerState::Running(None);
@@ -210,7 +223,7 @@ fn changes() -> impl Strategy<Value = Change> {
 }
 
 proptest! {
-    /// Whatever happens: one observation after the device is needed nothing runs, orders always fit
+    /// Whatever happens: one observation after the device is needed nothing runs, actions always fit
     /// the worker (`carried_out` panics otherwise), the state says why, and time adds up.
     #[test]
     fn nothing_runs_when_it_must_not(story in proptest::collection::vec(changes(), 1..60)) {
@@ -273,6 +286,6 @@ proptest! {
 
         prop_assert_eq!(s.after(1).state, State::Stopping);
         prop_assert_eq!(s.worker, WorkerState::Absent);
-        prop_assert_eq!(s.settle().order, None);
+        prop_assert_eq!(s.settle().action, None);
     }
 }

@@ -5,8 +5,10 @@
 
 use std::fs;
 use std::hint::black_box;
+use std::path::Path;
 
 use super::{Rate, ReadPeak, best_rate, seconds};
+use crate::system::memory::available_memory;
 
 /// The buffer that stands for main memory.
 const MAIN: usize = 1 << 30;
@@ -93,9 +95,7 @@ fn last_level_cache() -> Option<usize> {
 
 /// Bytes that programs can get without swapping, where Linux reports them.
 fn available() -> Option<usize> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix(" kB")?.parse::<usize>().ok()?.checked_mul(1024)
+    usize::try_from(available_memory(Path::new("/"))?).ok()
 }
 
 #[cfg(test)]

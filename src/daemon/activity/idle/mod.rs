@@ -20,8 +20,8 @@
 //! little beyond the limit, so that a value at the limit doesn't make training come and go.
 //!
 //! Noisy measures (loads and pressures) count once they were over their limit in every sample of
-//! `busy_after_s`. A shorter spike neither ends idleness nor breaks the quiet: a timer job each
-//! minute must not keep a device from ever being idle, and the worker gives way to it anyway
+//! `busy_after_s`. A shorter spike neither ends idleness nor breaks the quiet: a timer job that runs
+//! every minute must not keep a device from ever being idle, and the worker gives way to it anyway
 //! (`SCHED_IDLE`). Idleness never begins within a spike.
 
 use std::collections::BTreeMap;
@@ -77,7 +77,7 @@ pub enum Condition {
     },
 }
 
-/// A [`Condition`] without its words, for telling whether it has changed.
+/// A [`Condition`] without its reason, to see whether it has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ConditionKind {
@@ -123,7 +123,7 @@ impl Condition {
     }
 }
 
-/// What has been seen so far, as much of it as matters.
+/// What has been seen so far, as far as it matters.
 #[derive(Debug, Clone)]
 pub struct IdleJudge {
     idle_after: Duration,
@@ -154,7 +154,7 @@ impl IdleJudge {
         }
     }
 
-    /// Takes one reading in. `now` is monotonic; one before the last is taken for the last, so
+    /// Takes in one reading. `now` is monotonic; one before the last counts as the last, so
     /// that a clock that jumps back only stands still.
     pub fn observe(&mut self, now: Duration, reading: &Reading) -> Condition {
         let now = self.last.map_or(now, |last| last.max(now));
@@ -293,7 +293,7 @@ impl IdleJudge {
         }
         let left = self.idle_after.saturating_sub(quiet);
         Some(Condition::Busy {
-            reason: format!("not yet quiet for {} s", self.idle_after.as_secs()),
+            reason: format!("quiet for less than {} s", self.idle_after.as_secs()),
             // Rounded up, so that 0 is never said of a device that isn't idle.
             idle_in_s: Some(left.as_secs() + u64::from(left.subsec_nanos() > 0 || left.is_zero())),
         })

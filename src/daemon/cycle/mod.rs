@@ -1,0 +1,238 @@
+//! The cycle of learning: from tasks to a candidate, to a comparison, to a verdict.
+//!
+//! ```text
+//!   training ──► evaluating ──► judging ──► promoted or rejected
+//! ```
+//!
+//! [`Cycles`] decides what follows from each; [`Cycle`] is the one in progress, on disk. Neither knows
+//! of workers, nor of when the device is idle.
+
+mod folder;
+mod record;
+
+use serde::{Deserialize, Serialize};
+
+pub use folder::{Cycle, Snapshot, remove_folder, write_tasks};
+pub use record::{Baseline, Basis, CycleState, Record, Stage};
+
+use crate::config::CycleSettings;
+use crate::contract::event::{Event, Sentence};
+use crate::daemon::adapters::hook::HookKind;
+use crate::daemon::adapters::{ActiveAdapter, Adapters, Switch, decision_numbers};
+use crate::daemon::effect::{AdapterEffect, Commit, CycleEffect, Effect};
+use crate::daemon::operator::OperatorState;
+use crate::daemon::scheduler::{Known, Work, plan};
+use crate::daemon::storage::Remembered;
+use crate::promotion::gate::{self, Decision, GateSettings, Paired, Verdict};
+use crate::store::ledger::TaskCounts;
+
+/// How the last cycle ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LastCycle {
+    /// Its number; 0 before the first.
+    pub number: u64,
+    /// The newest task that it had.
+    pub newest: i64,
+    /// Unix seconds.
+    pub ended: Option<i64>,
+    /// Failures in a row, up to and including this one.
+    pub failures: u32,
+    /// Candidates that were rejected against the adapter that is active now.
+    pub attempts: u32,
+    /// How it ended, in a sentence.
+    pub outcome: String,
+}
+
+impl Remembered for LastCycle {
+    const KEY: &'static str = "last_cycle";
+}
+
+/// A version that a candidate was published as.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Published {
+    /// Its name.
+    pub version: String,
+    /// SHA-256 of its weights.
+    pub sha256: String,
+    /// It was rolled back before.
+    pub rolled_back: bool,
+    /// What the gate has said of it, if its manifest tells.
+    pub decision: Option<Decision>,
+}
+
+/// How the last cycle ended, and the tasks for the next one.
+#[derive(Debug, Default)]
+pub struct Cycles {
+    /// How the last cycle ended.
+    pub last: LastCycle,
+    /// The tasks that are there.
+    pub counts: TaskCounts,
+    /// Tasks to learn from that have come since the last cycle began.
+    pub new_tasks: u64,
+}
+
+impl Cycles {
+    /// What there is to do at unix time `now`, with a cycle in progress or none.
+    #[must_use]
+    pub fn work(
+        &self,
+        settings: &CycleSettings,
+        in_progress: Option<&Record>,
+        operator: &OperatorState,
+        adapters: &Adapters,
+        now: i64,
+    ) -> Work {
+        let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+        let is_active = adapters.active.version.is_some();
+        let known = Known {
+            stage: in_progress.map(|record| record.state.stage()),
+            train: count(self.counts.train),
+            held_out: count(self.counts.held_out),
+            new_tasks: count(self.new_tasks),
+            last_ended: self.last.ended,
+            failures: self.last.failures,
+            train_now: operator.train_now.is_some(),
+            fresh_held_out: is_active.then(|| count(adapters.fresh_held_out)),
+            check: operator.check.is_some(),
+        };
+        plan(settings, &known, now)
+    }
+
+    /// The number of the next cycle. After a ledger was lost it is still one that no version has had
+    /// (`versions`: their cycles): the number is the seed, and the same one would find the same adapter.
+    pub fn next_number(&self, versions: impl IntoIterator<Item = u64>) -> u64 {
+        versions.into_iter().fold(self.last.number, u64::max) + 1
+    }
+
+    /// Whether [`Self::judge`] looks at the comparison, or knows without it what comes next.
+    #[must_use]
+    pub const fn needs_comparison(&self, record: &Record) -> bool {
+        record.number > self.last.number && matches!(record.state, CycleState::Judging { .. })
+    }
+
+    /// Judges the cycle in progress. `active` is the active version for the model at hand, `paired` what
+    /// the worker has written, or why that cannot be read.
+    #[must_use]
+    pub fn judge(
+        &self,
+        record: &Record,
+        active: Option<&str>,
+        paired: Result<Paired, String>,
+        settings: &GateSettings,
+        now: i64,
+    ) -> Vec<Effect> {
+        if record.number <= self.last.number {
+            // Judged before the daemon was killed.
+            return vec![CycleEffect::End.into(), Effect::CountTasks];
+        }
+        let baseline = match &record.state {
+            CycleState::Promoting { version, .. } => {
+                return vec![CycleEffect::Promote(version.clone()).into()];
+            }
+            CycleState::Judging { baseline, .. } => baseline,
+            CycleState::Training { .. } | CycleState::Evaluating { .. } => return Vec::new(),
+        };
+        if baseline.0.as_deref() != active {
+            log::info!(event = "compare_again"; "another adapter became active during the comparison");
+            return vec![CycleEffect::CompareAgain.into()];
+        }
+        let mut paired = match paired {
+            Ok(paired) => paired,
+            Err(error) => {
+                log::warn!(event = "compare_again"; "the comparison is repeated: {error}");
+                return vec![CycleEffect::CompareAgain.into()];
+            }
+        };
+        paired.attempt = self.last.attempts + 1;
+        let decision = gate::decide(settings, &paired);
+        match decision.verdict {
+            Verdict::Promote => vec![CycleEffect::Publish(Box::new(decision)).into()],
+            Verdict::Reject | Verdict::Undecided => self.rejected(record, &decision, now),
+        }
+    }
+
+    fn rejected(&self, record: &Record, decision: &Decision, now: i64) -> Vec<Effect> {
+        let last = LastCycle {
+            number: record.number,
+            newest: record.newest,
+            ended: Some(now),
+            failures: 0,
+            // What was too little to say anything is not an attempt.
+            attempts: self.last.attempts + u32::from(decision.verdict == Verdict::Reject),
+            outcome: decision.reason.clone(),
+        };
+        let event = Event::Rejected {
+            reason: Sentence::new(&decision.reason),
+            numbers: decision_numbers(decision),
+        };
+        let commit = Commit { last_cycle: Some(last), event: Some(event), ..Commit::default() };
+        vec![commit.into(), CycleEffect::End.into(), Effect::CountTasks]
+    }
+
+    /// The candidate was published. From here on the cycle promotes this version, whatever is killed.
+    #[must_use]
+    pub fn published(&self, published: &Published) -> Vec<Effect> {
+        if published.rolled_back {
+            let why = "it has learned an adapter that was rolled back before";
+            return vec![CycleEffect::Fail(why.into()).into()];
+        }
+        let version = published.version.clone();
+        vec![CycleEffect::Published(version.clone()).into(), CycleEffect::Promote(version).into()]
+    }
+
+    /// The published version has become the active one.
+    #[must_use]
+    pub fn promoted(&self, record: &Record, published: &Published, now: i64) -> Vec<Effect> {
+        let parent = record.state.baseline().and_then(|baseline| baseline.0.clone());
+        let version = Some(published.version.clone());
+        let last = LastCycle {
+            number: record.number,
+            newest: record.newest,
+            ended: Some(now),
+            failures: 0,
+            attempts: 0,
+            outcome: format!("promoted as {}", published.version),
+        };
+        let switch =
+            Switch { kind: HookKind::Promoted, version: version.clone(), previous: parent.clone() };
+        let event = Event::Promoted {
+            version: published.version.clone(),
+            sha256: published.sha256.clone(),
+            parent,
+            numbers: published.decision.as_ref().map(decision_numbers).unwrap_or_default(),
+        };
+        let commit = Commit {
+            last_cycle: Some(last),
+            active: Some(ActiveAdapter { version, newest: record.newest, checks: 0 }),
+            hook: Some(Some(switch)),
+            event: Some(event),
+            ..Commit::default()
+        };
+        vec![
+            commit.into(),
+            CycleEffect::End.into(),
+            AdapterEffect::Retain.into(),
+            AdapterEffect::Changed.into(),
+        ]
+    }
+
+    /// The cycle has come to nothing.
+    #[must_use]
+    pub fn failed(&self, record: &Record, why: &str, now: i64) -> Vec<Effect> {
+        let last = LastCycle {
+            number: record.number,
+            newest: record.newest,
+            ended: Some(now),
+            failures: self.last.failures + 1,
+            attempts: self.last.attempts,
+            outcome: format!("failed: {why}"),
+        };
+        let event = Event::CycleFailed { number: record.number, reason: Sentence::new(why) };
+        let commit = Commit { last_cycle: Some(last), event: Some(event), ..Commit::default() };
+        vec![commit.into(), CycleEffect::End.into(), Effect::CountTasks]
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,152 @@
+//! What follows from a cycle's comparison, from values alone.
+
+use super::*;
+use crate::promotion::gate::{Answered, Pair};
+
+const OLD: &str = "00000001-0a1b2c3d";
+const NEW: &str = "00000002-4e5f6071";
+const NOW: i64 = 1_780_000_000;
+
+fn basis() -> Basis {
+    Basis { base_sha256: "b".into(), start: Some(OLD.into()) }
+}
+
+fn record(state: CycleState) -> Record {
+    Record { number: 3, state, train: 100, held_out: 60, newest: 160, began: NOW - 900 }
+}
+
+fn judging() -> Record {
+    record(CycleState::Judging { basis: basis(), baseline: Baseline(Some(OLD.into())) })
+}
+
+fn cycles() -> Cycles {
+    let last =
+        LastCycle { number: 2, newest: 90, failures: 1, attempts: 4, ..LastCycle::default() };
+    Cycles { last, ..Cycles::default() }
+}
+
+/// Sixty questions; how many each side answers right.
+fn paired(before: usize, after: usize) -> Paired {
+    let answered = |correct| Answered {
+        correct,
+        log_p_answer: if correct { -0.1 } else { -4.0 },
+        answer_tokens: 1,
+    };
+    let pair = |n| Pair { baseline: answered(n < before), candidate: answered(n < after) };
+    Paired { questions: (0..60).map(pair).collect(), ..Paired::default() }
+}
+
+fn settings() -> GateSettings {
+    GateSettings { max_kl_nats_per_token: 0.0, ..GateSettings::default() }
+}
+
+fn judge(record: &Record, active: Option<&str>, paired: Result<Paired, String>) -> Vec<Effect> {
+    cycles().judge(record, active, paired, &settings(), NOW)
+}
+
+fn published(rolled_back: bool) -> Published {
+    Published { version: NEW.into(), sha256: "4e5f6071".into(), rolled_back, decision: None }
+}
+
+/// The commit that comes first, and the effects behind it.
+#[track_caller]
+fn committed(effects: &[Effect]) -> (&Commit, &[Effect]) {
+    match effects {
+        [Effect::Commit(commit), rest @ ..] => (commit, rest),
+        _ => panic!("nothing is committed first: {effects:?}"),
+    }
+}
+
+#[test]
+fn a_better_candidate_is_published_and_that_is_noted_before_it_is_promoted() {
+    let effects = judge(&judging(), Some(OLD), Ok(paired(5, 55)));
+
+    let [Effect::Cycle(CycleEffect::Publish(decision))] = &effects[..] else {
+        panic!("{effects:?}")
+    };
+    assert_eq!(decision.attempt, 5, "four others were rejected before");
+    let next = cycles().published(&published(false));
+    let version = NEW.to_owned();
+    assert_eq!(
+        next,
+        [CycleEffect::Published(version.clone()).into(), CycleEffect::Promote(version).into()]
+    );
+}
+
+#[test]
+fn a_promotion_is_one_transaction_and_the_folder_goes_after_it() {
+    let state = CycleState::Promoting {
+        basis: basis(),
+        baseline: Baseline(Some(OLD.into())),
+        version: NEW.into(),
+    };
+    let record = record(state);
+    let again = judge(&record, Some(OLD), Err("never read".into()));
+    assert_eq!(again, [CycleEffect::Promote(NEW.into()).into()], "after a kill in between");
+
+    let effects = cycles().promoted(&record, &published(false), NOW);
+
+    let (commit, rest) = committed(&effects);
+    let last = commit.last_cycle.as_ref().unwrap();
+    assert_eq!((last.number, last.newest, last.failures, last.attempts), (3, 160, 0, 0));
+    let active = ActiveAdapter { version: Some(NEW.into()), newest: 160, checks: 0 };
+    assert_eq!(commit.active, Some(active));
+    let switch = commit.hook.clone().flatten().unwrap();
+    assert_eq!((switch.kind, switch.previous.as_deref()), (HookKind::Promoted, Some(OLD)));
+    assert!(matches!(&commit.event, Some(Event::Promoted { version, .. }) if version == NEW));
+    let expected: [Effect; 3] =
+        [CycleEffect::End.into(), AdapterEffect::Retain.into(), AdapterEffect::Changed.into()];
+    assert_eq!(rest, expected);
+}
+
+#[test]
+fn what_was_rolled_back_is_not_promoted_again() {
+    let effects = cycles().published(&published(true));
+    assert!(matches!(&effects[..], [Effect::Cycle(CycleEffect::Fail(_))]), "{effects:?}");
+}
+
+#[test]
+fn a_rejection_counts_as_an_attempt_and_too_few_questions_do_not() {
+    for (paired, attempts) in [(paired(30, 30), 5), (Paired::default(), 4)] {
+        let effects = judge(&judging(), Some(OLD), Ok(paired));
+
+        let (commit, rest) = committed(&effects);
+        let last = commit.last_cycle.as_ref().unwrap();
+        assert_eq!((last.number, last.failures, last.attempts), (3, 0, attempts));
+        assert!(matches!(commit.event, Some(Event::Rejected { .. })));
+        assert_eq!(rest, [CycleEffect::End.into(), Effect::CountTasks]);
+    }
+}
+
+#[test]
+fn a_comparison_with_another_baseline_or_without_a_result_is_repeated() {
+    let again = [Effect::from(CycleEffect::CompareAgain)];
+
+    assert_eq!(judge(&judging(), Some(NEW), Ok(paired(5, 55))), again);
+    assert_eq!(judge(&judging(), None, Ok(paired(5, 55))), again);
+    assert_eq!(judge(&judging(), Some(OLD), Err("cut off".into())), again);
+}
+
+#[test]
+fn a_cycle_that_was_judged_before_a_kill_only_goes() {
+    let record = Record { number: 2, ..judging() };
+    let effects = judge(&record, Some(OLD), Ok(paired(5, 55)));
+    assert_eq!(effects, [CycleEffect::End.into(), Effect::CountTasks]);
+}
+
+#[test]
+fn a_failure_is_counted_and_told() {
+    let effects = cycles().failed(&judging(), "the tasks are gone", NOW);
+
+    let (commit, _) = committed(&effects);
+    let last = commit.last_cycle.as_ref().unwrap();
+    assert_eq!((last.failures, last.attempts), (2, 4));
+    assert_eq!(last.outcome, "failed: the tasks are gone");
+    assert!(matches!(commit.event, Some(Event::CycleFailed { number: 3, .. })));
+}
+
+#[test]
+fn a_number_is_never_used_twice() {
+    assert_eq!(cycles().next_number([]), 3);
+    assert_eq!(cycles().next_number([1, 7, 2]), 8, "the ledger was lost, the versions were not");
+}
