@@ -21,7 +21,6 @@ mod guest;
 pub mod hash;
 mod job;
 mod load;
-mod memory;
 pub mod protocol;
 mod pulse;
 mod serve;

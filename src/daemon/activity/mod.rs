@@ -21,40 +21,24 @@ mod inhibit;
 mod macos;
 mod memory;
 mod power;
-mod settings;
 mod signal;
 mod users;
-mod windows;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Zoned;
-use thiserror::Error;
 
 pub use idle::{Condition, ConditionKind, IdleJudge};
-pub use settings::{ActivitySettings, Users};
 pub use signal::{Measure, Reading, Signal, Verdict};
-pub use windows::Window;
 
+pub use crate::config::idle::{ActivitySettings, Users};
+use crate::config::windows::{self, Window, WindowError};
 use files::Root;
 use memory::Resource;
 
 /// How often sensors and load files are looked for anew: drivers come and go.
 const SEARCH_EVERY: Duration = Duration::from_secs(60);
-
-/// Why a device's activity can't be judged.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum ActivityError {
-    /// A time window that can't be understood.
-    #[error("the time window {text:?} can't be used: {why}; write it as \"Mon-Fri 22:00-06:00\"")]
-    Window {
-        /// Its beginning.
-        text: String,
-        /// What is wrong with it.
-        why: &'static str,
-    },
-}
 
 /// What of the device's work is ours, so that it isn't taken for others'.
 #[derive(Debug, Clone, Copy, Default)]
@@ -102,7 +86,7 @@ impl Activity {
         settings: ActivitySettings,
         root: PathBuf,
         state_dir: PathBuf,
-    ) -> Result<Self, ActivityError> {
+    ) -> Result<Self, WindowError> {
         let windows = settings.windows.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
         #[cfg(target_os = "macos")]
         let mac = (root == std::path::Path::new("/")).then(macos::Mac::new).flatten();
