@@ -10,8 +10,9 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use latrod::arch::spec::ModelSpec;
+use latrod::cli::choice::choice;
 use latrod::engine::Engine;
 use latrod::engine::cpu::CpuEngine;
 use latrod::engine::device::DeviceKind;
@@ -27,6 +28,7 @@ use latrod::latro::rollout::RolloutGroup;
 use latrod::latro::sampler::{Pick, stream};
 use latrod::latro::settings::TrainSettings;
 use latrod::memory::plan::{MemoryPlan, MemorySettings};
+use latrod::settings::Choice;
 use latrod::system::memory::peak_memory_mib;
 use latrod::text::TextFormat;
 
@@ -74,7 +76,7 @@ struct Setting {
     #[arg(long, default_value_t = 16)]
     rank: usize,
     /// exact or fast
-    #[arg(long, value_enum, default_value_t = Compute::Fast)]
+    #[arg(long, value_parser = choice::<Compute>(), default_value = "fast")]
     compute: Compute,
     /// Rows of a piece
     #[arg(long, default_value_t = RowChunks::default().rows)]
@@ -121,7 +123,7 @@ fn main() -> Outcome<()> {
             Setting { num_generations: k, batch, prompt, new, rank, compute, rows, head_rows };
         let predicted = mib(plan(&args, &setting)?.total);
         let measured = child(&args, &setting)?;
-        let name = compute.to_possible_value().expect("it has a name").get_name().to_owned();
+        let name = compute.word().to_owned();
         println!(
             "{k:4} {batch:5} {prompt:6} {new:4} {rank:4} {name:>7} {rows:4} {head_rows:4} | \
              {predicted:9.1} {measured:9.1} {:13.1}",
@@ -133,7 +135,7 @@ fn main() -> Outcome<()> {
 
 /// The peak of a setting in a process of its own, MiB.
 fn child(args: &Args, s: &Setting) -> Outcome<f64> {
-    let compute = s.compute.to_possible_value().expect("it has a name").get_name().to_owned();
+    let compute = s.compute.word().to_owned();
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("--one").arg("--model").arg(&args.model).args(["--compute", &compute]);
     for (name, value) in [

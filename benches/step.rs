@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Parser;
+use latrod::cli::choice::choice;
 use latrod::engine::device::DeviceKind;
 use latrod::engine::interrupt::Interrupt;
 use latrod::engine::{Engine, with_engine};
@@ -45,10 +46,10 @@ struct Args {
     #[arg(long, default_value_t = 3)]
     iters: u64,
     /// exact or fast
-    #[arg(long, value_enum, default_value_t = Compute::Fast)]
+    #[arg(long, value_parser = choice::<Compute>(), default_value = "fast")]
     compute: Compute,
     /// Where to compute
-    #[arg(long, value_enum, default_value_t = DeviceKind::Cpu)]
+    #[arg(long, value_parser = choice::<DeviceKind>(), default_value = "cpu")]
     device: DeviceKind,
     /// Threads
     #[arg(long, default_value_t = 2)]

@@ -24,6 +24,7 @@ pub mod ops;
 pub mod promotion;
 pub mod report;
 pub mod session;
+pub mod settings;
 pub mod store;
 pub mod system;
 pub mod text;

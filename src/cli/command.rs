@@ -15,6 +15,7 @@ use crate::contract::wire::{Ack, AckState, Command};
 use crate::report::mqtt::connection::ConnectOptions;
 use crate::report::mqtt::operator::{Answer, give};
 use crate::report::mqtt::{Broker, MqttSettings, Protocol, tls};
+use crate::settings::Settings;
 
 /// What a device can be asked to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -228,7 +229,7 @@ fn connect_options(args: &Args, id: &str) -> Result<ConnectOptions, CliError> {
         ..MqttSettings::default()
     };
     if let Some((field, why)) = settings.problems().into_iter().next() {
-        return Err(usage(format!("--{} cannot be used: {why}", field.replace('_', "-"))));
+        return Err(usage(format!("--{} {why}", field.replace('_', "-"))));
     }
     let broker = Broker::parse(&settings.broker)
         .map_err(|why| usage(format!("--broker cannot be used: {why}")))?;

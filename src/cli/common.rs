@@ -7,19 +7,14 @@ use std::path::Path;
 use crate::arch::lora::LoraTensors;
 use crate::arch::spec::ModelSpec;
 use crate::cli::CliError;
-use crate::engine::cpu::kv_cache::KvCache;
 use crate::engine::device::DeviceKind;
 use crate::engine::{Engine, ModelError};
 use crate::gguf::GgufFile;
-use crate::kernels::{Compute, float_bytes};
-use crate::latro::generate::{Limits, Places};
+use crate::kernels::Compute;
 use crate::latro::learner::LearnError;
-use crate::latro::sampler::Pick;
-use crate::memory::plan::MemoryPlan;
-use crate::ops::attention::HeadShape;
+use crate::memory::MemoryError;
 use crate::session::QuestionsError;
 use crate::store::{AdapterConfig, AdapterManifest, AdapterShape, StoreError, read_peft};
-use crate::system::memory::available_memory;
 
 /// The most threads that may be asked for: starting many more takes minutes.
 const MAX_THREADS: usize = 1024;
@@ -93,40 +88,9 @@ impl From<QuestionsError> for CliError {
     }
 }
 
-/// Refuses to sample more at once than the machine has memory for: `prompts` of `prompt_tokens`
-/// with `branches` continuations of `new_tokens` each. Devices that are not planned for take all.
-pub fn check_sampling_memory(
-    model: &impl Engine,
-    prompts: usize,
-    branches: usize,
-    prompt_tokens: usize,
-    new_tokens: usize,
-) -> Result<(), CliError> {
-    if !model.device().is_planned() {
-        return Ok(());
-    }
-    let (spec, compute) = (model.spec(), model.compute());
-    // Nobody has room for more, and sums stay small.
-    let most = 1 << 24;
-    let limits = Limits {
-        branches: branches.min(most),
-        max_new_tokens: new_tokens.min(most),
-        batch: prompts.saturating_mul(branches).min(most),
-        pick: Pick::Greedy,
-    };
-    let slots = Places::new(prompts, prompt_tokens, &limits).slots();
-    let logits = float_bytes(&[limits.batch, spec.vocab]);
-    let cache = KvCache::bytes(spec.layers, HeadShape::from(spec), slots, compute);
-    let needed = cache.saturating_add(logits);
-    match available_memory(Path::new("/")) {
-        Some(available) if needed > available => Err(usage(format!(
-            "sampling {} rationales of {new_tokens} tokens together takes {} MiB and {} MiB are \
-             free; ask for fewer new tokens or, where the command has it, a smaller --batch",
-            prompts * branches,
-            needed >> 20,
-            available >> 20,
-        ))),
-        _ => Ok(()),
+impl From<MemoryError> for CliError {
+    fn from(error: MemoryError) -> Self {
+        usage(error)
     }
 }
 
@@ -143,22 +107,6 @@ pub fn size_argument(text: &str) -> Result<u64, String> {
         .and_then(|n| n.checked_mul(1 << shift))
         .filter(|n| *n > 0)
         .ok_or_else(|| "give a size such as 600M or 2G".to_owned())
-}
-
-/// That training takes more than the limit whatever is done about it; `least` is the smallest plan.
-pub fn too_little(least: &MemoryPlan, limit: u64) -> CliError {
-    let mib = |bytes: u64| bytes.div_ceil(1 << 20);
-    let MemoryPlan { program, weights, adapter, optimizer, .. } = *least;
-    usage(format!(
-        "training takes {} MiB at least with this model and these settings, of which weights {}, \
-         adapter and optimizer {}, program {}; the memory limit is {} MiB: raise it, or use a smaller \
-         num-generations, rank, max-new-tokens or model",
-        mib(least.total),
-        mib(weights),
-        mib(adapter.saturating_add(optimizer)),
-        mib(program),
-        limit >> 20,
-    ))
 }
 
 /// Refuses a device that this program was not built for.

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use super::CliError;
-use super::common::{failed, say, size_argument, too_little, usage};
+use super::common::{failed, say, size_argument, usage};
 use crate::arch::lora::Target;
 use crate::arch::spec::{ModelSpec, SpecError, WEIGHT_TYPES};
+use crate::cli::choice::choice;
 use crate::engine::device::DeviceKind;
 use crate::engine::row_chunks::RowChunks;
 use crate::engine::weights::WeightBytes;
@@ -17,7 +18,7 @@ use crate::gguf::{Array, GgmlType, GgufError, GgufFile, TensorInfo, Value, print
 use crate::kernels::Compute;
 use crate::latro::prompt::Prompter;
 use crate::latro::settings::TrainSettings;
-use crate::memory::fit::{Fitting, fit};
+use crate::memory::fit::{Fitting, fit_given};
 use crate::memory::plan::{MemoryPlan, MemorySettings};
 use crate::text::TextFormat;
 
@@ -63,7 +64,7 @@ pub struct Args {
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
     rank: u32,
     /// Memory plan: exact or fast
-    #[arg(long, value_enum, default_value_t = Compute::Fast)]
+    #[arg(long, value_parser = choice::<Compute>(), default_value = "fast")]
     compute: Compute,
     /// Memory plan: threads that compute
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
@@ -84,9 +85,9 @@ pub fn run(args: Args) -> Result<(), CliError> {
     let mut report = Report::new(&file).map_err(usage)?;
     if let Ok(spec) = ModelSpec::from_gguf(&file) {
         let weights = WeightBytes::of(&file);
-        let limit = args.memory_limit.unwrap_or(u64::MAX);
-        let fitting = fit(&spec, &weights, &settings(&args), limit);
-        report.memory = Some(fitting.map_err(|least| too_little(&least, limit))?.into());
+        let limit = Some(args.memory_limit.unwrap_or(u64::MAX));
+        let fitting = fit_given(&spec, &weights, &settings(&args), limit, Path::new("/"))?;
+        report.memory = Some(fitting.into());
     }
     say(if args.json { serde_json::to_string(&report).map_err(failed)? } else { report.table() })
 }

@@ -8,6 +8,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 #[cfg(not(all(feature = "charts", feature = "debug", feature = "operator")))]
 mod absent;
 pub mod ask;
+pub mod choice;
 #[cfg(feature = "operator")]
 pub mod command;
 mod common;
@@ -25,7 +26,6 @@ pub mod progress;
 pub mod run;
 pub mod status;
 pub mod train;
-mod train_memory;
 mod train_settings;
 pub mod validate;
 pub mod worker;
@@ -77,7 +77,8 @@ pub fn command_line() -> clap::Command {
     Cli::command()
 }
 
-/// Runs the program and returns its exit code: 0 done, 1 failed, 64 usage or input, 75 try later.
+/// Runs the program and returns its exit code: 0 done, 1 failed, 64 usage or input,
+/// 75 try later, 78 configuration.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use rustix::fs::Mode;
 
 use super::CliError;
-use super::common::{failed, usage};
+use super::common::failed;
 use crate::config::Config;
 use crate::daemon::driver::{Driver, Start, StartError};
 
@@ -17,7 +17,7 @@ way at once when the device is needed. A candidate becomes the active adapter on
 held-out tasks. `latrod validate` checks the configuration; `latrod status` says what the daemon does.
 
 SIGTERM and SIGINT end it, SIGHUP makes it read its configuration again. Whatever kills it, the next
-start goes on where it was.")]
+start resumes there.")]
 pub struct Args {
     /// The configuration, a TOML file
     #[arg(long)]
@@ -30,10 +30,11 @@ pub struct Args {
 /// Runs the command.
 ///
 /// # Errors
-/// An unusable configuration (exit code 64), a state folder that another daemon uses (75), a system
+/// An unusable configuration (exit code 78), a state folder that another daemon uses (75), a system
 /// that does not let it start (1).
 pub fn run(args: Args) -> Result<(), CliError> {
-    let config = Config::load(&args.config).map_err(usage)?;
+    let config =
+        Config::load(&args.config).map_err(|errors| CliError::Config(errors.to_string()))?;
     // Tasks are the device's own affair: what is not opened up on purpose is for nobody else.
     rustix::process::umask(Mode::from_raw_mode(0o077));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -41,7 +42,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
         let start = Start { config_path: args.config, config, root: args.root };
         let driver = Driver::new(start).map_err(|error| match error {
             StartError::Taken(_) => CliError::TryLater(error.to_string()),
-            StartError::Settings(_) => usage(error),
+            StartError::Settings(_) => CliError::Config(error.to_string()),
             StartError::System { .. } => failed(error),
         })?;
         driver.run().await;

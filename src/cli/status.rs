@@ -5,8 +5,8 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::CliError;
-use super::common::{failed, say, usage};
-use crate::config::{Config, StatusSettings};
+use super::common::{failed, say};
+use crate::config::StatusSettings;
 use crate::daemon::activity::Verdict;
 use crate::daemon::status::Status;
 use crate::daemon::status::socket;
@@ -28,12 +28,12 @@ pub struct Args {
 /// Runs the command.
 ///
 /// # Errors
-/// No daemon that answers (exit code 75), an unusable configuration (64), a socket that may not be
+/// No daemon that answers (exit code 75), an unusable configuration (78), a socket that may not be
 /// used (1).
 pub fn run(args: &Args) -> Result<(), CliError> {
     let socket = match (&args.socket, &args.config) {
         (Some(path), _) => path.clone(),
-        (None, Some(config)) => Config::load(config).map_err(usage)?.status.socket,
+        (None, Some(config)) => super::validate::load(config)?.status.socket,
         (None, None) => StatusSettings::default().socket,
     };
     let text = socket::ask(&socket).map_err(|error| no_answer(&socket, &error))?;

@@ -2,19 +2,20 @@
 
 use std::collections::HashSet;
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::CliError;
 use super::common::{check_device, failed, set_threads, size_argument, usage, warn};
 use super::progress::Progress;
-use super::train_memory::{sentence, within_memory};
 use super::train_settings::SettingArgs;
 use crate::arch::spec::ModelSpec;
+use crate::cli::choice::choice;
 use crate::data::{Task, TaskLimits, read_tasks, split};
 use crate::engine::device::DeviceKind;
 use crate::engine::interrupt::Interrupt;
 use crate::engine::row_chunks::RowChunks;
+use crate::engine::weights::WeightBytes;
 use crate::engine::{Engine, ModelError, with_engine};
 use crate::gguf::GgufFile;
 use crate::kernels::Compute;
@@ -23,7 +24,7 @@ use crate::latro::learner::{LearnError, Learner, LearnerState};
 use crate::latro::metrics::{EvalMetrics, MetricLine, StepMetrics};
 use crate::latro::prompt::Prompter;
 use crate::latro::settings::{Method, TrainSettings};
-use crate::memory::fit::Fitting;
+use crate::memory::fit::{Fitting, fit_given};
 use crate::memory::plan::MemorySettings;
 use crate::promotion::evaluate::{ANSWER_TOKENS, EvalSettings, evaluate, summarize};
 use crate::session::{
@@ -75,10 +76,10 @@ pub struct Args {
     #[command(flatten)]
     settings: SettingArgs,
     /// exact: f32; fast: activations rounded to 8 bits
-    #[arg(long, value_enum, default_value_t = Compute::Fast)]
+    #[arg(long, value_parser = choice::<Compute>(), default_value = "fast")]
     compute: Compute,
     /// Where to compute; all but cpu only if the program was built with it (cross/CUDA.md)
-    #[arg(long, value_enum, default_value_t = DeviceKind::Cpu)]
+    #[arg(long, value_parser = choice::<DeviceKind>(), default_value = "cpu")]
     device: DeviceKind,
     /// Rationales that are sampled together, at most
     #[arg(long, default_value_t = 64)]
@@ -141,7 +142,13 @@ fn run_on<E: Engine>(mut args: Args) -> Result<(), CliError> {
     let plan = MemorySettings { questions: plan_questions, ..plan };
     let row_chunks = match args.device.is_planned() {
         true => {
-            let fitting = within_memory(args.memory_limit, &file, &spec, &plan)?;
+            let fitting = fit_given(
+                &spec,
+                &WeightBytes::of(&file),
+                &plan,
+                args.memory_limit,
+                Path::new("/"),
+            )?;
             let Fitting { settings: fitted, plan } = fitting;
             // Without sampling the batch is that of evaluations.
             match fitted.batch {
@@ -150,7 +157,7 @@ fn run_on<E: Engine>(mut args: Args) -> Result<(), CliError> {
                 batch => args.batch = batch,
             }
             if !args.json {
-                say(&sentence(args.batch, fitted.row_chunks, &plan));
+                say(&plan.sentence(args.batch, fitted.row_chunks));
             }
             fitted.row_chunks
         }

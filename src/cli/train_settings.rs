@@ -1,107 +1,43 @@
-//! The arguments of `latrod train` that make up the settings of the learner.
+//! The arguments of `latrod train` that make up the settings of the learner: one for each entry of
+//! the settings' table.
+
+use clap::builder::{PossibleValue, PossibleValuesParser};
+use clap::{Arg, ArgMatches, Command, FromArgMatches};
 
 use super::CliError;
+use super::choice::{choice, help};
 use super::common::usage;
-use crate::arch::lora::Target;
-use crate::latro::settings::{Method, RewardKind, Schedule, Span, TrainSettings, Truncation};
+use crate::choices;
+use crate::latro::settings::TrainSettings;
+use crate::settings::{Choice, Field, Kind, Settings, paragraphs};
 
-/// A named set of settings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Preset {
-    /// Half the paper's samples, and guards that an unattended device needs
-    Edge,
-    /// The algorithm of the paper: K 16, 500 tokens, no clipping, nothing skipped
-    Paper,
+choices! {
+    /// A named set of settings.
+    enum Preset {
+        /// Half the paper's samples, and guards that an unattended device needs.
+        Edge = "edge",
+        /// The algorithm of the paper: K 16, 500 tokens, no clipping, nothing skipped.
+        Paper = "paper",
+    }
 }
+
+impl Preset {
+    fn settings(self) -> TrainSettings {
+        match self {
+            Self::Edge => TrainSettings::edge(),
+            Self::Paper => TrainSettings::paper(),
+        }
+    }
+}
+
+const HEADING: &str = "Settings of the learner (defaults: those of the preset)";
 
 /// Settings of the learner; what is not given comes from the preset.
-#[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Settings of the learner (defaults: those of the preset)")]
+#[derive(Debug)]
 pub struct SettingArgs {
-    /// Where the other settings start from
-    #[arg(long, value_enum, default_value_t = Preset::Edge)]
     preset: Preset,
-    /// latro: learn to reason; sft: learn the answers alone, without rationales
-    #[arg(long, value_enum)]
-    method: Option<Method>,
-    /// Training steps of the whole run
-    #[arg(long)]
-    steps: Option<u64>,
-    /// Rationales for each question
-    #[arg(long, short = 'k', value_name = "K")]
-    num_generations: Option<usize>,
-    /// Questions in a step
-    #[arg(long)]
-    prompts_per_step: Option<usize>,
-    /// Longest rationale, in tokens
-    #[arg(long)]
-    max_new_tokens: Option<usize>,
-    /// Temperature of sampling
-    #[arg(long)]
-    temperature: Option<f32>,
-    /// Weight of the KL term in the reward
-    #[arg(long)]
-    beta: Option<f64>,
-    /// Weight of the gradient of the answer's own likelihood
-    #[arg(long)]
-    likelihood_weight: Option<f64>,
-    /// How the answer's likelihood becomes a reward
-    #[arg(long, value_enum)]
-    reward: Option<RewardKind>,
-    /// Which tokens the reward looks at: the whole answer sentence or the answer's own
-    #[arg(long, value_enum)]
-    reward_span: Option<Span>,
-    /// How rationales that ran out of tokens are judged
-    #[arg(long, value_enum)]
-    truncation: Option<Truncation>,
-    /// Judge shorter rationales, in tokens, as those that ran out of tokens
-    #[arg(long)]
-    min_rationale_tokens: Option<usize>,
-    /// Count the token that ended a rationale as part of it
-    #[arg(long)]
-    stop_counts: Option<bool>,
-    /// Mean rationale length, in tokens, that counts as a collapse; 0: never
-    #[arg(long)]
-    collapse_tokens: Option<f64>,
-    /// Skip questions whose rewards hardly differ
-    #[arg(long)]
-    skip_flat: Option<bool>,
-    /// Divide advantages by their standard deviation
-    #[arg(long)]
-    scale_rewards: Option<bool>,
-    /// Rank of the LoRA update
-    #[arg(long)]
-    rank: Option<usize>,
-    /// Alpha: the update is scaled by alpha / rank
-    #[arg(long)]
-    alpha: Option<f32>,
-    /// Layers to adapt, for example `q_proj,v_proj`
-    #[arg(long, value_delimiter = ',', value_parser = target)]
-    target_modules: Option<Vec<Target>>,
-    /// Peak learning rate
-    #[arg(long)]
-    learning_rate: Option<f64>,
-    /// Steps over which the learning rate rises
-    #[arg(long)]
-    warmup_steps: Option<u64>,
-    /// What the learning rate does after that
-    #[arg(long, value_enum)]
-    lr_scheduler: Option<Schedule>,
-    /// Weight decay
-    #[arg(long)]
-    weight_decay: Option<f64>,
-    /// Largest norm of the gradient; 0 for no limit
-    #[arg(long)]
-    max_grad_norm: Option<f64>,
-    /// Seed of everything random
-    #[arg(long)]
-    seed: Option<u64>,
-}
-
-fn target(name: &str) -> Result<Target, String> {
-    Target::ALL.into_iter().find(|t| t.peft_name() == name).ok_or_else(|| {
-        format!("no such layer; known: {}", Target::ALL.map(Target::peft_name).join(", "))
-    })
+    /// Names of settings and their values.
+    given: Vec<(&'static str, String)>,
 }
 
 impl SettingArgs {
@@ -110,36 +46,137 @@ impl SettingArgs {
     /// # Errors
     /// All values that cannot be used, in one sentence each.
     pub fn resolve(&self) -> Result<TrainSettings, CliError> {
-        let mut s = match self.preset {
-            Preset::Edge => TrainSettings::edge(),
-            Preset::Paper => TrainSettings::paper(),
-        };
-        macro_rules! take {
-            ($($arg:ident => $field:ident),* $(,)?) => {
-                $(if let Some(value) = self.$arg.clone() { s.$field = value; })*
-            };
+        let mut settings = self.preset.settings();
+        for (name, text) in &self.given {
+            let field = TrainSettings::FIELDS.iter().find(|field| field.name == *name);
+            let set = field.map_or(Ok(()), |field| (field.set)(&mut settings, text));
+            set.map_err(|sentence| usage(format!("{name}: {sentence}")))?;
         }
-        take! {
-            method => method, steps => steps, num_generations => num_generations,
-            prompts_per_step => prompts_per_step,
-            max_new_tokens => max_new_tokens, temperature => temperature, beta => beta,
-            likelihood_weight => likelihood_weight, reward => reward, reward_span => reward_span,
-            truncation => truncation,
-            min_rationale_tokens => min_rationale_tokens,
-            stop_counts => stop_counts, collapse_tokens => collapse_tokens, skip_flat => skip_flat,
-            scale_rewards => scale_rewards, rank => rank, alpha => alpha,
-            target_modules => target_modules, learning_rate => learning_rate,
-            warmup_steps => warmup_steps, lr_scheduler => lr_scheduler,
-            weight_decay => weight_decay, seed => seed,
+        settings.target_modules.sort_unstable();
+        settings.target_modules.dedup();
+        settings.validate().map_err(|wrong| usage(wrong.join("; ")))?;
+        Ok(settings)
+    }
+}
+
+impl clap::Args for SettingArgs {
+    fn augment_args(command: Command) -> Command {
+        let preset = Arg::new("preset")
+            .long("preset")
+            .help("Where the other settings start from")
+            .help_heading(HEADING)
+            .value_parser(choice::<Preset>())
+            .default_value(Preset::Edge.word());
+        command.arg(preset).args(TrainSettings::FIELDS.iter().map(argument))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for SettingArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let preset = matches.get_one("preset").copied().unwrap_or(Preset::Edge);
+        let given = TrainSettings::FIELDS.iter().filter_map(|field| {
+            matches.get_one::<String>(field.name).map(|text| (field.name, text.clone()))
+        });
+        Ok(Self { preset, given: given.collect() })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+/// The argument that gives a setting. Its value stays text until the preset is known.
+fn argument(field: &'static Field<TrainSettings>) -> Arg {
+    let name = field.name;
+    let argument = Arg::new(name)
+        .long(name.replace('_', "-"))
+        .help_heading(HEADING)
+        .help(format!("{}{}", help(field.doc), defaults(field)))
+        .long_help(format!("{}{}", paragraphs(field.doc).join("\n\n"), defaults(field)));
+    let argument = if name == "num_generations" { argument.short('k') } else { argument };
+    match field.kind {
+        Kind::Choice(words) => {
+            let words = words
+                .iter()
+                .map(|(word, meaning)| PossibleValue::new(*word).help(help(&[meaning])));
+            argument.value_parser(PossibleValuesParser::new(words))
         }
-        match self.max_grad_norm {
-            Some(0.0) => s.max_grad_norm = None,
-            Some(norm) => s.max_grad_norm = Some(norm),
-            None => {}
-        }
-        s.target_modules.sort_unstable();
-        s.target_modules.dedup();
-        s.validate().map_err(|wrong| usage(wrong.join("; ")))?;
-        Ok(s)
+        Kind::Switch => argument.value_parser(["true", "false"]),
+        kind => argument
+            .value_name(value_name(kind))
+            .value_parser(|text: &str| Ok::<_, std::convert::Infallible>(text.to_owned())),
+    }
+}
+
+fn value_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Whole => "N",
+        Kind::Number => "X",
+        Kind::List => "NAMES",
+        Kind::Switch | Kind::Text | Kind::Path | Kind::Choice(_) => "VALUE",
+    }
+}
+
+/// What the presets say.
+fn defaults(field: &Field<TrainSettings>) -> String {
+    let of = |preset: Preset| (field.value)(&preset.settings()).to_string();
+    let (edge, paper) = (of(Preset::Edge), of(Preset::Paper));
+    match field.kind {
+        Kind::List => String::new(),
+        _ if edge == paper => format!(" [default: {edge}]"),
+        _ => format!(" [default: {edge}; paper: {paper}]"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Args;
+
+    use super::*;
+
+    fn resolve(arguments: &[&str]) -> Result<TrainSettings, CliError> {
+        let command = SettingArgs::augment_args(Command::new("t").no_binary_name(true));
+        let matches = command.try_get_matches_from(arguments).map_err(usage)?;
+        SettingArgs::from_arg_matches(&matches).map_err(usage)?.resolve()
+    }
+
+    #[test]
+    fn every_setting_has_an_argument_that_sets_it() {
+        let other = TrainSettings::paper();
+        let json = serde_json::to_value(&other).unwrap();
+        let arguments: Vec<String> = TrainSettings::FIELDS
+            .iter()
+            .flat_map(|field| {
+                let value = &json[field.name];
+                let text = match value {
+                    serde_json::Value::String(text) => text.clone(),
+                    serde_json::Value::Array(names) => {
+                        let names = names.iter().filter_map(|name| name.as_str());
+                        names.collect::<Vec<_>>().join(",")
+                    }
+                    value => value.to_string(),
+                };
+                [format!("--{}", field.name.replace('_', "-")), text]
+            })
+            .collect();
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+
+        assert_eq!(resolve(&arguments).unwrap(), other);
+        assert_eq!(resolve(&["--preset", "paper"]).unwrap(), other);
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_kind_is_a_sentence_that_names_its_setting() {
+        let said = |arguments: &[&str]| resolve(arguments).unwrap_err().to_string();
+
+        assert_eq!(said(&["--rank", "many"]), "rank: use a whole number");
+        assert!(said(&["-k", "1"]).starts_with("num_generations is 1"));
+        assert!(said(&["--target-modules", "q_proj,qq"]).contains("unknown layer \"qq\""));
+        assert!(said(&["--method", "magic"]).contains("latro"));
     }
 }

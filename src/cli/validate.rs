@@ -7,14 +7,14 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::CliError;
-use super::common::{say, usage};
+use super::common::say;
 use crate::config::warnings::{Warning, warnings};
 use crate::config::{Config, ConfigErrors};
 
 /// Check a configuration file and say what it means
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Every error is one line, FILE:LINE: KEY: what is wrong. Exit code 64 if there are any. What is legal
+Every error is one line, FILE:LINE: KEY: what is wrong. Exit code 78 if there are any. What is legal
 and probably wrong (a model that isn't there yet, a broker without TLS) is a warning.
 
 Example:
@@ -84,7 +84,7 @@ impl Understood {
 /// Runs the command.
 ///
 /// # Errors
-/// A file that cannot be used: exit code 64.
+/// A file that cannot be used: exit code 78.
 pub fn run(args: Args) -> Result<(), CliError> {
     let config = match Config::load(&args.config) {
         Ok(config) => config,
@@ -95,7 +95,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
                 "complete": errors.complete,
                 "errors": errors.errors,
             }))?;
-            return Err(usage(errors.summary()));
+            return Err(CliError::Config(errors.summary()));
         }
         Err(errors) => return Err(refused(&errors)),
     };
@@ -127,5 +127,5 @@ fn refused(errors: &ConfigErrors) -> CliError {
         // Nobody may be watching, which is no failure.
         let _ = writeln!(stderr, "{line}");
     }
-    usage(errors.summary())
+    CliError::Config(errors.summary())
 }

@@ -4,69 +4,47 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use super::Config;
 use super::document::Document;
+use super::{Config, Visit};
+use crate::settings::{Kind, Settings, Value};
 
 /// Notes in `document` everything that cannot be used.
 pub fn check(config: &Config, document: &mut Document<'_>) {
-    sections(config, document);
+    config.visit(&mut Check { document });
     paths(config, document);
     amounts(config, document);
 }
 
-fn sections(config: &Config, document: &mut Document<'_>) {
-    // The learner's sentences begin with the name of the field.
-    let learn = config.learn.validate().err().unwrap_or_default().into_iter().map(|sentence| {
-        let field = sentence.split(' ').next().unwrap_or_default().to_owned();
-        (field, sentence)
-    });
-    let named = |problems: Vec<(&str, String)>| -> Vec<(String, String)> {
-        problems.into_iter().map(|(field, sentence)| (field.to_owned(), sentence)).collect()
-    };
-    let sections = [
-        ("device", named(config.device.problems())),
-        ("cycle", named(config.cycle.problems())),
-        ("learn", learn.collect()),
-        ("compute", named(config.compute.problems())),
-        ("tasks", named(config.tasks.problems())),
-        ("idle", named(config.idle.problems())),
-        ("promotion", named(config.promotion.problems())),
-        ("adapters", named(config.adapters.problems())),
-        ("mqtt", named(config.mqtt.problems())),
-        ("hook", named(config.hook.problems())),
-        ("status", named(config.status.problems())),
-    ];
-    for (section, problems) in sections {
-        for (field, sentence) in problems {
-            // The key stands before the sentence already.
-            let rest = sentence.strip_prefix(&field).and_then(|rest| rest.strip_prefix(' '));
-            document.refuse(&format!("{section}.{field}"), rest.unwrap_or(&sentence));
+/// Asks each section for its problems.
+struct Check<'a, 't> {
+    document: &'a mut Document<'t>,
+}
+
+impl Visit for Check<'_, '_> {
+    fn section<S: Settings>(&mut self, section: &'static str, settings: &S) {
+        let problems = settings.problems();
+        for field in S::FIELDS.iter().filter(|field| field.kind == Kind::Path) {
+            let is_relative = matches!((field.value)(settings), Value::Text(path)
+                if !path.is_empty() && !Path::new(path).is_absolute());
+            if is_relative && !problems.iter().any(|(name, _)| *name == field.name) {
+                self.document.refuse(&format!("{section}.{}", field.name), RELATIVE);
+            }
+        }
+        for (name, sentence) in problems {
+            self.document.refuse(&format!("{section}.{name}"), sentence);
         }
     }
 }
+
+const RELATIVE: &str = "must be an absolute path, since a service has no working directory";
 
 fn paths(config: &Config, document: &mut Document<'_>) {
     let (state, spool) = (&config.state_dir, &config.tasks.folder);
     for (key, path) in [("model", &config.model), ("state_dir", state)] {
         if path.as_os_str().is_empty() {
             document.refuse(key, "is missing: give an absolute path");
-        }
-    }
-    let given = |path: &Option<PathBuf>| path.clone().unwrap_or_default();
-    let all = [
-        ("model", config.model.clone()),
-        ("state_dir", state.clone()),
-        ("promotion.general_prompts", config.promotion.general_prompts.clone()),
-        ("mqtt.password_file", given(&config.mqtt.password_file)),
-        ("mqtt.ca_file", given(&config.mqtt.ca_file)),
-        ("mqtt.cert_file", given(&config.mqtt.cert_file)),
-        ("mqtt.key_file", given(&config.mqtt.key_file)),
-        ("status.socket", config.status.socket.clone()),
-    ];
-    for (key, path) in all {
-        if !path.as_os_str().is_empty() && !path.is_absolute() {
-            document
-                .refuse(key, "must be an absolute path, since a service has no folder of its own");
+        } else if !path.is_absolute() {
+            document.refuse(key, RELATIVE);
         }
     }
     let (state, spool) = (plain(state), plain(spool));

@@ -10,12 +10,12 @@ use std::ops::Range;
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue, Deserializer};
 
 use super::error::{ConfigError, ConfigErrors};
+use super::keys::Keys;
 use super::messages;
 
 /// Largest file that is read, in bytes: a hundred times the reference file.
@@ -31,16 +31,19 @@ pub fn read(path: &Path) -> Result<String, String> {
     let file = std::fs::File::from(file);
     let about = file.metadata().map_err(cannot)?;
     if !about.is_file() {
-        return Err("is no regular file: give the path of a TOML file".into());
+        return Err("is not a regular file: give the path of a TOML file".into());
     }
     let mut bytes = Vec::new();
     file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(cannot)?;
     if bytes.len() as u64 > MAX_BYTES {
-        return Err(format!("is larger than {} KiB: this is no latrod config", MAX_BYTES >> 10));
+        return Err(format!(
+            "is larger than {} KiB: this is not a configuration of latrod",
+            MAX_BYTES >> 10
+        ));
     }
     String::from_utf8(bytes).map_err(|e| {
         let valid = &e.as_bytes()[..e.utf8_error().valid_up_to()];
-        format!("is no UTF-8 text (line {}): save it as UTF-8", line_of(valid, valid.len()))
+        format!("is not UTF-8 text (line {}): save it as UTF-8", line_of(valid, valid.len()))
     })
 }
 
@@ -83,7 +86,7 @@ impl<'t> Document<'t> {
                 document.duplicate(span);
             } else {
                 document.complete = false;
-                let sentence = format!("this is no TOML: {}", error.message());
+                let sentence = format!("this is not TOML: {}", error.message());
                 document.add(span.start, String::new(), sentence, None);
                 break;
             }
@@ -93,8 +96,7 @@ impl<'t> Document<'t> {
 
     /// The settings that the document gives, errors left out; `None` if there is no going on.
     /// Whether they can be used says [`Self::is_clean`].
-    pub fn settings<T: DeserializeOwned + Serialize + Default>(&mut self) -> Option<T> {
-        let known = toml::Table::try_from(T::default()).unwrap_or_default();
+    pub fn settings<T: DeserializeOwned>(&mut self, keys: &Keys) -> Option<T> {
         while self.complete {
             let error = match T::deserialize(Deserializer::from(self.root.clone())) {
                 Ok(settings) => return Some(settings),
@@ -103,7 +105,7 @@ impl<'t> Document<'t> {
             let span = error.span().unwrap_or_default();
             let path = self.locate(&span);
             let (key, value) = (name(&path), value_at(self.root.get_ref(), &path));
-            let message = messages::translate(error.message(), value, &key, &known);
+            let message = messages::translate(error.message(), value, &key, keys);
             self.add(span.start, key.clone(), message.sentence, message.suggestion.clone());
             if let Some(meant) = message.suggestion {
                 let section = key.rsplit_once('.').map(|(section, _)| format!("{section}."));

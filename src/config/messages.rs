@@ -4,6 +4,7 @@
 
 use toml::de::DeValue;
 
+use super::keys::Keys;
 use super::suggest::nearest;
 
 /// What is said about a key that could not be read.
@@ -15,16 +16,11 @@ pub struct Message {
     pub suggestion: Option<String>,
 }
 
-/// Says what serde's `message` means for `key`, whose value in the file is `value`; `defaults` has
-/// every key that there is.
-pub fn translate(
-    message: &str,
-    value: Option<&DeValue<'_>>,
-    key: &str,
-    defaults: &toml::Table,
-) -> Message {
+/// Says what serde's `message` means for `key`, whose value in the file is `value`; `keys` are
+/// all that there are.
+pub fn translate(message: &str, value: Option<&DeValue<'_>>, key: &str, keys: &Keys) -> Message {
     if message.starts_with("unknown field ") {
-        return unknown_key(message, value, key, defaults);
+        return unknown_key(message, value, key, keys);
     }
     let mut words = quoted(message);
     if message.starts_with("unknown variant ") {
@@ -57,12 +53,7 @@ pub fn translate(
     Message { sentence, suggestion: None }
 }
 
-fn unknown_key(
-    message: &str,
-    value: Option<&DeValue<'_>>,
-    key: &str,
-    defaults: &toml::Table,
-) -> Message {
+fn unknown_key(message: &str, value: Option<&DeValue<'_>>, key: &str, keys: &Keys) -> Message {
     let mut words = quoted(message);
     let given = words.next().unwrap_or_default();
     let known: Vec<&str> = words.collect();
@@ -72,12 +63,9 @@ fn unknown_key(
         let suggestion = Some(meant.to_owned());
         return Message { sentence: format!("there is no such {kind}"), suggestion };
     }
-    let elsewhere = defaults.iter().find(|(name, value)| {
-        *name != section && value.as_table().is_some_and(|table| table.contains_key(word))
-    });
-    let sentence = match elsewhere {
-        Some((other, _)) => format!("there is no such key here; it belongs to [{other}]"),
-        None if !section.is_empty() && defaults.get(word).is_some_and(|v| !v.is_table()) => {
+    let sentence = match keys.section_of(word, section) {
+        Some(other) => format!("there is no such key here; it belongs to [{other}]"),
+        None if !section.is_empty() && Keys::is_at_the_top(word) => {
             "there is no such key here; it belongs to the top of the file, before all sections"
                 .into()
         }

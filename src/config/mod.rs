@@ -15,24 +15,32 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::daemon::activity::ActivitySettings;
-use crate::daemon::adapters::hook::HookSettings;
 use crate::intake::SpoolSettings;
 use crate::latro::settings::TrainSettings;
 use crate::promotion::gate::GateSettings;
 use crate::report::mqtt::MqttSettings;
+use crate::settings::Settings;
 use crate::store::versions::VersionSettings;
 
 mod checks;
 mod document;
 pub mod error;
+pub mod hook;
+pub mod idle;
+mod keys;
 mod messages;
+pub mod reference;
 pub mod sections;
 mod suggest;
 pub mod warnings;
+pub mod windows;
 
 pub use crate::system::secret::{Secret, SecretError};
+use keys::Keys;
+
 pub use error::{ConfigError, ConfigErrors};
+pub use hook::HookSettings;
+pub use idle::ActivitySettings;
 pub use sections::{ComputeSettings, CycleSettings, DeviceSettings, StatusSettings};
 
 /// Everything that `latrod run` is told.
@@ -91,7 +99,27 @@ impl Default for Config {
     }
 }
 
+/// Something that looks at every section of a configuration.
+trait Visit {
+    fn section<S: Settings + Serialize>(&mut self, name: &'static str, settings: &S);
+}
+
 impl Config {
+    /// Shows every section, in the order of the reference file.
+    fn visit(&self, visitor: &mut impl Visit) {
+        visitor.section("device", &self.device);
+        visitor.section("cycle", &self.cycle);
+        visitor.section("learn", &self.learn);
+        visitor.section("compute", &self.compute);
+        visitor.section("tasks", &self.tasks);
+        visitor.section("idle", &self.idle);
+        visitor.section("promotion", &self.promotion);
+        visitor.section("adapters", &self.adapters);
+        visitor.section("mqtt", &self.mqtt);
+        visitor.section("hook", &self.hook);
+        visitor.section("status", &self.status);
+    }
+
     /// Reads and checks the file at `path`, of at most 1 MiB.
     ///
     /// # Errors
@@ -108,7 +136,8 @@ impl Config {
     /// As [`Self::load`].
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigErrors> {
         let mut document = document::Document::parse(text);
-        if let Some(config) = document.settings::<Self>() {
+        let keys = Keys::all();
+        if let Some(config) = document.settings::<Self>(&keys) {
             checks::check(&config, &mut document);
             if document.is_clean() {
                 return Ok(config);

@@ -1,27 +1,23 @@
-//! The sections that belong to no other module: device, cycle, compute, status.
+//! The sections of the daemon's own policy: device, cycle, compute, status.
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
-
 use crate::engine::device::DeviceKind;
 use crate::kernels::Compute;
+use crate::settings;
+use crate::settings::{Problem, Rule, Value};
 use crate::worker::WorkerSettings;
 
-/// `[device]`: who this device is to the fleet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct DeviceSettings {
-    /// The fleet that the device belongs to; a part of every MQTT topic. Default `default`.
-    pub fleet: String,
-    /// The device's name in its fleet, which no other device may have. Default empty: the host
-    /// name, because that is unique wherever devices are told apart at all.
-    pub name: String,
-}
+/// Seconds of a day.
+const DAY_S: u64 = 86_400;
 
-impl Default for DeviceSettings {
-    fn default() -> Self {
-        Self { fleet: "default".into(), name: String::new() }
+settings! {
+    /// Who this device is to the fleet. Both names are parts of its MQTT topics.
+    pub struct DeviceSettings {
+        /// The fleet that the device belongs to.
+        fleet: String = "default".into() => Rule::Custom(fleet_name),
+        /// The device's name, which no other device of the fleet may have. Empty: the host name.
+        name: String = String::new() => Rule::Custom(device_name),
     }
 }
 
@@ -31,31 +27,25 @@ impl DeviceSettings {
     pub fn resolved_name(&self) -> String {
         if self.name.is_empty() { host_name() } else { self.name.clone() }
     }
-
-    /// One sentence for each value that cannot be used.
-    #[must_use]
-    pub fn problems(&self) -> Vec<(&'static str, String)> {
-        let mut wrong = Vec::new();
-        if !is_name(&self.fleet) {
-            wrong.push(("fleet", NAME_RULE.into()));
-        }
-        if self.name.is_empty() {
-            if !is_name(&host_name()) {
-                wrong.push((
-                    "name",
-                    format!("is not given, and the host name won't do: {NAME_RULE}"),
-                ));
-            }
-        } else if !is_name(&self.name) {
-            wrong.push(("name", NAME_RULE.into()));
-        }
-        wrong
-    }
 }
 
 /// Fleet and device stand in MQTT topics, client ids, file names and web addresses, so they are kept
 /// to what all of these allow.
 const NAME_RULE: &str = "use 1 to 64 of the letters a-z and A-Z, digits, '-', '_' and '.', beginning with a letter or digit";
+
+fn fleet_name(value: Value<'_>) -> Option<String> {
+    let Value::Text(text) = value else { return None };
+    (!is_name(text)).then(|| NAME_RULE.into())
+}
+
+fn device_name(value: Value<'_>) -> Option<String> {
+    if value == Value::Text("") {
+        let is_usable = is_name(&host_name());
+        let why = || format!("is not given, and the host name cannot be used: {NAME_RULE}");
+        return (!is_usable).then(why);
+    }
+    fleet_name(value)
+}
 
 fn is_name(text: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -68,113 +58,91 @@ fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// `[cycle]`: when a cycle of learning begins and how much it works on. A cycle is a snapshot of the
-/// tasks, `learn.steps` training steps, an evaluation, and the decision what to do with the result.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct CycleSettings {
-    /// Training tasks that must have arrived since the last cycle began. Default 50: fewer say
-    /// little that the last cycle didn't know.
-    pub min_new_tasks: u64,
-    /// Held-out questions without which no cycle begins. Default 50, that of
-    /// `promotion.min_questions`: with fewer nothing is decided, so training would be in vain.
-    pub min_held_out: usize,
-    /// Held-out questions that an evaluation asks, at most; the newest are taken. Default 200, which
-    /// bounds its time: each is answered twice, by the candidate and by the active adapter.
-    pub max_held_out_questions: usize,
-    /// Training tasks in a cycle, at most; the newest are taken. Default 10000, which bounds the
-    /// snapshot's size; a cycle of 200 steps with 2 prompts each sees 400.
-    pub max_train_tasks: usize,
-    /// Rest after a cycle that failed (the worker died, the learner gave up), in seconds, before the
-    /// next try. Default 900. It doubles with each failure in a row, up to a day.
-    pub retry_after_s: u64,
-    /// Rest after a cycle, in seconds, after which the same tasks are learned from once more even if
-    /// no new ones came. Default 86400, a day: another seed may find what the last one missed. 0:
-    /// only new tasks begin a cycle.
-    pub repeat_after_s: u64,
-    /// Held-out tasks that must have arrived since a promotion before the active adapter is checked
-    /// on them against its parent. Default 50, as for a promotion; 0 leaves the check out.
-    pub check_after_held_out: usize,
-}
-
-impl Default for CycleSettings {
-    fn default() -> Self {
-        Self {
-            min_new_tasks: 50,
-            min_held_out: 50,
-            max_held_out_questions: 200,
-            max_train_tasks: 10_000,
-            retry_after_s: 900,
-            repeat_after_s: DAY_S,
-            check_after_held_out: 50,
-        }
+settings! {
+    /// When a cycle of learning begins and how much it works on. A cycle is a snapshot of the tasks,
+    /// training (`learn.steps`), an evaluation on held-out tasks, and the decision.
+    pub struct CycleSettings {
+        /// New training tasks since the last cycle, without which no other begins.
+        ///
+        /// Fewer say little that the last cycle didn't know.
+        min_new_tasks: u64 = 50 => Rule::Whole(1, 1_000_000),
+        /// Held-out questions without which no cycle begins; at least `promotion.min_questions`.
+        ///
+        /// With fewer nothing is decided, so training would be in vain.
+        min_held_out: usize = 50 => Rule::Whole(2, 100_000),
+        /// Questions that an evaluation asks, at most: the newest.
+        ///
+        /// This bounds its time: each is answered twice, by the candidate and by the active adapter.
+        max_held_out_questions: usize = 200 => Rule::Whole(2, 100_000),
+        /// Training tasks in a cycle, at most: the newest.
+        ///
+        /// This bounds the snapshot's size; a cycle of 200 steps with 2 prompts each sees 400.
+        max_train_tasks: usize = 10_000 => Rule::Whole(1, 1_000_000),
+        /// Rest after a cycle that failed, in seconds. It doubles with each failure in a row, up to a
+        /// day.
+        retry_after_s: u64 = 900 => Rule::Whole(1, DAY_S),
+        /// Rest after which the same tasks are learned from once more, with another seed, if no new
+        /// ones came, in seconds. 0: only new tasks begin a cycle.
+        ///
+        /// Another seed may find what the last one missed.
+        repeat_after_s: u64 = DAY_S => Rule::Whole(0, 365 * DAY_S),
+        /// Fresh held-out tasks after a promotion on which the adapter is checked against the one
+        /// before it; a proven loss rolls it back. 0: no check.
+        check_after_held_out: usize = 50 => Rule::Whole(0, 100_000),
     }
+    check CycleSettings::conflicts
 }
 
 impl CycleSettings {
-    /// One sentence for each value that cannot be used.
-    #[must_use]
-    pub fn problems(&self) -> Vec<(&'static str, String)> {
-        let mut wrong = Vec::new();
-        between(&mut wrong, "min_new_tasks", self.min_new_tasks, 1, 1_000_000);
-        between(&mut wrong, "min_held_out", self.min_held_out as u64, 2, 100_000);
-        between(&mut wrong, "max_train_tasks", self.max_train_tasks as u64, 1, 1_000_000);
-        between(&mut wrong, "retry_after_s", self.retry_after_s, 1, DAY_S);
-        between(&mut wrong, "repeat_after_s", self.repeat_after_s, 0, 365 * DAY_S);
-        if self.max_held_out_questions < self.min_held_out {
-            let (most, least) = (self.max_held_out_questions, self.min_held_out);
-            let sentence = format!("is {most}: use at least min_held_out, {least}");
-            wrong.push(("max_held_out_questions", sentence));
-        } else {
-            let most = self.max_held_out_questions as u64;
-            between(&mut wrong, "max_held_out_questions", most, 2, 100_000);
-        }
-        between(&mut wrong, "check_after_held_out", self.check_after_held_out as u64, 0, 100_000);
-        wrong
+    fn conflicts(&self) -> Vec<Problem> {
+        let (most, least) = (self.max_held_out_questions, self.min_held_out);
+        let too_few = most < least && most >= 2;
+        let sentence = || format!("is {most}: use at least min_held_out, {least}");
+        too_few.then(|| ("max_held_out_questions", sentence())).into_iter().collect()
     }
 }
 
-/// `[compute]`: how the worker computes, and with how much of the device.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ComputeSettings {
-    /// `fast` rounds activations to 8 bits where a kernel gains from it, `exact` computes in f32.
-    /// Default `fast`, as in `latrod train`: an error below llama.cpp's own, several times as fast.
-    pub mode: Compute,
-    /// Where the worker computes: `cpu`, `cuda` (the first NVIDIA GPU) or `metal`. Default `cpu`; the
-    /// others only if the program was built with them. A GPU's memory is not planned, and
-    /// `memory_limit_mib` does not apply to it.
-    pub device: DeviceKind,
-    /// Threads of the worker. Default 0: one fewer than the cores, at least one. The worker runs only
-    /// when nothing else wants to, but caches and memory bandwidth know no priorities: a core left
-    /// free answers at once, and the device stays cooler. Results don't depend on it.
-    pub threads: usize,
-    /// Rationales that are sampled together, at most. Default 64. More are faster and take more
-    /// memory; the worker takes fewer by itself where memory is short.
-    pub batch: usize,
-    /// Memory that the worker may plan with, in MiB. Default 0: what is free when it starts, less a
-    /// margin.
-    pub memory_limit_mib: u64,
-    /// How long the worker keeps the model in memory without being allowed to compute, in seconds.
-    /// Default 600: shorter pauses are cheaper to sit out than to load the model again.
-    pub unload_after_s: u64,
-    /// How long the worker may show no progress, in seconds, before it is ended and started again.
-    /// Default 300, many times what the slowest piece of work takes between two signs of life.
-    pub stall_s: u64,
-}
-
-impl Default for ComputeSettings {
-    fn default() -> Self {
-        Self {
-            mode: Compute::Fast,
-            device: DeviceKind::Cpu,
-            threads: 0,
-            batch: 64,
-            memory_limit_mib: 0,
-            unload_after_s: 600,
-            stall_s: 300,
-        }
+settings! {
+    /// How the worker computes. It runs at the lowest priority there is, only while the device is
+    /// idle.
+    pub struct ComputeSettings {
+        /// How products with the frozen weights are computed.
+        ///
+        /// `fast` has an error below llama.cpp's own and takes a fraction of the time.
+        mode: Compute = Compute::Fast => Rule::Any,
+        /// Where the worker computes; all but `cpu` only if the program was built with it.
+        ///
+        /// The memory of GPUs is not planned, and `memory_limit_mib` does not apply to it.
+        device: DeviceKind = DeviceKind::Cpu => Rule::Any,
+        /// Threads of the worker. 0: one fewer than the cores, at least one.
+        ///
+        /// The worker runs only when nothing else wants to, but caches and memory bandwidth know no
+        /// priorities: a core left free answers at once, and the device stays cooler. Results don't
+        /// depend on it.
+        threads: usize = 0 => Rule::Whole(0, 1024),
+        /// Rationales that are sampled together, at most.
+        ///
+        /// More are faster and take more memory; the worker takes fewer where memory is short.
+        batch: usize = 64 => Rule::Whole(1, 4096),
+        /// Memory that the worker may plan with, in MiB. 0: what is free when it starts, less a
+        /// margin.
+        memory_limit_mib: u64 = 0 => Rule::WholeOrZero(
+            Self::MIN_MEMORY_MIB,
+            u64::MAX,
+            "for what is free",
+        ),
+        /// How long the worker keeps the model in memory without being allowed to compute, in
+        /// seconds.
+        ///
+        /// Shorter pauses are cheaper to sit out than to load the model again.
+        unload_after_s: u64 = 600 => Rule::Whole(0, 365 * DAY_S),
+        /// How long the worker may show no progress before it is ended and started again, in
+        /// seconds.
+        ///
+        /// 300 are many times what the slowest piece of work takes between two signs of life.
+        stall_s: u64 = 300 => Rule::Whole(10, DAY_S),
     }
+    check ComputeSettings::conflicts
 }
 
 impl ComputeSettings {
@@ -201,74 +169,30 @@ impl ComputeSettings {
         }
     }
 
-    /// One sentence for each value that cannot be used.
-    #[must_use]
-    pub fn problems(&self) -> Vec<(&'static str, String)> {
-        let mut wrong = Vec::new();
-        if let Some(sentence) = self.device.why_not() {
-            wrong.push(("device", format!("is {}: {sentence}", self.device.name())));
-        }
-        between(&mut wrong, "threads", self.threads as u64, 0, 1024);
-        between(&mut wrong, "batch", self.batch as u64, 1, 4096);
-        if self.memory_limit_mib != 0 && self.memory_limit_mib < Self::MIN_MEMORY_MIB {
-            let (limit, least) = (self.memory_limit_mib, Self::MIN_MEMORY_MIB);
-            let sentence = format!(
-                "is {limit}, too little for any model: use at least {least}, or 0 for what is free"
-            );
-            wrong.push(("memory_limit_mib", sentence));
-        }
-        between(&mut wrong, "unload_after_s", self.unload_after_s, 0, 365 * DAY_S);
-        between(&mut wrong, "stall_s", self.stall_s, 10, DAY_S);
-        wrong
+    fn conflicts(&self) -> Vec<Problem> {
+        let why = self.device.why_not();
+        let problem = |why: String| ("device", format!("is {}: {why}", self.device.name()));
+        why.map(problem).into_iter().collect()
     }
 }
 
-/// `[status]`: where `latrod status` finds the daemon.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct StatusSettings {
-    /// The Unix socket that the daemon listens on. Default `/run/latrod/status.sock`, in what
-    /// systemd's `RuntimeDirectory=latrod` makes; empty: none.
-    pub socket: PathBuf,
-}
-
-impl Default for StatusSettings {
-    fn default() -> Self {
-        Self { socket: "/run/latrod/status.sock".into() }
+settings! {
+    /// Where `latrod status` finds the daemon.
+    pub struct StatusSettings {
+        /// The Unix socket that the daemon listens on. Empty: none.
+        ///
+        /// systemd's `RuntimeDirectory=latrod` makes its folder.
+        socket: PathBuf = "/run/latrod/status.sock".into() => Rule::Custom(socket_path),
     }
 }
 
-impl StatusSettings {
-    /// Bytes of a socket's path, at most: `sun_path` has 104 on macOS and 108 on Linux, with a zero.
-    const MAX_BYTES: usize = 103;
+/// Bytes of a socket's path, at most: `sun_path` has 104 on macOS and 108 on Linux, with a zero.
+const MAX_SOCKET_BYTES: usize = 103;
 
-    /// One sentence for each value that cannot be used.
-    #[must_use]
-    pub fn problems(&self) -> Vec<(&'static str, String)> {
-        let length = self.socket.as_os_str().len();
-        if length <= Self::MAX_BYTES {
-            return Vec::new();
-        }
-        let most = Self::MAX_BYTES;
-        vec![(
-            "socket",
-            format!("has {length} bytes, and a socket's path may have {most}: shorten it"),
-        )]
-    }
-}
-
-/// Seconds of a day.
-const DAY_S: u64 = 86_400;
-
-/// Notes a value that is not from `least` to `most`.
-fn between(
-    wrong: &mut Vec<(&'static str, String)>,
-    field: &'static str,
-    value: u64,
-    least: u64,
-    most: u64,
-) {
-    if !(least..=most).contains(&value) {
-        wrong.push((field, format!("is {value}: use a number from {least} to {most}")));
-    }
+fn socket_path(value: Value<'_>) -> Option<String> {
+    let Value::Text(path) = value else { return None };
+    let length = path.len();
+    (length > MAX_SOCKET_BYTES).then(|| {
+        format!("has {length} bytes, and a socket's path may have {MAX_SOCKET_BYTES}: shorten it")
+    })
 }

@@ -85,7 +85,7 @@ memory_limit_mib = 5
             "18: lern: there is no such section; did you mean learn?",
             "22: compute.mode: this is a whole number, expected a word in quotes",
             "23: compute.batch: this is a number with a decimal point, expected a whole number",
-            "24: compute.memory_limit_mib: is 5, too little for any model",
+            "24: compute.memory_limit_mib: is 5: use at least 64",
         ],
     );
 }
@@ -129,7 +129,7 @@ fn a_syntax_error_ends_it_and_says_so() {
     let error = parse("model = '/m.gguf'\nbatch 8\n[lern\nnum_generations = 1\n").unwrap_err();
 
     assert_eq!(error.errors.len(), 1, "{error}");
-    assert!(error.to_string().starts_with("f.toml:2: this is no TOML: "), "{error}");
+    assert!(error.to_string().starts_with("f.toml:2: this is not TOML: "), "{error}");
     assert!(!error.complete && error.summary().contains("was not checked"), "{error}");
 }
 
@@ -349,8 +349,10 @@ mod files {
         let missing = Config::load(&folder.path().join("none")).unwrap_err().to_string();
 
         assert!(missing.contains("none: cannot be read"), "{missing}");
-        assert!(Config::load(folder.path()).unwrap_err().to_string().contains("no regular file"));
-        assert!(load(b"model = '/m'\n# \xff\n").contains("no UTF-8 text (line 2)"));
+        assert!(
+            Config::load(folder.path()).unwrap_err().to_string().contains("not a regular file")
+        );
+        assert!(load(b"model = '/m'\n# \xff\n").contains("not UTF-8 text (line 2)"));
         assert!(load(&vec![b'#'; 2 << 20]).contains("larger than 1024 KiB"));
     }
 
@@ -362,7 +364,7 @@ mod files {
         let mode = rustix::fs::Mode::from(0o600);
         rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, mode).unwrap();
 
-        assert!(Config::load(&pipe).unwrap_err().to_string().contains("no regular file"));
+        assert!(Config::load(&pipe).unwrap_err().to_string().contains("not a regular file"));
     }
 }
 

@@ -1,41 +1,44 @@
 //! Where a model computes: the names of devices, and which of them this build knows.
 
-/// A device that a model can compute on.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Hash,
-    Default,
-    clap::ValueEnum,
-    serde::Serialize,
-    serde::Deserialize,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum DeviceKind {
-    /// The processor, with this program's own kernels.
-    #[default]
-    Cpu,
-    /// The processor, with candle's operations: slow, to check what GPUs compute.
-    Candle,
-    /// The first NVIDIA GPU.
-    Cuda,
-    /// The GPU of a Mac.
-    Metal,
+use crate::kernels::Compute;
+use crate::settings::{Choice, Choices};
+use crate::{choices, setting_of_choice};
+
+choices! {
+    /// A device that a model can compute on.
+    pub enum DeviceKind {
+        /// The processor, with this program's own kernels.
+        Cpu = "cpu",
+        /// The processor, with candle's operations: slow, to check what GPUs compute.
+        Candle = "candle",
+        /// The first NVIDIA GPU.
+        Cuda = "cuda",
+        /// The GPU of a Mac.
+        Metal = "metal",
+    }
 }
+
+impl Default for DeviceKind {
+    fn default() -> Self {
+        Self::Cpu
+    }
+}
+
+impl Choice for Compute {
+    const ALL: &'static [Self] = &[Self::Exact, Self::Fast];
+    const WORDS: Choices = &[
+        ("exact", "Weights decoded to f32, products in f32."),
+        ("fast", "Activations rounded to 8 bits per block of 32 where a kernel gains from it."),
+    ];
+}
+
+setting_of_choice!(Compute);
 
 impl DeviceKind {
     /// The name in arguments and settings.
     #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Cpu => "cpu",
-            Self::Candle => "candle",
-            Self::Cuda => "cuda",
-            Self::Metal => "metal",
-        }
+    pub fn name(self) -> &'static str {
+        self.word()
     }
 
     /// Whether this program was built for the device; whether it is there shows when a model is
@@ -58,7 +61,7 @@ impl DeviceKind {
 
     /// Every device that this program was built for.
     pub fn built_in() -> impl Iterator<Item = Self> {
-        [Self::Cpu, Self::Candle, Self::Cuda, Self::Metal].into_iter().filter(|d| d.is_built_in())
+        Self::ALL.iter().copied().filter(|d| d.is_built_in())
     }
 
     /// A sentence, if this program was not built for the device.

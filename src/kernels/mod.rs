@@ -49,9 +49,7 @@ pub fn fast_is_close(rows: usize) -> bool {
 }
 
 /// How products with quantized weights are computed.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum, serde::Serialize, serde::Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Compute {
     /// Decodes weights to f32 and multiplies in f32.

@@ -247,8 +247,8 @@ impl<E: Engine> Learner<'_, E> {
         // Coefficients point uphill; AdamW goes down the gradient of the loss.
         sums.values_mut().flat_map(|m| &mut m.data).for_each(|g| *g = -*g);
         let norm = match self.settings.max_grad_norm {
-            Some(max) => clip(&mut sums, max),
-            None => global_norm(&sums),
+            0.0 => global_norm(&sums),
+            max => clip(&mut sums, max),
         };
         progress.step += 1;
         let mut rate = 0.0;

@@ -1,12 +1,16 @@
 //! The most that can be computed at once within a limit of memory.
 //!
-//! A pure function of numbers. Fewer rationales are sampled together first, since sampling and
+//! Pure functions of numbers, [`fit_given`] aside. Fewer rationales are sampled together first, since sampling and
 //! training take turns and a batch costs sampling alone; then rows are cut into smaller pieces.
+
+use std::path::Path;
 
 use crate::arch::spec::ModelSpec;
 use crate::engine::row_chunks::RowChunks;
 use crate::engine::weights::WeightBytes;
 use crate::memory::plan::{MemoryPlan, MemorySettings};
+use crate::memory::{Limit, MemoryError};
+use crate::system::memory::available_memory;
 
 /// The smallest pieces worth having: below, products take longer and hardly any memory is gained.
 const LEAST: RowChunks = RowChunks { rows: 64, head_rows: 16 };
@@ -66,6 +70,30 @@ pub fn fit(
     }
 }
 
+/// The most that fits a limit that was given. Without one everything is as asked for, and must fit
+/// what the system below `root` has free.
+///
+/// # Errors
+/// [`MemoryError`].
+pub fn fit_given(
+    spec: &ModelSpec,
+    weights: &WeightBytes,
+    settings: &MemorySettings,
+    limit: Option<u64>,
+    root: &Path,
+) -> Result<Fitting, MemoryError> {
+    if let Some(bytes) = limit {
+        let too_little =
+            |least| MemoryError::TooLittle { least: Box::new(least), limit: Limit::given(bytes) };
+        return fit(spec, weights, settings, bytes).map_err(too_little);
+    }
+    let plan = MemoryPlan::predict(spec, weights, settings);
+    match available_memory(root) {
+        Some(free) if plan.total > free => Err(MemoryError::NotFree { needed: plan.total, free }),
+        _ => Ok(Fitting { settings: settings.clone(), plan }),
+    }
+}
+
 /// Batches with their questions, from what is asked for down to one.
 fn batches(s: &MemorySettings) -> Vec<(usize, usize)> {
     if s.batch == 0 {
@@ -94,8 +122,6 @@ fn smaller(row_chunks: RowChunks) -> Option<RowChunks> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::gguf::GgufFile;
     use crate::kernels::Compute;

@@ -6,6 +6,7 @@
 
 use serde::Serialize;
 
+use super::error::mib;
 use crate::arch::lora::Target;
 use crate::arch::spec::ModelSpec;
 use crate::engine::cpu::adapter::PackedAdapter;
@@ -114,6 +115,20 @@ impl MemoryPlan {
         let learned = sum([plan.adapter, plan.optimizer]);
         let most = plan.loading.max(sum([learned, plan.sampling().max(plan.training())]));
         Self { total: sum([plan.program, plan.weights, most]), ..plan }
+    }
+
+    /// What memory will be used for, where `batch` rationales are sampled together.
+    #[must_use]
+    pub fn sentence(&self, batch: usize, row_chunks: RowChunks) -> String {
+        let RowChunks { rows, head_rows } = row_chunks;
+        format!(
+            "memory: {} MiB at most (weights {}, sampling {}, training {}); {batch} rationales \
+             together, pieces of {rows} rows, {head_rows} of logits",
+            mib(self.total),
+            mib(self.weights),
+            mib(self.sampling()),
+            mib(self.training()),
+        )
     }
 
     /// What sampling takes beside what is always there.

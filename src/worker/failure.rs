@@ -8,6 +8,7 @@ use crate::engine::ModelError;
 use crate::gguf::GgufError;
 use crate::latro::learner::LearnError;
 use crate::latro::prompt::PromptError;
+use crate::memory::MemoryError;
 use crate::session::{QuestionsError, SessionError};
 use crate::store::StoreError;
 use crate::text::TextError;
@@ -68,6 +69,12 @@ impl From<LearnError> for Halt {
     }
 }
 
+impl From<MemoryError> for Halt {
+    fn from(error: MemoryError) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
 impl From<ModelError> for Halt {
     fn from(error: ModelError) -> Self {
         match error {
@@ -124,6 +131,12 @@ impl From<PromptError> for Failure {
 impl From<DataError> for Failure {
     fn from(error: DataError) -> Self {
         Self::new(FailureKind::Tasks, error)
+    }
+}
+
+impl From<MemoryError> for Failure {
+    fn from(error: MemoryError) -> Self {
+        Self::new(FailureKind::Memory, error)
     }
 }
 

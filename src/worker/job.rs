@@ -6,13 +6,13 @@ use log::warn;
 
 use super::failure::Halt;
 use super::load::Model;
-use super::memory::Needs;
 use super::protocol::{Began, CompareJob, Failure, FailureKind, FromWorker, TrainJob};
 use crate::data::{Task, TaskLimits, read_tasks};
 use crate::engine::Engine;
 use crate::engine::interrupt::Interrupt;
 use crate::latro::learner::{Learner, LearnerState};
 use crate::latro::settings::{Method, TrainSettings};
+use crate::memory::Needs;
 use crate::promotion::compare::Comparison;
 use crate::promotion::evaluate::EvalSettings;
 use crate::promotion::forget::GeneralTokens;

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::hash::{Stamp, sha256};
-use super::memory::{Limit, Needs};
 use super::protocol::{Failure, FailureKind, Loaded, PlanMib, Setup};
 use crate::arch::spec::ModelSpec;
 use crate::engine::Engine;
@@ -15,6 +14,7 @@ use crate::engine::weights::WeightBytes;
 use crate::gguf::{GgmlType, GgufFile, printable};
 use crate::kernels::{Compute, threads};
 use crate::latro::prompt::Prompter;
+use crate::memory::{Limit, Needs};
 use crate::text::TextFormat;
 
 /// Tokens of an answer with its phrase, for the plan before the tasks are known.

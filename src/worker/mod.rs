@@ -21,7 +21,6 @@ pub mod hash;
 mod heartbeat;
 mod job;
 mod load;
-mod memory;
 mod priority;
 pub mod protocol;
 mod serve;

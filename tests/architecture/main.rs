@@ -22,11 +22,7 @@ mod known {
         "the code map of ARCHITECTURE.md lets config use worker, whose row is not below",
         "these folders use each other in a circle: config → daemon → config",
     ];
-    pub const CROWDED: &[&str] = &[
-        "src/cli/ ",
-        "src/engine/candle/ ",
-        "src/latro/ ",
-    ];
+    pub const CROWDED: &[&str] = &["src/cli/ ", "src/engine/candle/ ", "src/latro/ "];
     pub const LONG: &[&str] = &[
         "src/cli/inspect.rs: table ",
         "src/cli/train.rs: run_on ",

@@ -146,6 +146,19 @@ mod reference {
     }
 
     #[test]
+    fn is_made_from_the_settings_themselves() {
+        let path = configs().join("latrod.toml");
+        if std::env::var_os("LATROD_WRITE_REFERENCE").is_some() {
+            std::fs::write(&path, latrod::config::reference::reference()).unwrap();
+        }
+
+        let is_current =
+            std::fs::read_to_string(path).unwrap() == latrod::config::reference::reference();
+
+        assert!(is_current, "LATROD_WRITE_REFERENCE=1 cargo test --test config writes it anew");
+    }
+
+    #[test]
     fn names_every_setting_once() {
         let (_, lines) = read();
         let named: BTreeSet<_> = lines.iter().map(|line| line.key.clone()).collect();
@@ -260,7 +273,7 @@ mod command {
 
         let (code, out, err, file) = validate(text, &[]);
 
-        assert_eq!((code, out.as_str()), (64, ""));
+        assert_eq!((code, out.as_str()), (78, ""));
         let lines: Vec<_> = err.lines().collect();
         assert_eq!(lines.len(), 5, "{err}");
         let begins = [
@@ -281,7 +294,7 @@ mod command {
         let (code, out, _, _) = validate("model = '/m'\n[learn]\nsetps = 1\n", &["--json"]);
 
         let said: Value = serde_json::from_str(&out).unwrap();
-        assert_eq!((code, &said["valid"]), (64, &Value::Bool(false)));
+        assert_eq!((code, &said["valid"]), (78, &Value::Bool(false)));
         let expected = serde_json::json!([{
             "line": 3, "key": "learn.setps", "sentence": "there is no such key", "suggestion": "steps",
         }]);
@@ -296,7 +309,7 @@ mod command {
             .output();
         let output = output.unwrap();
 
-        assert_eq!(output.status.code(), Some(64));
+        assert_eq!(output.status.code(), Some(78));
         let err = String::from_utf8(output.stderr).unwrap();
         assert!(err.starts_with("/none.toml: cannot be read: No such file"), "{err}");
     }

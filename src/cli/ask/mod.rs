@@ -11,9 +11,8 @@ use serde_json::json;
 
 use self::stream::{AnswerEnd, Stream, Watch};
 use crate::cli::CliError;
-use crate::cli::common::{
-    check_sampling_memory, failed, load_adapter, load_model, set_threads, usage, warn,
-};
+use crate::cli::choice::choice;
+use crate::cli::common::{failed, load_adapter, load_model, set_threads, usage, warn};
 use crate::engine::device::DeviceKind;
 use crate::engine::interrupt::Interrupt;
 use crate::engine::{Engine, ModelError, with_engine};
@@ -21,6 +20,7 @@ use crate::kernels::Compute;
 use crate::latro::generate::{Limits, Policy, Stop, generate};
 use crate::latro::prompt::{Finish, Prompter};
 use crate::latro::sampler::{Pick, stream};
+use crate::memory::sampling::Sampling;
 use crate::text::TextFormat;
 
 /// Tokens for the answer. Evaluation allows fewer; a person may want a sentence.
@@ -62,10 +62,10 @@ pub struct Args {
     #[arg(long)]
     no_rationale: bool,
     /// exact: f32; fast: activations rounded to 8 bits
-    #[arg(long, value_enum, default_value_t = Compute::Fast)]
+    #[arg(long, value_parser = choice::<Compute>(), default_value = "fast")]
     compute: Compute,
     /// Where to compute; all but cpu only if the program was built with it (cross/CUDA.md)
-    #[arg(long, value_enum, default_value_t = DeviceKind::Cpu)]
+    #[arg(long, value_parser = choice::<DeviceKind>(), default_value = "cpu")]
     device: DeviceKind,
     /// Threads to compute with; all cores if not given
     #[arg(long, value_name = "N")]
@@ -144,7 +144,9 @@ impl<'p, E: Engine> Talk<'p, E> {
             let what = format!("a prompt of {} tokens with rationale and answer", prompt.len());
             return Err(ModelError::Context { what, tokens, context: spec.context_length }.into());
         }
-        check_sampling_memory(self.policy.model, 1, 1, prompt.len(), new)
+        let prompt_tokens = prompt.len();
+        let sampling = Sampling { prompts: 1, prompt_tokens, branches: 1, new_tokens: new };
+        Ok(sampling.check(self.policy.model)?)
     }
 
     fn answer(&self, prompt: Vec<u32>) -> Result<(), TalkError> {

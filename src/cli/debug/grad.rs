@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::arch::lora::zeros_like;
 use crate::cli::CliError;
+use crate::cli::choice::choice;
 use crate::cli::common::{failed, load_model, read_adapter, say, usage};
 use crate::cli::debug::rollouts::read_rollouts;
 use crate::engine::device::DeviceKind;
@@ -40,10 +41,10 @@ pub struct Args {
     #[arg(long, default_value_t = 0.05)]
     beta: f64,
     /// exact: f32; fast: activations rounded to 8 bits
-    #[arg(long, value_enum, default_value_t = Compute::Exact)]
+    #[arg(long, value_parser = choice::<Compute>(), default_value = "exact")]
     compute: Compute,
     /// Where to compute; all but cpu only if the program was built with it (cross/CUDA.md)
-    #[arg(long, value_enum, default_value_t = DeviceKind::Cpu)]
+    #[arg(long, value_parser = choice::<DeviceKind>(), default_value = "cpu")]
     device: DeviceKind,
     /// The safetensors file to write
     #[arg(long)]

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::cli::CliError;
+use crate::cli::choice::choice;
 use crate::cli::common::{load_adapter, load_model, usage};
 use crate::engine::device::DeviceKind;
 use crate::engine::interrupt::Interrupt;
@@ -36,10 +37,10 @@ pub struct Args {
     #[arg(long)]
     adapter: Option<PathBuf>,
     /// exact: f32; fast: activations rounded to 8 bits
-    #[arg(long, value_enum, default_value_t = Compute::Exact)]
+    #[arg(long, value_parser = choice::<Compute>(), default_value = "exact")]
     compute: Compute,
     /// Where to compute; all but cpu only if the program was built with it (cross/CUDA.md)
-    #[arg(long, value_enum, default_value_t = DeviceKind::Cpu)]
+    #[arg(long, value_parser = choice::<DeviceKind>(), default_value = "cpu")]
     device: DeviceKind,
     /// The .npy file to write
     #[arg(long)]

@@ -10,9 +10,8 @@ use serde_json::json;
 
 use self::report::{Comparison, Report, metrics};
 use crate::cli::CliError;
-use crate::cli::common::{
-    check_sampling_memory, load_adapter, load_model, say, set_threads, usage, warn,
-};
+use crate::cli::choice::choice;
+use crate::cli::common::{load_adapter, load_model, say, set_threads, usage, warn};
 use crate::cli::progress::Progress;
 use crate::data::{Task, TaskLimits, read_tasks};
 use crate::engine::device::DeviceKind;
@@ -21,6 +20,7 @@ use crate::engine::{Engine, with_engine};
 use crate::kernels::Compute;
 use crate::latro::generate::Policy;
 use crate::latro::prompt::Prompter;
+use crate::memory::sampling::Sampling;
 use crate::promotion::evaluate::{
     ANSWER_TOKENS, EvalSettings, QuestionResult, evaluate, summarize,
 };
@@ -87,10 +87,10 @@ pub struct Args {
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// exact: f32; fast: activations rounded to 8 bits
-    #[arg(long, value_enum, default_value_t = Compute::Fast)]
+    #[arg(long, value_parser = choice::<Compute>(), default_value = "fast")]
     compute: Compute,
     /// Where to compute; all but cpu only if the program was built with it (cross/CUDA.md)
-    #[arg(long, value_enum, default_value_t = DeviceKind::Cpu)]
+    #[arg(long, value_parser = choice::<DeviceKind>(), default_value = "cpu")]
     device: DeviceKind,
     /// Threads to compute with; all cores if not given
     #[arg(long, value_name = "N")]
@@ -182,10 +182,15 @@ fn longest(args: &Args) -> Option<usize> {
 fn check_memory(args: &Args, model: &impl Engine, questions: &Questions) -> Result<(), CliError> {
     let new = longest(args).unwrap_or(ANSWER_TOKENS);
     let at_once = args.batch.min(questions.tasks.len());
-    let longest = questions.longest_prompt;
-    check_sampling_memory(model, at_once, 1, longest, new)?;
+    let of = |prompts, branches| Sampling {
+        prompts,
+        prompt_tokens: questions.longest_prompt,
+        branches,
+        new_tokens: new,
+    };
+    of(at_once, 1).check(model)?;
     let votes = args.votes.unwrap_or(1);
-    check_sampling_memory(model, (args.batch / votes).max(1), votes, longest, new)
+    Ok(of((args.batch / votes).max(1), votes).check(model)?)
 }
 
 /// A path can be written to only in a folder that exists: better said before the work than after.

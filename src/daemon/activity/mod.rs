@@ -13,46 +13,30 @@
 mod clock;
 mod idle;
 mod sensors;
-mod settings;
 mod signal;
 mod watch;
-mod windows;
 
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Zoned;
-use thiserror::Error;
 
 pub use idle::{Condition, ConditionKind, IdleJudge};
-pub use settings::{ActivitySettings, Users};
 pub use signal::{Measure, Reading, Signal, Verdict};
 pub use watch::DeviceWatch;
-pub use windows::Window;
 
 #[cfg(target_os = "macos")]
 use sensors::macos;
 use sensors::{cpu, disk, gpu, heat, inhibit, power, users};
 
+pub use crate::config::idle::{ActivitySettings, Users};
+use crate::config::windows::{self, Window, WindowError};
 use crate::system::files::{self, Root};
 use crate::system::proc::{self, Resource};
 
 /// How often sensors and load files are looked for anew: drivers come and go.
 const SEARCH_EVERY: Duration = Duration::from_secs(60);
-
-/// Why a device's activity can't be judged.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum ActivityError {
-    /// A time window that can't be understood.
-    #[error("the time window {text:?} can't be used: {why}; write it as \"Mon-Fri 22:00-06:00\"")]
-    Window {
-        /// Its beginning.
-        text: String,
-        /// What is wrong with it.
-        why: &'static str,
-    },
-}
 
 /// Which of the device's load is the daemon's own, so that it isn't mistaken for others'.
 #[derive(Debug, Clone, Copy, Default)]
@@ -100,7 +84,7 @@ impl Activity {
         settings: ActivitySettings,
         root: PathBuf,
         state_dir: PathBuf,
-    ) -> Result<Self, ActivityError> {
+    ) -> Result<Self, WindowError> {
         let windows = settings.windows.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
         #[cfg(target_os = "macos")]
         let mac = (root == std::path::Path::new("/")).then(macos::Mac::new).flatten();

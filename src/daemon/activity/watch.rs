@@ -6,9 +6,7 @@ use std::time::Duration;
 use jiff::Zoned;
 
 use super::clock::ClockWatch;
-use super::{
-    Activity, ActivityError, ActivitySettings, Condition, IdleJudge, Own, Reading, Signal,
-};
+use super::{Activity, ActivitySettings, Condition, IdleJudge, Own, Reading, Signal};
 
 /// The device as it was last seen.
 #[derive(Debug)]
@@ -30,7 +28,7 @@ impl DeviceWatch {
         settings: ActivitySettings,
         root: PathBuf,
         state_dir: PathBuf,
-    ) -> Result<Self, ActivityError> {
+    ) -> Result<Self, crate::config::windows::WindowError> {
         Ok(Self {
             judge: IdleJudge::new(&settings),
             activity: Activity::new(settings, root, state_dir)?,
@@ -49,7 +47,7 @@ impl DeviceWatch {
         settings: ActivitySettings,
         root: PathBuf,
         state_dir: PathBuf,
-    ) -> Result<(), ActivityError> {
+    ) -> Result<(), crate::config::windows::WindowError> {
         let judge = IdleJudge::new(&settings);
         self.activity = Activity::new(settings, root, state_dir)?;
         self.judge = judge;

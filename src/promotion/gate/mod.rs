@@ -28,105 +28,18 @@
 //! Pure. Knows no tasks, only their results, so no text of a task can leave through it.
 
 mod sentence;
+mod settings;
 #[cfg(test)]
 mod tests;
-
-use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use super::forget::Forget;
 use super::interval::{Interval, PairedCounts, mean_interval};
 
-/// What a candidate must show.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct GateSettings {
-    /// Held-out questions below which nothing is decided. Default 50: a kind of question that makes
-    /// up 6 % of the work is then among them with a probability of 95 %, so that a loss there can be
-    /// seen at all.
-    pub min_questions: usize,
-    /// How sure a promotion or a rollback must be, 0.5 to less than 1: one that nothing justifies has
-    /// a probability of 1 − `confidence` at most. Default 0.95.
-    pub confidence: f64,
-    /// Whether earlier candidates against the same active adapter make a promotion harder (see the
-    /// module's header). Default true; false gives every candidate the whole 1 − `confidence`.
-    pub correct_repeats: bool,
-    /// The observed loss of accuracy, in percent of the questions, that a proven gain of likelihood
-    /// makes up for; 0 for none. Default 2: chance alone moves the accuracy on a hundred questions by
-    /// more, and a real loss is found by the tests.
-    pub max_accuracy_loss_percent: f64,
-    /// The accuracy, in percent, below which a gain of likelihood alone promotes nothing; 0 for none.
-    /// Default 10: who gets fewer answers right serves nobody, and where the answers of the tasks are
-    /// wrong, a model can learn what such answers look like, which makes them likelier, but hardly
-    /// ever which one is next.
-    pub min_accuracy_percent: f64,
-    /// The highest mean KL(base ‖ adapted) on the general prompts, nats per token; 0 for no limit.
-    /// Default 0.2: on SmolLM2-135M-Instruct and the built-in prompts, runs of 100 steps that learned
-    /// their task ended between 0.03 and 0.16, the highest one answering at once where the base model
-    /// thinks; an adapter that spoils ordinary text is far above.
-    pub max_kl_nats_per_token: f64,
-    /// A JSON lines file of general prompts ([`super::forget::parse`] says how they look), read
-    /// whenever a candidate is compared, not by the gate. Default empty: the built-in ones.
-    pub general_prompts: PathBuf,
-}
-
-impl Default for GateSettings {
-    fn default() -> Self {
-        Self {
-            min_questions: 50,
-            confidence: 0.95,
-            correct_repeats: true,
-            max_accuracy_loss_percent: 2.0,
-            min_accuracy_percent: 10.0,
-            max_kl_nats_per_token: 0.2,
-            general_prompts: PathBuf::new(),
-        }
-    }
-}
+pub use settings::GateSettings;
 
 impl GateSettings {
-    /// Every value that cannot be used, with a sentence.
-    #[must_use]
-    pub fn problems(&self) -> Vec<(&'static str, String)> {
-        let mut problems = Vec::new();
-        let mut bad = |wrong: bool, field, sentence: String| {
-            if wrong {
-                problems.push((field, sentence));
-            }
-        };
-        let Self { min_questions, confidence, .. } = *self;
-        bad(
-            min_questions < 2,
-            "min_questions",
-            format!("is {min_questions}, but a variance needs 2 questions; give 2 or more"),
-        );
-        bad(
-            !(0.5..1.0).contains(&confidence),
-            "confidence",
-            format!("is {confidence}; give a share from 0.5 to less than 1, such as 0.95"),
-        );
-        let loss = self.max_accuracy_loss_percent;
-        bad(
-            !(0.0..=100.0).contains(&loss),
-            "max_accuracy_loss_percent",
-            format!("is {loss}; give 0 to 100"),
-        );
-        let least = self.min_accuracy_percent;
-        bad(
-            !(0.0..=100.0).contains(&least),
-            "min_accuracy_percent",
-            format!("is {least}; give 0 to 100"),
-        );
-        let kl = self.max_kl_nats_per_token;
-        bad(
-            !(0.0..f64::INFINITY).contains(&kl),
-            "max_kl_nats_per_token",
-            format!("is {kl}; give a number of nats above 0, or 0 for no limit"),
-        );
-        problems
-    }
-
     /// The probability of error at each end of each interval, for the `attempt`-th comparison with
     /// the same baseline (1 for the first).
     #[must_use]

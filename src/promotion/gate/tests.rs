@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::settings::Settings;
 
 /// Numbers that look random and are the same everywhere (`SplitMix64`, Steele et al. 2014).
 struct Dice(u64);

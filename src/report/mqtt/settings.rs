@@ -2,98 +2,97 @@
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
-
 use crate::report::ReportError;
+use crate::settings::{Problem, Rule, Settings, Value};
+use crate::{choices, settings};
 
-/// The protocol's version on the wire.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Protocol {
-    /// MQTT 3.1.1, which every broker speaks.
-    #[default]
-    #[serde(rename = "3.1.1")]
-    V311,
-    /// MQTT 5: expiry of sessions and commands, reasons for refusals.
-    #[serde(rename = "5")]
-    V5,
-}
-
-/// `[mqtt]`: whom to tell, and who may command.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct MqttSettings {
-    /// The broker: `mqtt://host:port` or, with TLS, `mqtts://host:port`; ports 1883 and 8883 may be
-    /// left out. Default empty: no broker, everything is told to the journal alone.
-    pub broker: String,
-    /// Version of the protocol, `"3.1.1"` (default, since every broker speaks it) or `"5"`.
-    pub protocol: Protocol,
-    /// Client id. Default empty: `latrod-<fleet>-<device>`. It must stay the same from start to
-    /// start, for the broker keeps commands for it; no two devices may share one.
-    pub client_id: String,
-    /// User name at the broker. Default empty: none.
-    pub username: String,
-    /// File with the password; a line break at its end doesn't count. Read at every connection, so
-    /// that it can be renewed. Default: none.
-    pub password_file: Option<PathBuf>,
-    /// PEM file with the certificates to trust. Default: those of the system.
-    pub ca_file: Option<PathBuf>,
-    /// PEM file with the device's own certificate, for brokers that ask for one. Default: none.
-    pub cert_file: Option<PathBuf>,
-    /// PEM file with the private key of `cert_file`. Default: none.
-    pub key_file: Option<PathBuf>,
-    /// How often an idle connection is checked. Default 30: the fleet sees a device that lost its
-    /// power as offline after 45 s, for some 10 bytes per minute.
-    pub keep_alive_s: u16,
-    /// Limit of the first delay between attempts to connect. Default 1.
-    pub reconnect_min_s: u32,
-    /// Limit of the longest delay. Default 128: a fleet of thousands doesn't overrun a broker that
-    /// comes back.
-    pub reconnect_max_s: u32,
-    /// Messages on their way to the broker without its acknowledgement. Default 16, below the 20
-    /// that mosquitto takes at once by MQTT 5.
-    pub max_inflight: u16,
-    /// Messages that wait for the broker on disk; beyond, the oldest events are dropped and
-    /// counted. Default 10000: weeks of events.
-    pub max_outbox_messages: u32,
-    /// Size of these messages. Default 8.
-    pub max_outbox_mib: u32,
-    /// Progress messages that wait in memory while the broker is away; beyond, the oldest are
-    /// dropped and counted. Default 64. 0 drops all of them at once.
-    pub max_waiting_progress: u32,
-    /// How often the state is told when nothing changes. Default 60. A page that shows the fleet
-    /// takes a device for silent after a few of these.
-    pub state_every_s: u32,
-    /// Public keys of those who may give commands: Ed25519, each a PEM file or 32 bytes in base64.
-    /// Default none: no command is taken.
-    pub operator_keys: Vec<String>,
-    /// Takes commands without a signature, from anybody whom the broker lets publish them. Default
-    /// false; for a closed test bench only.
-    pub allow_unsigned: bool,
-}
-
-impl Default for MqttSettings {
-    fn default() -> Self {
-        Self {
-            broker: String::new(),
-            protocol: Protocol::default(),
-            client_id: String::new(),
-            username: String::new(),
-            password_file: None,
-            ca_file: None,
-            cert_file: None,
-            key_file: None,
-            keep_alive_s: 30,
-            reconnect_min_s: 1,
-            reconnect_max_s: 128,
-            max_inflight: 16,
-            max_outbox_messages: 10_000,
-            max_outbox_mib: 8,
-            max_waiting_progress: 64,
-            state_every_s: 60,
-            operator_keys: Vec::new(),
-            allow_unsigned: false,
-        }
+choices! {
+    /// The protocol's version on the wire.
+    pub enum Protocol {
+        /// MQTT 3.1.1, which every broker speaks.
+        V311 = "3.1.1",
+        /// MQTT 5: expiry of sessions and commands, reasons for refusals.
+        V5 = "5",
     }
+}
+
+impl Default for Protocol {
+    fn default() -> Self {
+        Self::V311
+    }
+}
+
+settings! {
+    /// The broker to report to, and who may command. Nothing of a task's text is sent.
+    pub struct MqttSettings {
+        /// The broker: mqtt://host:port or, with TLS, mqtts://host:port; ports 1883 and 8883 may be
+        /// left out. Empty: no broker, everything is reported to the journal alone.
+        broker: String = String::new() => Rule::Any,
+        /// Version of the protocol.
+        protocol: Protocol = Protocol::V311 => Rule::Any,
+        /// Client id. Empty: latrod-FLEET-DEVICE.
+        ///
+        /// It must stay the same from start to start, because the broker keeps commands for it; no
+        /// two devices may share one.
+        client_id: String = String::new() => Rule::Custom(one_line),
+        /// User name at the broker. Empty: none.
+        username: String = String::new() => Rule::Any,
+        /// File with the password; a line break at its end doesn't count. Without it the password is
+        /// that of LATROD_MQTT_PASSWORD in the environment, or else the systemd credential
+        /// mqtt-password.
+        ///
+        /// Read at every connection, so that it can be renewed.
+        password_file: Option<PathBuf> = None => Rule::Example("/etc/latrod/mqtt-password"),
+        /// PEM file with the certificates to trust. Without it, those of the system.
+        ca_file: Option<PathBuf> = None => Rule::Example("/etc/latrod/ca.pem"),
+        /// PEM file with the device's own certificate, for brokers that ask for one.
+        cert_file: Option<PathBuf> = None => Rule::Example("/etc/latrod/device.pem"),
+        /// PEM file with the private key of `cert_file`. A systemd credential is a file too:
+        /// /run/credentials/latrod.service/mqtt-key.
+        key_file: Option<PathBuf> = None => Rule::Example("/etc/latrod/device-key.pem"),
+        /// How often an idle connection is checked, in seconds.
+        ///
+        /// With 30 the fleet sees a device that lost its power as offline after 45 s, for some 10
+        /// bytes per minute.
+        keep_alive_s: u16 = 30 => Rule::Whole(5, 3600),
+        /// Limit of the first random delay between attempts to connect, in seconds.
+        reconnect_min_s: u32 = 1 => Rule::Whole(1, 3600),
+        /// Limit of the longest delay, in seconds.
+        ///
+        /// A fleet of thousands then doesn't overrun a broker that comes back.
+        reconnect_max_s: u32 = 128 => Rule::Whole(0, 3600),
+        /// Messages that may wait for the broker's acknowledgement at the same time.
+        ///
+        /// 16 are below the 20 that mosquitto takes at once in MQTT 5.
+        max_inflight: u16 = 16 => Rule::Whole(1, 200),
+        /// Messages that wait on disk for the broker. Beyond, the oldest events are dropped and
+        /// counted.
+        ///
+        /// 10000 are weeks of events.
+        max_outbox_messages: u32 = 10_000 => Rule::Whole(100, 1_000_000),
+        /// Size of these messages, in MiB.
+        max_outbox_mib: u32 = 8 => Rule::Whole(1, 1024),
+        /// Progress messages that wait in memory while the broker is away. Beyond, the oldest are
+        /// dropped and counted. 0: all.
+        max_waiting_progress: u32 = 64 => Rule::Whole(0, 10_000),
+        /// How often the state is reported when nothing changes, in seconds.
+        ///
+        /// A page that shows the fleet takes a device for silent after a few of these.
+        state_every_s: u32 = 60 => Rule::Whole(5, 86_400),
+        /// Ed25519 public keys of those who may give commands, each a PEM file or 32 bytes in base64.
+        /// Empty: no commands.
+        operator_keys: Vec<String> = Vec::new() => Rule::Any,
+        /// Take commands without a signature from anybody whom the broker lets publish them: for a
+        /// closed test bench only.
+        allow_unsigned: bool = false => Rule::Any,
+    }
+    check MqttSettings::conflicts
+}
+
+fn one_line(value: Value<'_>) -> Option<String> {
+    let Value::Text(text) = value else { return None };
+    let is_odd = text.len() > 256 || text.chars().any(char::is_control);
+    is_odd.then(|| "must be one line of at most 256 bytes".into())
 }
 
 /// Where the broker is.
@@ -163,68 +162,39 @@ impl MqttSettings {
         !self.broker.is_empty()
     }
 
-    /// Values that cannot be used: the field's name and a sentence. Files are not looked at.
-    #[must_use]
-    pub fn problems(&self) -> Vec<(&'static str, String)> {
+    fn conflicts(&self) -> Vec<Problem> {
         let mut found = Vec::new();
-        let mut check = |field: &'static str, bad: bool, why: &str| {
+        let mut check = |bad: bool, field: &'static str, sentence: &str| {
             if bad {
-                found.push((field, why.to_owned()));
+                found.push((field, sentence.to_owned()));
             }
         };
-        check("keep_alive_s", !(5..=3600).contains(&self.keep_alive_s), "it should be 5 to 3600");
-        check("reconnect_min_s", self.reconnect_min_s == 0, "it should be at least 1");
         check(
+            self.reconnect_max_s < self.reconnect_min_s,
             "reconnect_max_s",
-            self.reconnect_max_s < self.reconnect_min_s || self.reconnect_max_s > 3600,
-            "it should be at least reconnect_min_s and at most 3600",
-        );
-        check("max_inflight", !(1..=200).contains(&self.max_inflight), "it should be 1 to 200");
-        check(
-            "max_outbox_messages",
-            !(100..=1_000_000).contains(&self.max_outbox_messages),
-            "it should be 100 to 1000000",
+            "is below reconnect_min_s: use at least that",
         );
         check(
-            "max_outbox_mib",
-            !(1..=1024).contains(&self.max_outbox_mib),
-            "it should be 1 to 1024",
-        );
-        check(
-            "max_waiting_progress",
-            self.max_waiting_progress > 10_000,
-            "it should be at most 10000",
-        );
-        check(
-            "state_every_s",
-            !(5..=86_400).contains(&self.state_every_s),
-            "it should be 5 to 86400",
-        );
-        let odd_id = self.client_id.len() > 256 || self.client_id.chars().any(char::is_control);
-        check("client_id", odd_id, "it should be one line of at most 256 bytes");
-        check(
-            "password_file",
             self.password_file.is_some() && self.username.is_empty(),
-            "a password needs a username",
+            "password_file",
+            "needs a username",
         );
         check(
-            "cert_file",
             self.cert_file.is_some() != self.key_file.is_some(),
-            "cert_file and key_file go together",
+            "cert_file",
+            "and key_file go together: give both or neither",
         );
-        if self.is_on() {
-            match Broker::parse(&self.broker) {
-                Err(why) => found.push(("broker", why)),
-                Ok(broker) if !broker.tls => {
-                    for (field, file) in
-                        [("ca_file", &self.ca_file), ("cert_file", &self.cert_file)]
-                    {
-                        if file.is_some() {
-                            found.push((field, "it is for mqtts:// brokers only".to_owned()));
-                        }
+        if !self.is_on() {
+            return found;
+        }
+        match Broker::parse(&self.broker) {
+            Err(why) => found.push(("broker", format!("cannot be used: {why}"))),
+            Ok(broker) => {
+                for (field, file) in [("ca_file", &self.ca_file), ("cert_file", &self.cert_file)] {
+                    if file.is_some() && !broker.tls {
+                        found.push((field, "is for mqtts:// brokers only".into()));
                     }
                 }
-                Ok(_) => {}
             }
         }
         found

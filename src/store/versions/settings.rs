@@ -1,18 +1,18 @@
 //! Settings: how many promoted adapters are kept, and who may read them.
 
-use serde::{Deserialize, Serialize};
+use crate::settings::Rule;
+use crate::{choices, settings};
 
-/// Who may read the folder of versions, besides the daemon that writes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ReadableBy {
-    /// The daemon's own user only: folders 0700, files 0600.
-    Owner,
-    /// The daemon's group as well, so that a server under another user can load the adapter: 0750, 0640.
-    #[default]
-    Group,
-    /// Everybody on the device: 0755, 0644.
-    All,
+choices! {
+    /// Who may read the folder of versions, beside the daemon that writes it.
+    pub enum ReadableBy {
+        /// The daemon's own user only: folders 0700, files 0600.
+        Owner = "owner",
+        /// Its group as well, so that a server under another user can load the adapter: 0750, 0640.
+        Group = "group",
+        /// Everybody on the device: 0755, 0644.
+        All = "all",
+    }
 }
 
 impl ReadableBy {
@@ -37,49 +37,26 @@ impl ReadableBy {
     }
 }
 
-/// What happens to promoted adapters.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct VersionSettings {
-    /// Versions that are kept; older ones are removed first, but never the active one, the one that
-    /// a rollback would return to, or the newest. Default 5: enough to roll back more than once.
-    /// At least 3, so that those that are never removed fit.
-    pub keep_count: usize,
-    /// What all versions together may take on disk, MiB, with the same exceptions. Default 512:
-    /// five adapters of rank 16 on a model of 3 billion parameters.
-    pub keep_mib: u64,
-    /// Who may read the adapters: `owner`, `group` or `all`. Default `group`: a model server that is
-    /// in the daemon's group loads them, nobody else does.
-    pub readable_by: ReadableBy,
-}
-
-impl Default for VersionSettings {
-    fn default() -> Self {
-        Self { keep_count: 5, keep_mib: 512, readable_by: ReadableBy::default() }
+settings! {
+    /// Promoted adapters. The active one, the one that a rollback would restore, and the newest are
+    /// never removed.
+    pub struct VersionSettings {
+        /// Versions to keep; the oldest are removed first.
+        ///
+        /// 5 allow for more than one rollback; fewer than 3 cannot hold those that are never removed.
+        keep_count: usize = 5 => Rule::Whole(3, usize::MAX as u64),
+        /// What all versions together may take on disk, in MiB; the oldest are removed first.
+        ///
+        /// 512 hold five adapters of rank 16 on a model of 3 billion parameters.
+        keep_mib: u64 = 512 => Rule::Whole(1, u64::MAX),
+        /// Who may read the adapters.
+        ///
+        /// A model server in the daemon's group can load them, nobody else can.
+        readable_by: ReadableBy = ReadableBy::Group => Rule::Any,
     }
 }
 
 impl VersionSettings {
-    /// Every value that cannot be used, with a sentence.
-    #[must_use]
-    pub fn problems(&self) -> Vec<(&'static str, String)> {
-        let mut problems = Vec::new();
-        if self.keep_count < 3 {
-            let found = self.keep_count;
-            problems.push((
-                "keep_count",
-                format!(
-                    "is {found}, but the active version, the one before it and the newest are \
-                     always kept; give 3 or more"
-                ),
-            ));
-        }
-        if self.keep_mib == 0 {
-            problems.push(("keep_mib", "is 0, which holds no adapter; give 1 or more".into()));
-        }
-        problems
-    }
-
     /// [`Self::keep_mib`] in bytes.
     #[must_use]
     pub const fn keep_bytes(&self) -> u64 {
@@ -90,6 +67,7 @@ impl VersionSettings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::Settings;
 
     #[test]
     fn the_defaults_can_be_used_and_nonsense_is_named() {

@@ -26,6 +26,7 @@ use crate::kernels::Compute;
 use crate::latro::metrics::StepMetrics;
 use crate::latro::sentinel::Trip;
 use crate::latro::settings::TrainSettings;
+use crate::memory::plan::MemoryPlan;
 
 /// The longest line that either side reads or writes, in bytes. The longest message there is, a
 /// `Train` with its settings and three paths, stays under 16 KiB.
@@ -357,6 +358,21 @@ pub fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bo
         Some(_) => {
             let cut = ProtocolError::NotAMessage("it is cut off".into());
             Err(io::Error::new(io::ErrorKind::InvalidData, cut))
+        }
+    }
+}
+
+impl From<&MemoryPlan> for PlanMib {
+    fn from(plan: &MemoryPlan) -> Self {
+        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+        Self {
+            program: mib(plan.program),
+            weights: mib(plan.weights),
+            adapter: mib(plan.adapter),
+            optimizer: mib(plan.optimizer),
+            sampling: mib(plan.sampling()),
+            training: mib(plan.training()),
+            total: mib(plan.total),
         }
     }
 }

@@ -8,7 +8,7 @@ fn train() -> ToWorker {
     ToWorker::Train(Box::new(TrainJob {
         dir: "training/candidate".into(),
         tasks: "training/tasks.jsonl".into(),
-        settings: TrainSettings { max_grad_norm: None, seed: u64::MAX, ..TrainSettings::edge() },
+        settings: TrainSettings { max_grad_norm: 0.0, seed: u64::MAX, ..TrainSettings::edge() },
         start: Some("adapters/current".into()),
         until_step: Some(20),
     }))

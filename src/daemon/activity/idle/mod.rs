@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::daemon::activity::settings::ActivitySettings;
+use crate::config::idle::ActivitySettings;
 use crate::daemon::activity::signal::{Measure, Reading, Signal, Verdict};
 
 /// A time without samples after which quiet isn't taken for granted any more.

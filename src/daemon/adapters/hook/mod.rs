@@ -17,58 +17,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
-/// Which command runs, and for how long it may.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct HookSettings {
-    /// The program and its arguments, such as `["systemctl", "restart", "llama-server"]`. No shell
-    /// is involved; for one, write `["sh", "-c", "…"]`. Default: empty, which is no hook.
-    pub command: Vec<String>,
-    /// After how many seconds it is killed, with everything it started. Default 60: enough to
-    /// restart a server that loads a model.
-    pub time_limit_s: u64,
-}
-
-impl Default for HookSettings {
-    fn default() -> Self {
-        Self { command: Vec::new(), time_limit_s: 60 }
-    }
-}
-
-/// The longest time a hook may take, in seconds: nothing else is promoted meanwhile.
-const MAX_TIME_LIMIT_S: u64 = 3600;
-/// The most words a command may have.
-const MAX_WORDS: usize = 64;
-
-impl HookSettings {
-    /// Name and sentence for each value that cannot be used; empty if all can.
-    #[must_use]
-    pub fn problems(&self) -> Vec<(&'static str, String)> {
-        let mut found = Vec::new();
-        if let Some(program) = self.command.first() {
-            if program.is_empty() {
-                found.push(("command", "its first word, the program, is empty".to_owned()));
-            } else if program.contains('/') && !program.starts_with('/') {
-                found.push((
-                    "command",
-                    format!("{program} is neither an absolute path nor a name to be found in PATH"),
-                ));
-            }
-        }
-        if self.command.iter().any(|word| word.contains('\0')) {
-            found.push(("command", "a word of it holds a NUL character".to_owned()));
-        }
-        if self.command.len() > MAX_WORDS {
-            let words = self.command.len();
-            found.push(("command", format!("{words} words are more than {MAX_WORDS}")));
-        }
-        if !(1..=MAX_TIME_LIMIT_S).contains(&self.time_limit_s) {
-            let limit = self.time_limit_s;
-            found.push(("time_limit_s", format!("{limit} is not from 1 to {MAX_TIME_LIMIT_S} s")));
-        }
-        found
-    }
-}
+use crate::config::hook::HookSettings;
 
 /// Why the active adapter has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -67,19 +67,6 @@ fn what_cannot_be_started_is_told() {
     assert!(outcome.output.starts_with("/no/such/hook: "), "{}", outcome.output);
 }
 
-#[test]
-fn settings_that_cannot_be_used_are_named() {
-    let names = |settings: HookSettings| -> Vec<&'static str> {
-        settings.problems().into_iter().map(|(name, _)| name).collect()
-    };
-    assert_eq!(names(HookSettings::default()), [""; 0]);
-    assert_eq!(names(shell("true", 0)), ["time_limit_s"]);
-    for program in ["", "./hook.sh", "a\0b"] {
-        let settings = HookSettings { command: vec![program.into()], time_limit_s: 60 };
-        assert_eq!(names(settings), ["command"], "{program:?}");
-    }
-}
-
 /// Tests that look at processes by way of `/proc`.
 #[cfg(target_os = "linux")]
 mod processes {

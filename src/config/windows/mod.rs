@@ -10,7 +10,15 @@ use std::time::Duration;
 use jiff::civil::{Time, Weekday};
 use jiff::{Span, Timestamp, ToSpan, Zoned};
 
-use crate::daemon::activity::ActivityError;
+/// A time window that can't be understood.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the time window {text:?} can't be used: {why}; write it as \"Mon-Fri 22:00-06:00\"")]
+pub struct WindowError {
+    /// Its beginning.
+    text: String,
+    /// What is wrong with it.
+    why: &'static str,
+}
 
 const MINUTES_PER_DAY: u16 = 24 * 60;
 
@@ -44,13 +52,13 @@ fn day_index(day: Weekday) -> usize {
 }
 
 /// Whether any of `windows` is open at `at`; without windows it always is.
-pub(super) fn are_open(windows: &[Window], at: &Zoned) -> bool {
+pub fn are_open(windows: &[Window], at: &Zoned) -> bool {
     windows.is_empty() || windows.iter().any(|window| window.is_open_at(at))
 }
 
 /// How long after `at` the next of `windows` opens; none if none does within eight days (which takes
 /// a clock at the end of time, or a window that daylight saving time skips).
-pub(super) fn opens_in(windows: &[Window], at: &Zoned) -> Option<Duration> {
+pub fn opens_in(windows: &[Window], at: &Zoned) -> Option<Duration> {
     let zone = at.time_zone();
     let last = at.checked_add(Span::new().days(8)).ok()?.timestamp();
     // Windows begin where the clock shows their start, or where it jumps into them.
@@ -79,10 +87,10 @@ pub(super) fn opens_in(windows: &[Window], at: &Zoned) -> Option<Duration> {
 }
 
 impl FromStr for Window {
-    type Err = ActivityError;
+    type Err = WindowError;
 
-    fn from_str(text: &str) -> Result<Self, ActivityError> {
-        let wrong = |why: &'static str| ActivityError::Window { text: shortened(text), why };
+    fn from_str(text: &str) -> Result<Self, WindowError> {
+        let wrong = |why: &'static str| WindowError { text: shortened(text), why };
         let (days, times) = match text.trim().rsplit_once(char::is_whitespace) {
             Some((days, times)) => {
                 (parse_days(days.trim()).ok_or_else(|| wrong(WRONG_DAYS))?, times)

@@ -1,50 +1,17 @@
-//! How much memory the worker may take, and what it then computes at once.
+//! What a model and its run need, held against a limit.
 //!
-//! Looked at before anything is loaded, so that too large a model is a sentence and not a visit of
-//! the OOM killer. Knows the formula of [`MemoryPlan`] and the system's own numbers.
+//! Looked at before anything is loaded, so that too large a model is a sentence and not a visit from
+//! the OOM killer.
 
-use std::path::Path;
-
-use super::protocol::{Failure, FailureKind, PlanMib};
+use super::fit::{Fitting, fit, fit_batch};
+use super::plan::{MemoryPlan, MemorySettings};
+use super::{Limit, MemoryError};
 use crate::arch::spec::ModelSpec;
 use crate::engine::device::DeviceKind;
 use crate::engine::row_chunks::RowChunks;
 use crate::engine::weights::WeightBytes;
 use crate::kernels::Compute;
 use crate::latro::settings::TrainSettings;
-use crate::memory::fit::{Fitting, fit, fit_batch};
-use crate::memory::plan::{MemoryPlan, MemorySettings};
-use crate::system::memory::{available_memory, cgroup_memory};
-
-/// Memory that is left to others at least, in bytes; a tenth of what is free where that is more.
-const MARGIN: u64 = 64 << 20;
-
-/// The most memory that the worker may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limit {
-    pub bytes: u64,
-    /// Who says so, for a sentence.
-    who: &'static str,
-}
-
-impl Limit {
-    /// The least of the setting (0: no such limit), what the system has free and what the control
-    /// groups leave, the latter two less a margin. `root` is the folder above `proc` and `sys`.
-    #[must_use]
-    pub fn find(setting_mib: u64, root: &Path) -> Self {
-        let spare = |bytes: u64| bytes.saturating_sub(MARGIN.max(bytes / 10));
-        let setting = (setting_mib > 0).then(|| setting_mib.saturating_mul(1 << 20));
-        [
-            (setting, "the setting memory_limit_mib allows"),
-            (available_memory(root).map(spare), "the system can spare"),
-            (cgroup_memory(root).map(spare), "the control group can spare"),
-        ]
-        .into_iter()
-        .filter_map(|(bytes, who)| Some(Self { bytes: bytes?, who }))
-        .min_by_key(|limit| limit.bytes)
-        .unwrap_or(Self { bytes: u64::MAX, who: "anybody allows" })
-    }
-}
 
 /// A model and what is to be done with it, as far as memory goes.
 #[derive(Debug, Clone, Copy)]
@@ -55,8 +22,8 @@ pub struct Needs<'a> {
     pub weights: WeightBytes,
     /// Threads that compute.
     pub threads: usize,
-    /// How rows are cut.
     pub compute: Compute,
+    /// How rows are cut.
     pub row_chunks: RowChunks,
     pub settings: &'a TrainSettings,
     /// The longest prompt, in tokens.
@@ -83,8 +50,8 @@ impl Needs<'_> {
     /// The largest batch, at most `batch`, with which it fits, and the plan for it.
     ///
     /// # Errors
-    /// [`FailureKind::Memory`] with both numbers if none does.
-    pub fn fit(&self, batch: usize, limit: Limit) -> Result<(usize, MemoryPlan), Failure> {
+    /// [`MemoryError::TooLittle`] if none does.
+    pub fn fit(&self, batch: usize, limit: Limit) -> Result<(usize, MemoryPlan), MemoryError> {
         if !self.device.is_planned() {
             return Ok((batch, MemoryPlan::default()));
         }
@@ -93,7 +60,7 @@ impl Needs<'_> {
             // Without sampling the batch stays: it is part of what a run is known by.
             Ok(Fitting { settings, plan }) if settings.batch > 0 => Ok((settings.batch, plan)),
             Ok(Fitting { plan, .. }) => Ok((batch, plan)),
-            Err(least) => Err(self.too_little(least.total, limit)),
+            Err(least) => Err(too_little(least, limit)),
         }
     }
 
@@ -105,13 +72,13 @@ impl Needs<'_> {
         &mut self,
         batch: usize,
         limit: Limit,
-    ) -> Result<(usize, MemoryPlan), Failure> {
+    ) -> Result<(usize, MemoryPlan), MemoryError> {
         if !self.device.is_planned() {
             return self.fit(batch, limit);
         }
         match fit(self.spec, &self.weights, &self.settings(batch), limit.bytes) {
             Ok(Fitting { settings, .. }) => self.row_chunks = settings.row_chunks,
-            Err(least) => return Err(self.too_little(least.total, limit)),
+            Err(least) => return Err(too_little(least, limit)),
         }
         self.fit(batch, limit)
     }
@@ -119,13 +86,13 @@ impl Needs<'_> {
     /// As [`Self::fit`], with this batch and no smaller one.
     ///
     /// # Errors
-    /// [`FailureKind::Memory`] with both numbers.
-    pub fn fit_exactly(&self, batch: usize, limit: Limit) -> Result<MemoryPlan, Failure> {
+    /// [`MemoryError::TooLittle`].
+    pub fn fit_exactly(&self, batch: usize, limit: Limit) -> Result<MemoryPlan, MemoryError> {
         if !self.device.is_planned() {
             return Ok(MemoryPlan::default());
         }
         let plan = self.plan(batch);
-        if plan.total <= limit.bytes { Ok(plan) } else { Err(self.too_little(plan.total, limit)) }
+        if plan.total <= limit.bytes { Ok(plan) } else { Err(too_little(plan, limit)) }
     }
 
     /// For asking `batch` questions together, one rationale each. The adapters that are compared take
@@ -138,51 +105,28 @@ impl Needs<'_> {
     /// for them.
     ///
     /// # Errors
-    /// [`FailureKind::Memory`] with both numbers if not even one can.
+    /// [`MemoryError::TooLittle`] if not even one can.
     pub fn fit_questions(
         &self,
         batch: usize,
         limit: Limit,
-    ) -> Result<(usize, MemoryPlan), Failure> {
+    ) -> Result<(usize, MemoryPlan), MemoryError> {
         if !self.device.is_planned() {
             return self.fit(batch.max(1), limit);
         }
         fit_batch(self.spec, &self.weights, &self.question_settings(batch), limit.bytes)
             .map(|Fitting { settings, plan }| (settings.questions, plan))
-            .map_err(|least| self.too_little(least.total, limit))
-    }
-
-    fn too_little(&self, needed: u64, limit: Limit) -> Failure {
-        let TrainSettings { num_generations, max_new_tokens, .. } = self.settings;
-        let sentence = format!(
-            "it takes {} MiB and {} {} MiB; free some memory, or use a smaller num_generations (now {num_generations}), \
-             max_new_tokens (now {max_new_tokens}) or model",
-            needed.div_ceil(1 << 20),
-            limit.who,
-            limit.bytes >> 20,
-        );
-        Failure::new(FailureKind::Memory, sentence)
+            .map_err(|least| too_little(least, limit))
     }
 }
 
-impl From<&MemoryPlan> for PlanMib {
-    fn from(plan: &MemoryPlan) -> Self {
-        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
-        Self {
-            program: mib(plan.program),
-            weights: mib(plan.weights),
-            adapter: mib(plan.adapter),
-            optimizer: mib(plan.optimizer),
-            sampling: mib(plan.sampling()),
-            training: mib(plan.training()),
-            total: mib(plan.total),
-        }
-    }
+fn too_little(least: MemoryPlan, limit: Limit) -> MemoryError {
+    MemoryError::TooLittle { least: Box::new(least), limit }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::path::Path;
 
     use super::*;
     use crate::gguf::GgufFile;
@@ -203,6 +147,24 @@ mod tests {
         }
     }
 
+    fn needs<'a>(
+        spec: &'a ModelSpec,
+        weights: WeightBytes,
+        settings: &'a TrainSettings,
+    ) -> Needs<'a> {
+        Needs {
+            device: DeviceKind::Cpu,
+            spec,
+            weights,
+            threads: 2,
+            compute: Compute::Fast,
+            row_chunks: RowChunks::default(),
+            settings,
+            prompt_tokens: 50,
+            answer_tokens: 8,
+        }
+    }
+
     fn bytes(bytes: u64) -> Limit {
         Limit { bytes, who: "the test allows" }
     }
@@ -210,17 +172,7 @@ mod tests {
     #[test]
     fn where_memory_is_short_fewer_rationales_are_sampled_together() {
         let ((spec, weights), settings) = (spec(), wide());
-        let needs = Needs {
-            device: DeviceKind::Cpu,
-            spec: &spec,
-            weights,
-            threads: 2,
-            compute: Compute::Fast,
-            row_chunks: RowChunks::default(),
-            settings: &settings,
-            prompt_tokens: 50,
-            answer_tokens: 8,
-        };
+        let needs = needs(&spec, weights, &settings);
         let (all, few) = (needs.plan(4096).total, needs.plan(2000).total);
         assert!(few < all, "{few} {all}");
 
@@ -229,26 +181,16 @@ mod tests {
         assert!(needs.fit_exactly(4096, bytes(few)).is_err());
         let error = needs.fit(4096, bytes(30 << 20)).unwrap_err();
 
-        assert_eq!(error.kind, FailureKind::Memory);
+        let sentence = error.to_string();
         let least = needs.plan(1).total.div_ceil(1 << 20);
-        let expected = format!("it takes {least} MiB and the test allows 30 MiB");
-        assert!(error.sentence.starts_with(&expected), "{}", error.sentence);
+        assert!(sentence.starts_with(&format!("it takes {least} MiB at least")), "{sentence}");
+        assert!(sentence.contains("and the test allows 30 MiB"), "{sentence}");
     }
 
     #[test]
     fn where_memory_is_short_fewer_questions_are_asked_together() {
         let ((spec, weights), settings) = (spec(), wide());
-        let needs = Needs {
-            device: DeviceKind::Cpu,
-            spec: &spec,
-            weights,
-            threads: 2,
-            compute: Compute::Fast,
-            row_chunks: RowChunks::default(),
-            settings: &settings,
-            prompt_tokens: 50,
-            answer_tokens: 8,
-        };
+        let needs = needs(&spec, weights, &settings);
         let plan = |n| MemoryPlan::predict(&spec, &weights, &needs.question_settings(n)).total;
         let (all, quarter) = (plan(64), plan(16));
         assert!(quarter < all, "{quarter} {all}");
@@ -256,20 +198,5 @@ mod tests {
         assert_eq!(needs.fit_questions(64, bytes(all)).unwrap().0, 64);
         assert_eq!(needs.fit_questions(64, bytes(quarter)).unwrap().0, 16);
         assert!(needs.fit_questions(64, bytes(1 << 20)).is_err());
-    }
-
-    #[test]
-    fn the_least_of_all_limits_counts() {
-        let root = tempfile::tempdir().unwrap();
-        assert_eq!(Limit::find(0, root.path()).bytes, u64::MAX, "nobody says anything");
-
-        fs::create_dir(root.path().join("proc")).unwrap();
-        fs::write(root.path().join("proc/meminfo"), "MemAvailable: 2048000 kB\n").unwrap();
-
-        let free = Limit::find(0, root.path());
-        assert_eq!(free.bytes, 2_048_000 * 1024 / 10 * 9);
-        assert_eq!(Limit::find(100, root.path()).bytes, 100 << 20);
-        assert_eq!(Limit::find(1 << 40, root.path()), free, "more than there is");
-        assert!(free.who.contains("system"));
     }
 }
