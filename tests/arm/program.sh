@@ -91,7 +91,7 @@ PYTHON
 # says KIND TEXT SECONDS: waits until the device has said something with this text.
 says() {
     local end=$((SECONDS + $3))
-    until grep -q "^latro/v1/arm/emulated/$1 .*$2" "$work/heard.log"; do
+    until grep -q "^latro/v2/arm/emulated/$1 .*$2" "$work/heard.log"; do
         kill -0 "$daemon" 2> /dev/null || fail_with_logs 'the daemon has ended'
         [ "$SECONDS" -lt "$end" ] || fail_with_logs "the daemon has not said $1 with $2 in $3 s"
         sleep 0.2
@@ -110,7 +110,7 @@ serves() {
         kill -0 "${processes[-1]}" || fail_with_logs 'mosquitto does not start'
         sleep 0.1
     done
-    mosquitto_sub -p "$port" -v -t 'latro/v1/#' > "$work/heard.log" &
+    mosquitto_sub -p "$port" -v -t 'latro/v2/#' > "$work/heard.log" &
     processes+=($!)
 
     mkdir "$work/device" "$work/device/spool"

@@ -114,7 +114,7 @@ fn a_ledger_is_refused_and_left_as_it_is() {
     let (dir, path) = state();
     let before = contents(dir.path());
 
-    let error = Ledger::open(&path).unwrap_err();
+    let error = Ledger::open(&path, &latrod::report::SCHEMAS).unwrap_err();
 
     assert!(matches!(error, LedgerError::Older { version: 1, .. }), "{error}");
     assert!(error.to_string().contains("move the file away"), "{error}");
@@ -127,7 +127,7 @@ fn tasks_come_back_once_the_ledger_was_moved_away() {
     let (dir, path) = state();
     fs::rename(&path, dir.path().join("ledger.db.old")).unwrap();
 
-    let (ledger, _) = Ledger::open(&path).unwrap();
+    let (ledger, _) = Ledger::open(&path, &latrod::report::SCHEMAS).unwrap();
     let folder = dir.path().join("spool");
     let mut spool = Spool::new(SpoolSettings { folder, ..SpoolSettings::default() }, dir.path());
     let restored = spool.restore(&ledger, 1_790_000_000).unwrap();
