@@ -13,22 +13,22 @@ use std::time::Instant;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::advantage::{FlatFilter, spread};
-use super::generate::{Limits, Policy, Stop, generate};
 use super::log_prob::{Forward, score};
 use super::metrics::StepMetrics;
 use super::objective::{Judged, ObjectiveError, judge};
 use super::optimizer::{AdamW, OptimizerError, clip, global_norm, learning_rate};
 use super::prompt::{Finish, PromptError, Prompter, StopWatch};
 use super::rollout::RolloutGroup;
-use super::sampler::{Pick, stream, uniform};
 use super::settings::{Method, TrainSettings};
-use super::tally::Tally;
 use crate::arch::lora::{Factor, LoraKey, LoraTensors, Matrix, zeros_like};
 use crate::arch::spec::ModelSpec;
 use crate::data::Task;
 use crate::engine::interrupt::Interrupt;
 use crate::engine::{Engine, ModelError};
+use crate::latro::metrics::tally::Tally;
+use crate::latro::objective::advantage::{FlatFilter, spread};
+use crate::latro::sampling::generate::{Limits, Policy, Stop, generate};
+use crate::latro::sampling::sampler::{Pick, stream, uniform};
 
 /// Why a step could not be done. The learner's state is then as it was before the step.
 #[derive(Debug, thiserror::Error)]

@@ -15,8 +15,8 @@ use crate::engine::cpu::scratch::PassSize;
 use crate::engine::row_chunks::RowChunks;
 use crate::engine::weights::WeightBytes;
 use crate::kernels::{Compute, float_bytes};
-use crate::latro::generate::{Limits, Places};
-use crate::latro::sampler::Pick;
+use crate::latro::sampling::generate::{Limits, Places};
+use crate::latro::sampling::sampler::Pick;
 use crate::latro::settings::{Method, TrainSettings};
 use crate::ops::attention::HeadShape;
 use crate::ops::key_values::aligned;
@@ -190,8 +190,9 @@ impl MemorySettings {
     }
 
     /// The most ranks of layers that share their input.
-    fn ranks(&self) -> usize {
-        3.min(self.targets.len()) * self.rank
+    fn ranks(&self, spec: &ModelSpec) -> usize {
+        let adapted = |group: &[Target]| group.iter().filter(|t| self.targets.contains(t)).count();
+        spec.block().groups().map(adapted).max().unwrap_or(0) * self.rank
     }
 }
 
@@ -201,7 +202,7 @@ fn sampling(spec: &ModelSpec, s: &MemorySettings) -> (u64, u64) {
         let limits = Limits { branches, max_new_tokens: new, batch, pick: Pick::Greedy };
         let places = Places::new(prompts, longest, &limits);
         let rows = places.rows(longest);
-        let pass = PassSize { rows, slots: 0, ranks: s.ranks(), row_chunks: s.row_chunks };
+        let pass = PassSize { rows, slots: 0, ranks: s.ranks(spec), row_chunks: s.row_chunks };
         // Two hidden states a row, before and behind the output norm, and the logits of open prompts.
         let rest = sum([
             pass.forward_bytes(spec),
@@ -233,7 +234,7 @@ fn training(spec: &ModelSpec, s: &MemorySettings) -> Training {
     let inputs = (s.new_tokens + s.answer_tokens).saturating_sub(1);
     let rows = s.prompt_tokens + s.num_generations * inputs;
     let slots = aligned(s.prompt_tokens) + s.num_generations * aligned(inputs);
-    let policy = PassSize { rows, slots, ranks: s.ranks(), row_chunks: s.row_chunks };
+    let policy = PassSize { rows, slots, ranks: s.ranks(spec), row_chunks: s.row_chunks };
     let reference = PassSize { ranks: 0, ..policy };
     let states = |n: usize| float_bytes(&[n, rows, spec.hidden]);
     let at_targets = |n: usize| float_bytes(&[n, targets, spec.hidden]);

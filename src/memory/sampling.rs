@@ -6,8 +6,8 @@ use super::MemoryError;
 use crate::engine::Engine;
 use crate::engine::cpu::kv_cache::KvCache;
 use crate::kernels::float_bytes;
-use crate::latro::generate::{Limits, Places};
-use crate::latro::sampler::Pick;
+use crate::latro::sampling::generate::{Limits, Places};
+use crate::latro::sampling::sampler::Pick;
 use crate::ops::attention::HeadShape;
 use crate::system::memory::available_memory;
 

@@ -15,9 +15,9 @@ use super::gate::{Answered, Pair, Paired};
 use crate::data::Task;
 use crate::engine::interrupt::Interrupt;
 use crate::engine::{Engine, ModelError};
-use crate::latro::generate::Policy;
 use crate::latro::learner::LearnError;
 use crate::latro::prompt::Prompter;
+use crate::latro::sampling::generate::Policy;
 
 /// Everything that a comparison is made of.
 pub struct Comparison<'a, E: Engine> {

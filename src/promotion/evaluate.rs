@@ -10,12 +10,12 @@ use std::time::Instant;
 use super::answer::{is_correct, majority};
 use crate::data::Task;
 use crate::engine::Engine;
-use crate::latro::generate::{Limits, Policy, Stop, generate};
 use crate::latro::learner::LearnError;
 use crate::latro::log_prob::score;
 use crate::latro::metrics::EvalMetrics;
 use crate::latro::prompt::{Finish, Prompter};
-use crate::latro::sampler::{Pick, stream};
+use crate::latro::sampling::generate::{Limits, Policy, Stop, generate};
+use crate::latro::sampling::sampler::{Pick, stream};
 use crate::latro::tree::{Branch, Tree};
 
 /// Tokens in which an answer must be given.

@@ -17,9 +17,9 @@ use crate::engine::device::DeviceKind;
 use crate::engine::interrupt::Interrupt;
 use crate::engine::{Engine, ModelError, with_engine};
 use crate::kernels::Compute;
-use crate::latro::generate::{Limits, Policy, Stop, generate};
 use crate::latro::prompt::{Finish, Prompter};
-use crate::latro::sampler::{Pick, stream};
+use crate::latro::sampling::generate::{Limits, Policy, Stop, generate};
+use crate::latro::sampling::sampler::{Pick, stream};
 use crate::memory::sampling::Sampling;
 use crate::text::TextFormat;
 

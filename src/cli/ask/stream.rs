@@ -8,8 +8,8 @@ use std::io::{self, Write};
 use std::sync::{Mutex, PoisonError};
 
 use crate::engine::interrupt::Interrupt;
-use crate::latro::generate::Stop;
 use crate::latro::prompt::{PHRASE, Prompter, StopWatch};
+use crate::latro::sampling::generate::Stop;
 
 /// The text of a rationale and an answer on their way to `out`.
 #[derive(Debug)]

@@ -18,8 +18,8 @@ use crate::engine::device::DeviceKind;
 use crate::engine::interrupt::Interrupt;
 use crate::engine::{Engine, with_engine};
 use crate::kernels::Compute;
-use crate::latro::generate::Policy;
 use crate::latro::prompt::Prompter;
+use crate::latro::sampling::generate::Policy;
 use crate::memory::sampling::Sampling;
 use crate::promotion::evaluate::{
     ANSWER_TOKENS, EvalSettings, QuestionResult, evaluate, summarize,

@@ -3,13 +3,13 @@
 use candle_core::{Result, Tensor};
 
 use super::CandleEngine;
-use super::attention::{KeyValues, attend, attend_backward};
 use super::forward::{Adapter, At, BlockFactors, Rows, Values, input, joined};
-use super::linear::FactorGradients;
-use super::swiglu::{swiglu, swiglu_backward};
-use super::tensor::{matrix, values};
 use crate::arch::block::{Step, Value};
 use crate::arch::lora::{Factor, LoraKey, LoraTensors, Target};
+use crate::engine::candle::ops::attention::{KeyValues, attend, attend_backward};
+use crate::engine::candle::ops::linear::FactorGradients;
+use crate::engine::candle::ops::swiglu::{swiglu, swiglu_backward};
+use crate::engine::candle::ops::tensor::{matrix, values};
 use crate::engine::interrupt::Interrupt;
 use crate::engine::{Input, ModelError};
 use crate::kernels::elementwise::add;

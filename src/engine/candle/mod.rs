@@ -5,17 +5,9 @@
 //! none, and say so by leaving gradients out. Tests compare each twin with the fused operation, on
 //! candle's CPU device.
 
-mod attention;
-mod attention_plan;
 mod backward;
 mod forward;
-mod head;
-mod linear;
-mod matrix;
-mod norm;
-mod rope;
-mod swiglu;
-mod tensor;
+mod ops;
 #[cfg(test)]
 mod tests;
 
@@ -33,11 +25,12 @@ use crate::engine::{Engine, Input, ModelError, check_tokens};
 use crate::gguf::{GgufFile, TensorInfo};
 use crate::kernels::{Compute, Floats};
 use crate::ops::head::TokenScores;
-use attention::KeyValues;
 use backward::Trace;
 use forward::Adapter;
-use matrix::Matrix;
-use tensor::{numbers, values};
+use ops::attention::KeyValues;
+use ops::head;
+use ops::matrix::Matrix;
+use ops::tensor::{numbers, values};
 
 /// How rows are cut: a device has more memory than a cache, and decodes weights for each chunk.
 const ROW_CHUNKS: RowChunks = RowChunks { rows: 2048, head_rows: 256 };

@@ -2,11 +2,10 @@
 
 use std::path::Path;
 
-use crate::arch::lora::LoraTensors;
-use crate::arch::lora::zeros_like;
+use crate::arch::lora::{LoraTensors, zeros_like};
 use crate::data::Task;
 use crate::engine::candle::CandleEngine;
-use crate::engine::candle::tensor::check::{close, numbers};
+use crate::engine::candle::ops::tensor::check::{close, numbers};
 use crate::engine::cpu::CpuEngine;
 use crate::engine::device::DeviceKind;
 use crate::engine::interrupt::Interrupt;

@@ -8,7 +8,7 @@ use crate::engine::device::DeviceKind;
 use crate::gguf::GgufFile;
 use crate::kernels::Compute;
 use crate::latro::learner::LearnerState;
-use crate::latro::sampler::{stream, uniform};
+use crate::latro::sampling::sampler::{stream, uniform};
 use crate::latro::settings::TrainSettings;
 use crate::ops::check;
 use crate::text::TextFormat;

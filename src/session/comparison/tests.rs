@@ -14,7 +14,7 @@ use crate::engine::interrupt::Interrupt;
 use crate::gguf::GgufFile;
 use crate::latro::learner::LearnerState;
 use crate::latro::prompt::Prompter;
-use crate::latro::sampler::{stream, uniform};
+use crate::latro::sampling::sampler::{stream, uniform};
 use crate::latro::settings::TrainSettings;
 use crate::promotion::evaluate::evaluate;
 use crate::promotion::forget::GeneralTokens;
@@ -138,8 +138,11 @@ fn the_numbers_are_those_of_plain_evaluations() {
     let (paired, _) = bench.run(u64::MAX).unwrap();
 
     let ask = |lora| {
-        let policy =
-            crate::latro::generate::Policy { model: &bench.model, lora, interrupt: &interrupt };
+        let policy = crate::latro::sampling::generate::Policy {
+            model: &bench.model,
+            lora,
+            interrupt: &interrupt,
+        };
         let settings = comparison.settings;
         evaluate(policy, &bench.prompter, &bench.questions, settings, |_| {}).unwrap()
     };

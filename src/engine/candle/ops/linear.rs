@@ -2,8 +2,8 @@
 
 use candle_core::{Result, Tensor};
 
-use crate::engine::candle::matrix::Matrix;
-use crate::engine::candle::tensor::product;
+use crate::engine::candle::ops::matrix::Matrix;
+use crate::engine::candle::ops::tensor::product;
 use crate::kernels::Compute;
 
 /// The factors of one layer's update `scale · B·A`.
@@ -58,8 +58,8 @@ impl Layer<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::candle::matrix::tests::both;
-    use crate::engine::candle::tensor::check;
+    use crate::engine::candle::ops::matrix::tests::both;
+    use crate::engine::candle::ops::tensor::check;
     use crate::gguf::GgmlType;
     use crate::kernels::Floats;
     use crate::ops::linear as fused;

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::settings::Truncation;
+use crate::latro::settings::Truncation;
 
 /// Too small a group to compare within.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -141,7 +141,7 @@ pub struct BranchCoefficients {
 
 /// The coefficients of one prompt's K branches in a step over `prompts` prompts (eq. 5).
 ///
-/// `token_weights` are those of [`super::reward::token_weights`], one list for each branch. `prompts`
+/// `token_weights` are those of [`crate::latro::objective::reward::token_weights`], one list for each branch. `prompts`
 /// counts the prompts of the step that were sampled, so one skipped as flat weighs as one whose
 /// gradient is zero.
 ///

@@ -1,13 +1,18 @@
 //! From the log-probabilities of a task's tokens to rewards, advantages and the numbers that
 //! multiply each token's gradient.
 
-use super::advantage::{
+pub mod advantage;
+pub mod reward;
+
+use crate::latro::objective::advantage::{
     AdvantageError, AdvantageRule, advantages, gradient_coefficients, loss, supervised_coefficients,
 };
-use super::reward::{RewardError, RewardParts, ScoredBranch, reward, token_weights};
-use super::rollout::RolloutGroup;
-use super::settings::{Method, TrainSettings};
-use super::tree::{BranchSpan, Tree};
+use crate::latro::objective::reward::{
+    RewardError, RewardParts, ScoredBranch, reward, token_weights,
+};
+use crate::latro::rollout::RolloutGroup;
+use crate::latro::settings::{Method, TrainSettings};
+use crate::latro::tree::{BranchSpan, Tree};
 
 /// Why a task has no objective.
 #[derive(Debug, thiserror::Error)]

@@ -40,7 +40,7 @@ impl RmsNorm<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::candle::tensor::check;
+    use crate::engine::candle::ops::tensor::check;
     use crate::ops::rms_norm as fused_norm;
 
     #[test]

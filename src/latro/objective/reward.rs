@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::settings::{RewardKind, Span};
+use crate::latro::settings::{RewardKind, Span};
 
 /// The log-probabilities of one branch: a rationale and the answer text after it.
 #[derive(Debug, Clone, PartialEq)]

@@ -9,11 +9,11 @@ use std::ops::Range;
 
 use rand_chacha::ChaCha8Rng;
 
-use super::sampler::{Pick, pick};
 use crate::engine::interrupt::Interrupt;
 use crate::engine::{Engine, Input, ModelError};
 use crate::kernels::Floats;
 use crate::kernels::threads::for_each;
+use crate::latro::sampling::sampler::{Pick, pick};
 use crate::ops::attention_plan::{AttentionPlan, Segment};
 use crate::ops::head::logits_macs;
 use crate::ops::key_values::aligned;
@@ -348,7 +348,7 @@ mod tests {
     use crate::engine::with_engine;
     use crate::gguf::GgufFile;
     use crate::kernels::Compute;
-    use crate::latro::sampler::stream;
+    use crate::latro::sampling::sampler::stream;
 
     /// Ends a branch after so many tokens.
     struct After(usize);

@@ -26,7 +26,7 @@ pub fn swiglu_backward(gate: &Tensor, up: &Tensor, g: &Tensor) -> Result<(Tensor
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::candle::tensor::{check, values};
+    use crate::engine::candle::ops::tensor::{check, values};
     use crate::ops::swiglu as fused;
 
     #[test]

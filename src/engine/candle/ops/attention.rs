@@ -2,8 +2,8 @@
 
 use candle_core::{D, DType, Device, Result, Tensor};
 
-use crate::engine::candle::attention_plan::{Block, Plan};
-use crate::engine::candle::tensor::{product, reduce, softmax};
+use crate::engine::candle::ops::attention_plan::{Block, Plan};
+use crate::engine::candle::ops::tensor::{product, reduce, softmax};
 use crate::ops::attention::HeadShape;
 
 /// The largest value of half precision.
@@ -243,7 +243,7 @@ fn batched(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::candle::tensor::{check, values};
+    use crate::engine::candle::ops::tensor::{check, values};
     use crate::kernels::Floats;
     use crate::ops::attention as fused;
     use crate::ops::attention_backward::{BackwardKeyValues, attend_backward as fused_backward};

@@ -3,8 +3,9 @@
 use candle_core::{D, Device, Result, Tensor};
 use candle_nn::rotary_emb::{rope_i, rope_thd};
 
-use crate::engine::candle::tensor::matrix;
-use crate::ops::rope::{self, RopeStyle};
+use crate::engine::candle::ops::tensor::matrix;
+use crate::ops::rope;
+use crate::ops::rope::RopeStyle;
 
 /// The rotation of each row.
 #[derive(Debug)]
@@ -67,7 +68,7 @@ impl Rotation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::candle::tensor::check;
+    use crate::engine::candle::ops::tensor::check;
 
     #[test]
     fn agrees_with_the_fused_one() {

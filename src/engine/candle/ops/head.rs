@@ -2,8 +2,8 @@
 
 use candle_core::{D, Device, Result, Tensor};
 
-use crate::engine::candle::matrix::Matrix;
-use crate::engine::candle::tensor::values;
+use crate::engine::candle::ops::matrix::Matrix;
+use crate::engine::candle::ops::tensor::values;
 use crate::kernels::Compute;
 use crate::ops::head::TokenScores;
 
@@ -71,8 +71,8 @@ impl Part {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::candle::matrix::tests::both;
-    use crate::engine::candle::tensor::check;
+    use crate::engine::candle::ops::matrix::tests::both;
+    use crate::engine::candle::ops::tensor::check;
     use crate::gguf::GgmlType;
     use crate::ops::head as fused;
 

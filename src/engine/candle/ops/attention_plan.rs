@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use candle_core::{Device, Result, Tensor};
 
-use crate::engine::candle::tensor::numbers;
+use crate::engine::candle::ops::tensor::numbers;
 use crate::ops::attention_plan::AttentionPlan;
 
 /// Scores of a block over all heads, at most: 64 MiB.

@@ -1,12 +1,12 @@
 //! Adds up the numbers of a step while its tasks are worked on.
 
-use super::advantage::spread;
-use super::learner::Sampled;
-use super::metrics::StepMetrics;
-use super::objective::Judged;
-use super::rollout::RolloutGroup;
-use super::settings::TrainSettings;
-use super::tree::Tree;
+use crate::latro::learner::Sampled;
+use crate::latro::metrics::StepMetrics;
+use crate::latro::objective::Judged;
+use crate::latro::objective::advantage::spread;
+use crate::latro::rollout::RolloutGroup;
+use crate::latro::settings::TrainSettings;
+use crate::latro::tree::Tree;
 use crate::ops::head::TokenScores;
 
 /// Sums over a step's tasks and branches.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use candle_core::{Result, Tensor};
 
-use crate::engine::candle::tensor::product;
+use crate::engine::candle::ops::tensor::product;
 use crate::gguf::GgmlType;
 use crate::kernels::Compute;
 
@@ -139,7 +139,7 @@ pub mod tests {
     use candle_core::Device;
 
     use super::*;
-    use crate::engine::candle::tensor::{check, values};
+    use crate::engine::candle::ops::tensor::{check, values};
     use crate::kernels::PackedMatrix;
 
     /// Bytes of random values in a type of candle's, and both matrices made of them.

@@ -4,9 +4,12 @@
 //! written as `null` (JSON knows no NaN) and read back as NaN. Knows nothing of files or of how the
 //! numbers come about.
 
+pub(super) mod tally;
+
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{sentinel::Trip, settings::Method};
+use crate::latro::sentinel::Trip;
+use crate::latro::settings::Method;
 
 /// One line: what `kind` says and its fields.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -68,7 +71,7 @@ pub struct StepMetrics {
     pub learning_rate: f64,
     /// Weight of the KL term.
     pub beta: f64,
-    /// The loss; see [`super::advantage::loss`].
+    /// The loss; see [`crate::latro::objective::advantage::loss`].
     #[serde(deserialize_with = "null_is_nan")]
     pub loss: f64,
     /// Tokens sampled.

@@ -1,0 +1,4 @@
+//! Sampling: branches from prompts, and the choice of each token.
+
+pub mod generate;
+pub mod sampler;
