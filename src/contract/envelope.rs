@@ -44,7 +44,7 @@ pub struct Envelope {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct EnvelopeSignature {
-    /// The key's fingerprint: SHA-256 of the public key in DER (SubjectPublicKeyInfo), in hex.
+    /// The key's fingerprint: SHA-256 of the public key in DER (`SubjectPublicKeyInfo`), in hex.
     #[serde(default)]
     pub keyid: String,
     /// The 64 bytes of the signature, in base64.
@@ -163,6 +163,8 @@ fn is_version_1(message: &[u8]) -> bool {
 mod tests {
     use super::*;
 
+    type Change = fn(&mut Envelope);
+
     fn key(seed: u8) -> SigningKey {
         SigningKey::from_bytes(&[seed; 32])
     }
@@ -201,7 +203,7 @@ mod tests {
     #[test]
     fn every_change_is_noticed() {
         let good = Envelope::signed(&key(1), b"{\"id\":\"c1\"}");
-        let changes: [(fn(&mut Envelope), &str); 9] = [
+        let changes: [(Change, &str); 9] = [
             (|e| e.payload = STANDARD.encode(b"{\"id\": \"c1\"}"), "does not fit"),
             (|e| e.payload.push('!'), "not base64"),
             (|e| e.payload_type = "application/json".to_owned(), "payloadType"),

@@ -20,7 +20,7 @@ use crate::contract::ContractError;
 /// Largest key file that is read, in bytes.
 const MAX_KEY_BYTES: u64 = 16 << 10;
 
-/// What a key is called: SHA-256 of the public key in DER (SubjectPublicKeyInfo, RFC 8410), as 64
+/// What a key is called: SHA-256 of the public key in DER (`SubjectPublicKeyInfo`, RFC 8410), as 64
 /// lower-case hex digits.
 #[must_use]
 pub fn fingerprint(key: &VerifyingKey) -> String {
