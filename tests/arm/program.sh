@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Tests the whole program, built for 64-bit ARM, on an emulated processor: it must inspect and train the tiny model
-# exactly as the program for this machine does, and run as a daemon that speaks MQTT to a real broker.
+# as the program for this machine does, and run as a daemon that speaks MQTT to a real broker.
 #
 #   tests/arm/program.sh ARM_PROGRAM HOST_PROGRAM [PROCESSOR]
 #
