@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# Builds latrod as it ships, for this machine's processors or the other's:
+# Builds latrod as it ships, for this machine's architecture or the other one:
 #
 #   cross/build.sh TARGET [--set device|full] [--features LIST] [--cuda CAPABILITY] [--glibc VERSION] [--profile NAME]
 #
 #   TARGET      aarch64-unknown-linux-gnu (Jetson, Raspberry Pi 4 and 5) or x86_64-unknown-linux-gnu
-#   --set       device: what a device needs; full, the default: also `plot`, `command` and `debug`
-#   --features  more features of Cargo.toml, with commas between them
+#   --set       device: what a device needs; full (the default): also `plot`, `command` and `debug`
+#   --features  further features of Cargo.toml, separated by commas
 #   --cuda      also for GPUs of this compute capability: 87 is a Jetson Orin, 90 an H100 (cross/CUDA.md)
-#   --glibc     the oldest C library that must do, such as 2.31 (JetPack 5, Ubuntu 20.04)
-#   --profile   a profile of Cargo.toml, `dist` if not given
+#   --glibc     the oldest C library to support, such as 2.31 (JetPack 5, Ubuntu 20.04)
+#   --profile   a profile of Cargo.toml; default: dist
 #
-# The program comes to dist/TARGET[.GLIBC]-SET[-FEATURES][-cudaNN][-PROFILE]/latrod, with its bill of materials beside it. Installs
-# nothing: it takes the compiler, linker and tools that are there, says which, and names the package that is missing.
-# Two builds of one commit should be the same bytes wherever they lie (cross/reproduce.sh checks it): RUSTFLAGS and
-# CFLAGS from outside would spoil that and are not used.
+# The program is written to dist/TARGET[.GLIBC]-SET[-FEATURES][-cudaNN][-PROFILE]/latrod, with its bill of materials
+# beside it. Installs nothing: it uses the compiler, linker and tools that it finds, says which, and names the package
+# that is missing. Two builds of one commit should be byte-identical in any folder (cross/reproduce.sh checks that);
+# RUSTFLAGS and CFLAGS from the environment would break this and are ignored.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 readonly program=build
@@ -34,7 +34,7 @@ choose_compiler() {
     printf 'compiler  %s (%s)\n' "$("$rustc" --version)" "$(command -v "$rustc")"
 }
 
-# Sets `build`, the cargo command that builds, and what tells cargo and C compilers of the linker.
+# Sets `build`, the cargo command that builds, and the variables that tell cargo and C compilers which linker to use.
 choose_linker() {
     local name=${target//-/_} found=true
     find_linker "$target" || found=false
@@ -49,25 +49,25 @@ choose_linker() {
 }
 
 choose_zig() {
-    [ -z "$cuda" ] || fail "C library $glibc is older than the linker's, and CUDA's compiler does not go with zig: build with --cuda on a system of that age"
+    [ -z "$cuda" ] || fail "C library $glibc is older than the linker's, and CUDA's compiler does not work with zig: build with --cuda on a system of that age"
     command -v cargo-zigbuild > /dev/null ||
-        fail "C library $glibc is older than the linker's, which takes cargo-zigbuild: run cross/tools.sh zig, or cargo install --locked cargo-zigbuild"
+        fail "C library $glibc is older than the linker's, which requires cargo-zigbuild: run cross/tools.sh zig, or cargo install --locked cargo-zigbuild"
     if [ -x "$tools/python/ziglang/zig" ]; then
         export CARGO_ZIGBUILD_ZIG_PATH=$tools/python/ziglang/zig
     elif command -v zig > /dev/null; then
         CARGO_ZIGBUILD_ZIG_PATH=$(command -v zig)
         export CARGO_ZIGBUILD_ZIG_PATH
     else
-        fail "C library $glibc is older than the linker's, which takes zig: run cross/tools.sh zig, or pip install ziglang"
+        fail "C library $glibc is older than the linker's, which requires zig: run cross/tools.sh zig, or pip install ziglang"
     fi
     build=(zigbuild --target "$target.$glibc")
-    # Objects of one C compiler and of another must not meet.
+    # Objects from different C compilers must not be mixed.
     folder=$folder/zig-$glibc
     printf 'linker    zig %s, with C library %s\n' "$("$CARGO_ZIGBUILD_ZIG_PATH" version)" "$glibc"
 }
 
-# Finds NVIDIA's toolkit: the one that is installed, or else the one that cuda-toolkit.sh makes. Sets `toolkit` and what
-# the crates around CUDA are told with.
+# Finds NVIDIA's toolkit: the installed one, or else the one that cuda-toolkit.sh assembles. Sets `toolkit` and the
+# variables that the CUDA crates read.
 choose_cuda() {
     local name=${target//-/_} compiler=${linker/%cc/++} package=g++
     toolkit=$tools/cuda/$target/cuda
@@ -91,14 +91,14 @@ choose_cuda() {
     command -v "$compiler" > /dev/null || fail "$compiler, which the CUDA compiler needs, is missing: sudo apt-get install $package"
     # shellcheck source=/dev/null
     [ ! -f "$toolkit/env" ] || . "$toolkit/env"
-    # In /usr there may be another cargo than the one in use.
+    # /usr may contain a different cargo than the one in use.
     [ "$toolkit" = /usr ] || PATH=$toolkit/bin:$PATH
     export PATH CUDA_PATH=$toolkit CUDA_HOME=$toolkit CUDA_ROOT=$toolkit CUDA_COMPUTE_CAP=$cuda \
         NVCC_CCBIN=$compiler "CXX_$name=$compiler"
     printf 'cuda      %s, for compute capability %s\n' "$toolkit" "$cuda"
 }
 
-# Takes the folders of this machine out of what is built: sources, crates, the standard library, generated code.
+# Removes this machine's folders from the build: sources, crates, the standard library, generated code.
 forget_places() {
     local name=${target//-/_} home=${CARGO_HOME:-${HOME:?}/.cargo} flags=() c_flags=() crates pair
     local -a pairs=("$(pwd -P)=latrod" "$folder=target" "$("$rustc" --print sysroot)/lib/rustlib/src/rust=rustc")
@@ -116,7 +116,7 @@ forget_places() {
     export SOURCE_DATE_EPOCH
 }
 
-# The list of all crates inside the program, where the tool for it is there.
+# Embeds the list of all crates in the program, if the tool for it exists.
 choose_audit() {
     if command -v cargo-auditable > /dev/null; then
         cargo=(cargo auditable)
@@ -133,7 +133,7 @@ bill_of_materials() {
         return
     fi
     cargo cyclonedx --quiet --format json --spec-version 1.5 --target "$target" --override-filename latrod.cdx "${selection[@]}"
-    # Names of this machine's folders are nobody's business, and differ.
+    # The names of this machine's folders are private, and differ from build to build.
     text=$(< latrod.cdx.json)
     printf '%s\n' "${text//"file://$(pwd -P)"/file:///latrod}" > "$out/latrod.cdx.json"
     rm latrod.cdx.json
@@ -195,4 +195,4 @@ bill_of_materials
 printf 'program   %s\nbytes     %s\nglibc     %s\nsha256    %s\n' "$out/latrod" "$(stat -c %s "$out/latrod")" "$needed" \
     "$(sha256sum "$out/latrod" | cut -d ' ' -f 1)"
 [ -z "$glibc" ] || at_most "$needed" "$glibc" ||
-    fail "the program needs C library $needed, which is newer than $glibc; this is an error of the toolchain that was chosen"
+    fail "the program needs C library $needed, which is newer than $glibc; this is a bug in the selected toolchain"

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Assembles a CUDA toolkit from PyPI's packages, enough to build latrod with --features cuda on a machine
-# without a GPU, a driver or NVIDIA's installer. Takes some 2 GB.
+# Assembles a CUDA toolkit from PyPI packages, sufficient to build latrod with --features cuda on a machine without a
+# GPU, a driver or NVIDIA's installer. Takes about 2 GB.
 #
 #   cross/cuda-toolkit.sh [DIR] [--target TRIPLE]
 #
-#   DIR        where the toolkit goes, if not where build.sh looks for it; what is there already is kept
+#   DIR        where the toolkit goes; default: where build.sh looks for it; existing parts are kept
 #   --target   x86_64-unknown-linux-gnu (default) or aarch64-unknown-linux-gnu; the compiler always runs on x86-64
 #
 # Prints a file to source before a build without cross/build.sh. See cross/CUDA.md.
@@ -13,8 +13,8 @@ readonly program=cuda-toolkit
 # shellcheck source=cross/toolchain.sh
 . "$(dirname "$0")/toolchain.sh"
 
-# The release, by the version of PyPI's package cuda-toolkit, which says what belongs to it. The first of CUDA 13:
-# a driver translates kernels of its own release and older ones, and has no functions of newer ones.
+# The release, as the version of the PyPI package cuda-toolkit, which lists its parts. It is the first of CUDA 13: a
+# driver translates kernels of its own release and older ones, and lacks the functions of newer ones.
 readonly release=13.0.2
 readonly version=13000 # as cudarc writes 13.0
 
@@ -22,23 +22,23 @@ need() {
     command -v "$1" > /dev/null || fail "$1 is missing; install $2"
 }
 
-# Installs packages into a folder: fetch FOLDER PIP-OPTIONS…
+# fetch FOLDER PIP-OPTION…: installs packages into a folder.
 fetch() {
     local folder=$1
     shift
     python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore --no-compile \
-        --target "$folder" "$@" || fail "pip could not install the CUDA packages; its reason is above"
+        --target "$folder" "$@" || fail "pip could not install the CUDA packages; see its message above"
 }
 
-# The compiler with its headers, and the libraries of x86-64. All parts are named, since what a part asks for by
-# itself may be of another release: a compiler whose halves don't understand each other.
+# The compiler with its headers, and the libraries for x86-64. All parts are named, because a part's own dependencies may
+# come from another release, which gives a compiler whose halves are incompatible.
 host_packages() {
     if [[ ! -x $host/nvidia/cu13/bin/nvcc ]]; then
         fetch "$host" "cuda-toolkit[nvcc,nvvm,crt,cccl,cudart,cublas,curand,nvrtc]==$release"
     fi
 }
 
-# The same libraries for another processor, at the versions that the host's have.
+# The same libraries for another processor, in the host's versions.
 target_packages() {
     local requirements=$work/requirements
     mkdir -p "$work"
@@ -49,7 +49,7 @@ target_packages() {
         --requirement "$requirements"
 }
 
-# A folder as NVIDIA's installer would leave it, made of links.
+# A folder laid out as by NVIDIA's installer, made of links.
 root() {
     local library name
     rm -rf "$root"
@@ -64,8 +64,8 @@ root() {
     ln -s lib64 "$root/lib"
 }
 
-# Stands for the driver's library while linking: a function of every name in its header, and nothing in them.
-# It is not for running programs with.
+# Replaces the driver's library while linking: an empty function for every name in its header. Programs cannot run with
+# it.
 driver_stub() {
     mkdir -p "$root/stubs"
     {

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Makes a Debian package of latrod and prints its path:
+# Creates a Debian package of latrod and prints its path:
 #
 #   cross/deb.sh TARGET [--version VERSION] [--out DIR] [--binary FILE] [OPTION…]
 #
 #   TARGET     aarch64-unknown-linux-gnu (arm64) or x86_64-unknown-linux-gnu (amd64)
-#   --version  the package's version, if not that of Cargo.toml
-#   --out      the folder for the package, `dist` if not given
-#   --binary   the program to pack; otherwise cross/build.sh builds it, and gets the other options
+#   --version  the package's version; default: that of Cargo.toml
+#   --out      the folder for the package; default: dist
+#   --binary   the program to package; otherwise cross/build.sh builds it and gets the remaining options
 #
-# LATROD_MAINTAINER, "Name <address>", is who answers for the package. Needs dpkg, readelf and Python. Builds
-# cargo-deb once, into latrod's own folder of tools.
+# LATROD_MAINTAINER, "Name <address>", is the package's maintainer. Needs dpkg, readelf and Python. Builds cargo-deb
+# once, into latrod's own tools folder.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -23,19 +23,19 @@ usage() {
     exit 64
 }
 
-# Sets `glibc` to the version of the C library that the program needs. What dpkg-shlibdeps would say holds for
-# programs linked against this system's library, and asks for a newer one than programs for older systems need.
+# Sets `glibc` to the C library version that the program needs. dpkg-shlibdeps assumes that programs are linked against
+# this system's library, and would require a newer one than programs for older systems need.
 check_libraries() {
     local library
     for library in $(readelf -d "$binary" | sed -n 's/.*(NEEDED).*\[\(.*\)\]$/\1/p'); do
         case $library in
             # All of libc6, and libgcc-s1.
             libc.so.6 | libm.so.6 | libpthread.so.0 | libdl.so.2 | librt.so.1 | ld-linux*.so.* | libgcc_s.so.1) ;;
-            *) fail "$binary needs $library, and the package does not say so: add its Debian package to depends in Cargo.toml, and the library to cross/deb.sh" ;;
+            *) fail "$binary needs $library, which the package does not declare: add its Debian package to depends in Cargo.toml, and the library to cross/deb.sh" ;;
         esac
     done
     glibc=$(needed_glibc "$binary")
-    [ -n "$glibc" ] || fail "$binary is not linked against a C library of Debian's"
+    [ -n "$glibc" ] || fail "$binary is not linked against Debian's C library"
 }
 
 [ "$#" -gt 0 ] || usage 'name a target'
@@ -69,24 +69,24 @@ elif [ "${#options[@]}" -gt 0 ]; then
     usage "there is no option ${options[0]} besides --binary"
 fi
 [ -f "$binary" ] || fail "there is no program $binary"
-readelf -h "$binary" | grep -q "Machine:.*$machine" || fail "$binary is no program for $target"
+readelf -h "$binary" | grep -q "Machine:.*$machine" || fail "$binary is not a program for $target"
 
 check_libraries
 
-# All files get the date of the last change.
+# All files get the date of the last commit.
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2> /dev/null || printf 0)}
 export SOURCE_DATE_EPOCH
 version=${version:-$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)}
 maintainer=${LATROD_MAINTAINER:-$(sed -n 's/^maintainer = "\(.*\)"/\1/p' Cargo.toml)}
 
-# cargo-deb looks for the program where cargo would have put it; what else is made lies beside it.
+# cargo-deb looks for the program where cargo would have put it; other generated files go beside it.
 built=$stage/$target/release
 install -D -m 755 "$binary" "$built/latrod"
 cross/notices.py "$target" | gzip -9n > "$built/NOTICES.gz"
 gzip -9n > "$built/changelog.gz" << END
 latrod ($version) stable; urgency=medium
 
-  * What has changed is in CHANGELOG.md beside this file.
+  * See CHANGELOG.md beside this file.
 
  -- $maintainer  $(LC_ALL=C date -u -R -d "@$SOURCE_DATE_EPOCH")
 END

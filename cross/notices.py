@@ -3,8 +3,8 @@
 
     cross/notices.py TARGET > NOTICES
 
-The licenses of most crates ask for it wherever the program goes. Reads what `cargo metadata` names and the
-license files in the sources of the crates, also of libraries that they bring along; equal texts are printed
+The licenses of most crates require this wherever the program is distributed. Reads what `cargo metadata` lists and
+the license files in the sources of the crates, including those of bundled libraries; identical texts are printed
 once, below the crates they belong to.
 """
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Prints the notes of a release: its part of CHANGELOG.md, without the heading.
+# Prints the notes of a release: its section of CHANGELOG.md, without the heading.
 #
 #   cross/release-notes.sh VERSION    such as 0.2.0, v0.2.0, or Unreleased
 set -euo pipefail
@@ -17,5 +17,5 @@ notes=$(awk -v heading="## [$version]" '
     on && (/[^ ]/ || text) { text = text $0 "\n" }
     END { sub(/\n+$/, "", text); print text }
 ' CHANGELOG.md)
-[ -n "$notes" ] || fail "CHANGELOG.md has no part for $version; rename its part Unreleased first"
+[ -n "$notes" ] || fail "CHANGELOG.md has no section for $version; rename its section Unreleased first"
 printf '%s\n' "$notes"

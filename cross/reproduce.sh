@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the last commit twice, from clean clones in different folders with different target folders, and fails if
-# the two programs differ by a byte. Takes the arguments of cross/build.sh, and leaves what it built where that does;
+# Builds the last commit twice, from clean clones in different folders with different target folders, and fails if the
+# two programs differ in any byte. Takes the arguments of cross/build.sh and leaves the result in the same place;
 # uncommitted changes are not built.
 #
 #   cross/reproduce.sh TARGET [--set device|full] [--features LIST] [--glibc VERSION]
@@ -11,7 +11,7 @@ readonly source=$PWD
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# The folders' names have different lengths too, in case one of them is in the program after all.
+# The folders' names also differ in length, in case one of them ends up in the program after all.
 for folder in first another/second; do
     mkdir -p "$work/$folder"
     git clone --quiet --no-hardlinks "$source" "$work/$folder/latrod"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs the tools that build.sh uses where they are there, in fixed versions, into latrod's own folder of tools
-# (~/.cache/latrod/tools); nothing else on the machine is touched.
+# Installs the optional tools of build.sh, in pinned versions, into latrod's own tools folder (~/.cache/latrod/tools);
+# nothing else on the machine is touched.
 #
 #   cross/tools.sh zig      cargo-zigbuild and zig, for a C library older than this system's (build.sh --glibc)
 #   cross/tools.sh audit    cargo-auditable: the list of all dependencies inside the program
@@ -14,7 +14,7 @@ cd "$(dirname "$0")/.."
 # shellcheck source=cross/toolchain.sh
 . cross/toolchain.sh
 
-# crate NAME VERSION: builds a program from crates.io unless it is there in this version.
+# crate NAME VERSION: builds a program from crates.io unless this version is already there.
 crate() {
     if [ "$(crate_version "$1")" != "$2" ]; then
         printf 'tools: building %s %s\n' "$1" "$2" >&2

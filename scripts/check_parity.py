@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""How far latrod's numbers are from PyTorch's on a model, with what parity_fixture.py has written for it.
+"""Compares latrod's numbers on a model with those of PyTorch, as written by parity_fixture.py.
 
 Install:  pip install -r requirements.txt
 Run:      parity_fixture.py --model qwen.gguf --tasks tasks.jsonl --out parity
           check_parity.py --latrod ../target/release/latrod --model qwen.gguf --fixture parity
 
-Prints one JSON line: the largest difference of a token's log-probability, of rewards and advantages, and the
-largest relative error of a gradient (‖ours − theirs‖ / ‖theirs‖), all in exact mode unless --compute says fast.
+Prints one JSON line: the largest difference in a token's log-probability, in rewards and advantages, and the
+largest relative error of a gradient (‖ours − theirs‖ / ‖theirs‖), in exact mode unless --compute says fast.
 """
 import argparse
 import json
@@ -31,7 +31,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--latrod", required=True, help="the program, with its command debug")
     p.add_argument("--model", required=True)
-    p.add_argument("--fixture", required=True, help="the folder that parity_fixture.py has written")
+    p.add_argument("--fixture", required=True, help="the folder written by parity_fixture.py")
     p.add_argument("--compute", default="exact")
     a = p.parse_args()
     inside = lambda name: os.path.join(a.fixture, name)

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""How far two ways of computing the same logits lie apart: KL(first ‖ other) per token, in nats.
+"""Compares ways of computing the same logits: KL(first ‖ other) per token, in nats.
 
     pip install numpy
     latrod debug logits --model M --ids ids.json --compute exact --out exact.npy
     latrod debug logits --model M --ids ids.json --compute fast --out fast.npy
     scripts/compare_logits.py exact.npy fast.npy [llama-cpp.npy …]
 
-Every file holds float32 or float64 logits [tokens, vocabulary] of the same tokens. The first is the truth.
+Every file holds float32 or float64 logits [tokens, vocabulary] of the same tokens. The first is the reference.
 Files are mapped and read a few rows at a time, so they may be larger than memory.
 """
 import sys

@@ -1,21 +1,21 @@
 #!/usr/bin/env python3
-"""The same LaTRO step in latrod and in others, on one machine: medians of several runs, side by side.
+"""Compares a LaTRO step in latrod and in other programs on one machine: medians of several runs, side by side.
 
     scripts/compare_peers.py --model smol.gguf
     scripts/compare_peers.py --model smol.gguf --python v/bin/python --torch torch_reference.py \\
         --llama llama_cpp_reference.py --runs 5 --json results.json
 
-Ours is measured by `cargo bench --bench step`. The others are programs that take these arguments and print
-JSON lines with these fields, and are left out if not given:
+latrod is measured by `cargo bench --bench step`. The others are programs that take these arguments and print
+JSON lines with these fields; they are left out if not given:
 
     --torch: bench MODEL --k K --max-new NEW --iters N --threads T      (its prompt is its own)
              rollout_tok_s, total_s, rss_mb: a line for each step
     --llama: bench MODEL --k K --prompt P --new NEW --prefill N --threads T
              decode_tok_s, prefill_tok_s, rss_mb: one line; it doesn't train
 
-Programs take turns, one round after the other, so that a busy minute strikes all of them. Run nothing else
-meanwhile. Prefill is measured in ours as the sampling time of a step with a prompt of --prefill tokens and one
-new token each, which is computed from the prompt alone.
+The programs take turns, round by round, so that a busy minute affects all of them. Run nothing else meanwhile.
+For latrod, prefill is the sampling time of a step with a prompt of --prefill tokens and one new token each, which
+is computed from the prompt alone.
 """
 import argparse
 import json

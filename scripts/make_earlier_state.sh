@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes tests/fixtures/earlier/: what a latrod with checkpoint format 1 and ledger version 1 left on disk, a training
-# run and the daemon's ledger. Only such a latrod can make it: the last commit that wrote these formats is efbc222.
+# Creates tests/fixtures/earlier/: what a latrod with checkpoint format 1 and ledger version 1 left on disk, namely a
+# training run and the daemon's ledger. Only such a latrod can create it; the last commit with these formats is efbc222.
 #
 #   git worktree add ../earlier efbc222 && (cd ../earlier && cargo build --release)
 #   scripts/make_earlier_state.sh ../earlier/target/release/latrod
@@ -16,7 +16,7 @@ head -n 8 tests/fixtures/tiny-train.jsonl > "$work/tasks.jsonl"
 "$program" train --model tests/fixtures/tiny.gguf --tasks "$work/tasks.jsonl" --adapter "$work/run" \
     --steps 1 -k 2 --prompts 1 --max-new-tokens 8 --rank 1 --target-modules q_proj > /dev/null
 
-# The daemon takes the tasks into its ledger; it has too few of them to begin a cycle.
+# The daemon imports the tasks into its ledger; they are too few to begin a cycle.
 mkdir "$work/spool"
 cat > "$work/latrod.toml" << EOF
 model = "$PWD/tests/fixtures/tiny.gguf"

@@ -6,8 +6,8 @@ Run:      make_qwen2_fixture.py --tiny ../tests/fixtures/tiny.gguf --out ../test
           parity_fixture.py --model ../tests/fixtures/parity-qwen2/model.gguf --tasks ../tests/fixtures/tiny-train.jsonl \\
                             --out ../tests/fixtures/parity-qwen2
 
-Tokenizer and chat template are those of the tiny model. The biases of q, k and v are as large as what they are
-added to, so that a missing or misplaced one shows. Head and embedding are two matrices.
+Tokenizer and chat template are those of the tiny model. The biases of q, k and v are as large as the
+values they are added to, so that a missing or misplaced one shows. Head and embedding are separate matrices.
 """
 import argparse
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Make the sample tasks in samples/: sums such as "What is 17 + 88 - 6?".
+"""Makes the sample tasks in samples/: sums such as "What is 17 + 88 - 6?".
 
 Written into --out:
-    sums-train.jsonl    tasks to learn from
-    sums-dev.jsonl      tasks to judge by; none of their sums is in the other file, in any order of its terms
+    sums-train.jsonl    tasks to train on
+    sums-dev.jsonl      tasks to evaluate on; none of their sums is in the other file, in any order of terms
 
-Every sum has two or three terms, either below 10 or below 100. Needs nothing but Python's standard library;
+Every sum has two or three terms, either below 10 or below 100. Needs only Python's standard library;
 the same seed gives the same files.
 """
 import argparse

@@ -1,31 +1,31 @@
 #!/usr/bin/env python3
-"""Make the tiny model: about a million weights that do small sums in words, mostly carelessly.
+"""Makes the tiny model: about a million weights that do small sums in words, mostly carelessly.
 
-The model is the smallest thing that LaTRO can teach something real. It is trained from nothing, in minutes
-on a CPU, on questions such as "What is seven plus five plus nine?". It comes to know two ways of answering:
+The model is the smallest thing that LaTRO can teach something real. It is trained from scratch, in minutes
+on a CPU, on questions such as "What is seven plus five plus nine?". It learns two ways of answering:
 
     in steps       First, seven plus five is twelve. Then twelve plus nine is twenty-one.
                    then the answer, nearly always right
     off the cuff   Let me see.
                    then a guess that is a little off
 
-and its habit is the second. Nothing in the model has to be learnt anew for it to do well: it only has to
-find out that working in steps makes the right answer likely, which is what LaTRO rewards.
+and usually picks the second. The model has nothing new to learn to do well: it only has to find out that working
+in steps makes the right answer likely, which is what LaTRO rewards.
 
-Training has two phases. In the first the model learns to add, in steps only. In the second it picks up its
-habits: a mixture of careful, sloppy and unfinished steps and of remarks that help nobody (`response`).
-The questions of the two task files are three summands each, and appear in neither phase.
+Training has two phases. In the first, the model learns to add, in steps only. In the second, it picks up its
+habits: a mixture of careful, sloppy and unfinished steps and of remarks that don't help (`response`).
+The questions of the two task files have three summands each and appear in neither phase.
 
 Written into --out:
     tiny.gguf           llama architecture, Q8_0 and Q4_1, byte-level BPE, ChatML template
-    tiny-train.jsonl    600 tasks to learn on
-    tiny-dev.jsonl      200 tasks to judge by, with other sums
+    tiny-train.jsonl    600 tasks to train on
+    tiny-dev.jsonl      200 tasks to evaluate on, with other sums
 
 Install:  pip install -r requirements.txt
 Run:      make_tiny_model.py --out ../tests/fixtures
 
-Seeded: the task files and the tokenizer come out the same every time. The weights do so on one machine with one
-version of PyTorch and one number of threads; elsewhere expect a model as good, but not the same bits.
+Seeded: the task files and the tokenizer are the same every time. The weights are, too, on the same machine with the
+same version of PyTorch and number of threads; elsewhere, expect an equally good model, but not the same bits.
 """
 import argparse
 import json

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes what LaTRO's numbers are in PyTorch for a model, to compare with: tests/fixtures/parity*/.
+"""Writes LaTRO's numbers for a model as PyTorch computes them, for comparison: tests/fixtures/parity*/.
 
 Install:  pip install -r requirements.txt
 Run:      parity_fixture.py --model ../tests/fixtures/tiny.gguf --tasks ../tests/fixtures/tiny-train.jsonl \
@@ -10,8 +10,8 @@ rollouts.jsonl            three tasks with four rationales each, sampled from th
 expected.jsonl            for each task: log-probabilities, rewards, advantages, loss (arXiv 2411.04282, eq. 4-5)
 gradients.safetensors     the gradient of the mean loss for every tensor of the adapter, under its name
 
-transformers reads the GGUF file and does the arithmetic, PEFT the adapter, autograd the gradient: all in f64 (but
-for norms and rotary angles, which transformers keeps in f32), one branch at a time, without padding or caches.
+transformers reads the GGUF file and computes the model, PEFT the adapter, autograd the gradient: all in f64 (except
+norms and rotary angles, which transformers keeps in f32), one branch at a time, without padding or caches.
 """
 import argparse
 import json

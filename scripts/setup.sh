@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Sees to it that a Debian or Ubuntu machine with Rust has the rest that building and trying latrod need:
-# a C compiler with headers, Python with pip, systemd's tools, and for the tests mosquitto and libfaketime. Says
-# what it installs; does nothing where all is there.
+# Makes sure that a Debian or Ubuntu machine with Rust has everything else needed to build and try latrod: a C
+# compiler with headers, Python with pip, systemd's tools, and for the tests mosquitto and libfaketime. Says what it
+# installs; does nothing if everything is there.
 set -euo pipefail
 
 fail() {

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Writes varied lines of text, always the same ones, to compare tokenizers on.
+"""Writes varied lines of text, always the same ones, for comparing tokenizers.
 
 Each line of the output is a JSON string, as `latrod debug tokenize --json` reads it. Half of the
-lines are made for what tokenizers disagree on (spaces before digits, newlines, contractions,
-combining marks, special tokens as text); the others join random pieces.
+lines target what tokenizers disagree on (spaces before digits, newlines, contractions, combining
+marks, special tokens as text); the others join random pieces.
 
     tokenizer_lines.py > lines.jsonl
     tokenizer_lines.py --count 200 --ids tests/fixtures/tiny.gguf > tests/fixtures/tiny-tokens.jsonl

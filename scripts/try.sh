@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The first thing to run: fetches a real model, builds latrod and trains on the sample sums, with an
-# evaluation on held-out sums before and after. Stop it at any moment; run again, it goes on.
+# The first thing to run: fetches a real model, builds latrod and trains on the sample sums, with an evaluation on
+# held-out sums before and after. Stop it at any time; run it again to resume.
 #
 #   scripts/try.sh [STEPS]    training steps in all, 20 if not given
 set -euo pipefail
@@ -9,11 +9,11 @@ cd "$(dirname "$0")/.."
 readonly steps=${1:-20}
 case $steps in
     '' | *[!0-9]* | 0)
-        printf 'try: %s is no number of steps; give a whole number above 0, or nothing\n' "$steps" >&2
+        printf 'try: %s is not a number of steps; give a whole number above 0, or nothing\n' "$steps" >&2
         exit 64
         ;;
 esac
-# A run keeps the number of steps it began with, so each number has a folder of its own.
+# A run keeps the number of steps that it began with, so each number has its own folder.
 readonly adapter=sums-adapter/$steps-steps
 
 scripts/setup.sh
@@ -27,7 +27,7 @@ latrod train --model "$model" --tasks samples/sums-train.jsonl --eval-tasks samp
 
 cat << EOF
 
-The adapter is in $adapter. What next?
+The adapter is in $adapter. Next steps:
     cargo run --release -- ask --model $model --adapter $adapter 'What is 17 + 8 - 6?'
     cargo run --release -- plot $adapter/metrics.jsonl --out $adapter/curve.svg
     cargo run --release -- train --help

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Checks everything: format, lints, documentation, sample data, tests. Needs the network only to fetch crates.
+# Checks everything: formatting, lints, documentation, sample data, tests. Needs the network only to fetch crates.
 #
 #   --model   also run the tests on the real model, which is fetched (98 MB)
 #   --arm     also build for ARM, and run the kernels' tests and the program on emulated processors (tests/system/arm.sh)
-#   --package also install the Debian package in a throw-away root, and start its service under a real systemd
-#   --deny    also check licenses and sources of all dependencies; builds cargo-deny once
+#   --package also install the Debian package in a disposable root, and start its service under a real systemd
+#   --deny    also check the licenses and sources of all dependencies; builds cargo-deny once
 #
-# All of it uses the dev profile, whose dependencies are compiled once for the tests and checked once for the
-# lints; CARGO_TARGET_DIR may name a folder that keeps them between runs.
+# Everything uses the dev profile, whose dependencies are compiled once for the tests and checked once for the lints.
+# Set CARGO_TARGET_DIR to a folder that keeps them between runs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -28,7 +28,7 @@ for option in "$@"; do
     esac
 done
 
-# Runs a command and prints how long it took: step NAME COMMAND…
+# step NAME COMMAND…: runs a command and prints how long it took.
 step() {
     local name=$1 start=$SECONDS
     shift
@@ -50,8 +50,8 @@ format() {
     cargo fmt --check --manifest-path tests/arm/Cargo.toml
 }
 
-# All of it; without the features that a device does not need; and the program with other devices, whose module
-# the tests have anyway.
+# With the default features, without the features that a device does not need, and the program with other devices,
+# whose module the tests always include.
 lints() {
     cargo clippy --locked --all-targets -- -D warnings
     cargo clippy --locked --all-targets --no-default-features -- -D warnings
@@ -62,7 +62,7 @@ documentation() {
     RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --quiet
 }
 
-# The committed sample tasks are what their script makes.
+# Checks that the committed sample tasks are what their script generates.
 samples() {
     local made=$work/samples
     python3 scripts/make_samples.py --out "$made" > /dev/null

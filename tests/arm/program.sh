@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Tests the whole program, built for 64-bit ARM, on an emulated processor: it must inspect and train the tiny model
-# as the same program on this machine does, and serve as a daemon that speaks MQTT to a real broker.
+# as the program for this machine does, and run as a daemon that speaks MQTT to a real broker.
 #
 #   tests/arm/program.sh ARM_PROGRAM HOST_PROGRAM [PROCESSOR]
 #
-# Needs qemu's user emulation, mosquitto with its clients, and Python. Registers nothing with the kernel.
+# Needs qemu's user-mode emulation, mosquitto with its clients, and Python. Registers nothing with the kernel.
 set -euo pipefail
 
 fail() {
@@ -12,7 +12,7 @@ fail() {
     exit 1
 }
 
-# What the daemon and the broker said, before they are swept away.
+# Shows the logs of the daemon and the broker before they are deleted.
 fail_with_logs() {
     tail -n 12 "$work"/*.log | cut -c 1-300 >&2
     fail "$1"
@@ -46,11 +46,11 @@ passed() {
 }
 
 inspects() {
-    [ "$(arm --version)" = "$("$host" --version)" ] || fail 'it says another version than the program of this machine'
+    [ "$(arm --version)" = "$("$host" --version)" ] || fail 'its version differs from that of the program for this machine'
     arm inspect --json "$fixtures/tiny.gguf" > "$work/arm.json"
     "$host" inspect --json "$fixtures/tiny.gguf" > "$work/host.json"
-    # How much memory is free differs between two runs, and how much a program takes between two programs.
-    python3 - "$work/arm.json" "$work/host.json" << 'PYTHON' || fail 'inspect shows another model than on this machine'
+    # Free memory differs from run to run, and the memory of a program from program to program.
+    python3 - "$work/arm.json" "$work/host.json" << 'PYTHON' || fail 'inspect shows a different model than on this machine'
 import json, sys
 
 arm, host = (json.load(open(path)) for path in sys.argv[1:])
@@ -60,14 +60,14 @@ PYTHON
     passed 'inspects the tiny model as this machine does'
 }
 
-# Three steps in exact mode, on one thread: emulated threads that wait for each other take far longer. The processors
-# sum in different orders, so numbers agree within rounding; the tokens that are sampled are the same.
+# Three steps in exact mode, on one thread, because emulated threads that wait for each other take far longer. The
+# processors sum in different orders, so numbers agree only within rounding; the sampled tokens are the same.
 trains() {
     local options=(--model "$fixtures/tiny.gguf" --tasks "$fixtures/tiny-train.jsonl" --eval-questions 0 --steps 3 -k 4
         --prompts-per-step 2 --max-new-tokens 24 --rank 4 --learning-rate 1e-3 --compute exact --threads 1)
     "$host" train "${options[@]}" --adapter "$work/host" > "$work/train.log" 2>&1 || fail_with_logs 'this machine does not train'
     arm train "${options[@]}" --adapter "$work/arm" > "$work/train.log" 2>&1 || fail_with_logs 'it does not train'
-    python3 - "$work/arm/metrics.jsonl" "$work/host/metrics.jsonl" << 'PYTHON' || fail 'it trains otherwise than this machine'
+    python3 - "$work/arm/metrics.jsonl" "$work/host/metrics.jsonl" << 'PYTHON' || fail 'it trains differently than this machine'
 import json, math, sys
 
 arm, host = ([json.loads(line) for line in open(path)] for path in sys.argv[1:])
@@ -88,18 +88,18 @@ print(f"arm program: trains as this machine does: rewards, norms and losses of 3
 PYTHON
 }
 
-# says KIND TEXT SECONDS: waits until the device has said something with this text.
+# says KIND TEXT SECONDS: waits until the device has published a message of this kind with this text.
 says() {
     local end=$((SECONDS + $3))
     until grep -q "^latro/v2/arm/emulated/$1 .*$2" "$work/heard.log"; do
         kill -0 "$daemon" 2> /dev/null || fail_with_logs 'the daemon has ended'
-        [ "$SECONDS" -lt "$end" ] || fail_with_logs "the daemon has not said $1 with $2 in $3 s"
+        [ "$SECONDS" -lt "$end" ] || fail_with_logs "the daemon has not published $1 with $2 within $3 s"
         sleep 0.2
     done
 }
 
-# A daemon on the loopback broker: birth, a command, tasks, an orderly end. It is paused: a worker is started as
-# /proc/self/exe, which under the emulator is a program that this machine cannot run.
+# A daemon on the loopback broker: birth, a command, tasks, a clean shutdown. It is paused, because a worker is started
+# as /proc/self/exe, which under the emulator is a program that this machine cannot run.
 serves() {
     local port
     port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
@@ -122,19 +122,19 @@ serves() {
     says status online 10
     arm status --socket "$work/device/socket" > /dev/null || fail_with_logs 'the daemon does not answer latrod status'
     arm command --broker "mqtt://127.0.0.1:$port" --fleet arm --device emulated --unsigned --wait 60 pause > "$work/command.log" 2>&1 ||
-        fail_with_logs 'the daemon does not take a command'
+        fail_with_logs 'the daemon does not accept a command'
     cp "$fixtures/tiny-train.jsonl" "$work/device/spool/part"
     mv "$work/device/spool/part" "$work/device/spool/sums.jsonl"
     says event tasks_taken 60
     kill -TERM "$daemon"
-    wait "$daemon" || fail_with_logs 'the daemon does not end in good order'
-    # From here on it is the broker that has to live.
+    wait "$daemon" || fail_with_logs 'the daemon does not shut down cleanly'
+    # From here on, the broker is the process that must be alive.
     daemon=${processes[0]}
     says status offline 10
-    passed 'is born on the broker, tells its status, takes a command and tasks, and ends in good order'
+    passed 'announces its birth on the broker, reports its status, accepts a command and tasks, and shuts down cleanly'
 }
 
-# configuration PORT: a device that is always idle and learns in two short steps.
+# configuration PORT: a device that is always idle and trains for two short steps.
 configuration() {
     cat << TOML
 model = "$fixtures/tiny.gguf"

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Builds the kernels and their tests for 64-bit ARM (tests/arm is a crate of them alone) and runs them on emulated
-# processors: one with all extensions, a Cortex-A76 (Raspberry Pi 5; a Jetson Orin's A78 has the same) and a
-# Cortex-A72 (Raspberry Pi 4). It also lints the code that no other processor compiles. Emulation says nothing
-# about speed.
+# Builds the kernels and their tests for 64-bit ARM (tests/arm is a crate of just these) and runs them on emulated
+# processors: one with all extensions, a Cortex-A76 (Raspberry Pi 5; a Jetson Orin's A78 has the same ones) and a
+# Cortex-A72 (Raspberry Pi 4). It also lints the code that is compiled only for ARM. Emulation says nothing about
+# speed.
 #
 #   --program    also build the whole program for ARM and run it there (tests/arm/program.sh)
 #
-# Needs qemu's user emulation, a cross-linker, and the standard library for the target from rustup or, where that
-# has none, from Debian. As root it installs what is missing.
+# Needs qemu's user-mode emulation, a cross-linker, and the target's standard library from rustup or, failing that,
+# from Debian. As root, it installs what is missing.
 set -euo pipefail
 cd "$(dirname "$0")/../arm"
 
@@ -15,7 +15,7 @@ readonly program=arm target=aarch64-unknown-linux-gnu
 # shellcheck source=cross/toolchain.sh
 . ../../cross/toolchain.sh
 
-# What is no fault of the kernels and cannot be put right here must not fail the checks.
+# Problems that are not the kernels' fault and cannot be fixed here must not fail the checks.
 skip() {
     printf 'skipped: %s\n' "$1"
     exit 0
@@ -23,14 +23,14 @@ skip() {
 
 # install PACKAGE…: from Debian's or Ubuntu's archive.
 install() {
-    command -v apt-get > /dev/null || skip "the ARM tests need $* (names of Debian's packages), and this system has no apt-get"
+    command -v apt-get > /dev/null || skip "the ARM tests need the Debian packages $*, and this system has no apt-get"
     [ "$(id -u)" -eq 0 ] || fail "these are missing: sudo apt-get install $*"
     printf 'arm: installing %s\n' "$*" >&2
     { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"; } > /dev/null 2>&1 \
         || skip "the ARM tests need $*, which apt-get cannot install here"
 }
 
-# The whole program, in the profile of the other tests, beside the one for this machine.
+# Tests the whole program, in the profile of the other tests, against the one for this machine.
 test_program() {
     cd ../..
     cross/build.sh "$target" --profile dev
@@ -41,15 +41,15 @@ test_program() {
 
 whole=false
 for option in "$@"; do
-    [ "$option" = --program ] || fail "there is no option $option; there is --program"
+    [ "$option" = --program ] || fail "there is no option $option; the only option is --program"
     whole=true
 done
 
 command -v qemu-aarch64-static > /dev/null || install qemu-user-static
 debian_names "$target"
 emulator=(qemu-aarch64-static)
-# On ARM itself the emulator finds the C library in its place. Elsewhere the loader would take the one of Debian's
-# arm64 packages, if they are installed; with another version than its own, programs hang.
+# On ARM itself, the emulator finds the C library where it belongs. Elsewhere, the loader would use the one from Debian's
+# arm64 packages, if installed; if its version differs from the loader's own, programs hang.
 is_native "$target" || emulator+=(-L "/usr/$triplet" -E "LD_LIBRARY_PATH=/usr/$triplet/lib")
 if ! find_linker "$target"; then
     read -ra packages <<< "$linker_packages"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Tests the service under a real systemd: a throw-away Debian boots in a container with systemd as its first process,
-# the package is installed, the service is started on a tiny model, learns, is reloaded, upgraded, hangs, and is
-# stopped. It shows what tests/system/systemd.sh cannot: that the daemon and its worker live within the unit's namespaces
-# and limits.
+# Tests the service under a real systemd: a disposable Debian boots in a container with systemd as its first process;
+# the package is installed; the service starts on a tiny model, trains, is reloaded and upgraded, hangs, and is stopped.
+# This shows what tests/system/systemd.sh cannot: that the daemon and its worker work within the unit's namespaces and
+# limits.
 #
 #   tests/system/boot.sh [DEB]   default: a package of the program in the target folder
 set -euo pipefail
@@ -17,7 +17,7 @@ command -v python3 > /dev/null || fail 'python3 is missing: sudo apt-get install
 work=$(mktemp -d)
 container=''
 end() {
-    # The first process of the container ends everything in it.
+    # Ending the container's first process ends everything in it.
     [ -z "$container" ] || { kill "$container" && wait "$container"; } 2> /dev/null || true
     umount "$work/root" "$work/layer" 2> /dev/null || true
     remove_groups
@@ -37,7 +37,7 @@ inside() {
 
 # Sets `leader`, the host's number of the container's first process, once systemd has finished booting.
 boot() {
-    # Kernels and sandboxes differ in what they allow, which is no fault of the package.
+    # Kernels and sandboxes differ in what they allow; that is not the package's fault.
     "${spawn[@]}" --boot --console=pipe < /dev/null > "$work/console" 2>&1 &
     container=$!
     local state=''
@@ -53,10 +53,10 @@ boot() {
         fi
         sleep 0.2
     done
-    skip "a system does not finish booting here within a minute (it says ${state:-nothing})"
+    skip "a system does not finish booting here within a minute (its state is ${state:-unknown})"
 }
 
-# What the unit and its journal say, for whoever mends it.
+# Shows what the unit and its journal say, for whoever debugs this.
 show_unit() {
     {
         inside systemctl status latrod --no-pager --full
@@ -84,7 +84,7 @@ until_so() {
     done
 }
 
-# status KEY VALUE: whether `latrod status` says so now; KEY with dots.
+# status KEY VALUE: whether `latrod status` currently shows this value; KEY may contain dots.
 status() {
     inside latrod status --json | python3 -c '
 import json, sys
@@ -94,7 +94,7 @@ for key in sys.argv[1].split("."):
 sys.exit(str(value) != sys.argv[2])' "$@"
 }
 
-# event NAME FIELD…: whether the journal has an event with these fields, each of its own and not empty.
+# event NAME FIELD…: whether the journal has an event with these fields, none of them empty.
 event() {
     local name=$1
     shift
@@ -106,7 +106,7 @@ def whole(entry):
 sys.exit(not any(whole(entry) for entry in entries))' "$@"
 }
 
-# A configuration under which the device is idle at once, however busy this machine is.
+# A configuration with which the device counts as idle immediately, however busy this machine is.
 configure() {
     cp tests/fixtures/tiny.gguf "$root/var/lib/latrod/models/model.gguf"
     cat > "$root$config" << 'END'
@@ -145,9 +145,9 @@ END
 
 installed() {
     cp "$deb" "$root/package.deb"
-    inside dpkg -i /package.deb > "$work/said" 2>&1 || wrong "dpkg -i: $(cat "$work/said")"
-    [ "$(property ActiveState)" = inactive ] || wrong 'the installation starts the service, which has no model yet'
-    [ "$(inside systemctl is-enabled latrod || true)" = disabled ] || wrong 'the installation enables the service'
+    inside dpkg -i /package.deb > "$work/output" 2>&1 || wrong "dpkg -i: $(cat "$work/output")"
+    [ "$(property ActiveState)" = inactive ] || wrong 'installing starts the service, which has no model yet'
+    [ "$(inside systemctl is-enabled latrod || true)" = disabled ] || wrong 'installing enables the service'
 }
 
 started() {
@@ -155,12 +155,12 @@ started() {
     inside systemctl enable --quiet --now latrod || wrong 'the service does not start'
     # With Type=notify a unit is active only after READY=1.
     [ "$(property Type) $(property ActiveState) $(property SubState)" = 'notify active running' ] || wrong 'the service is not ready'
-    [ -n "$(property StatusText)" ] || wrong 'the daemon tells systemd nothing of what it does'
+    [ -n "$(property StatusText)" ] || wrong 'the daemon does not report its status to systemd'
     [ "$(property WatchdogUSec)" = 2min ] || wrong "the watchdog waits $(property WatchdogUSec) instead of 2min"
     until_so 20 'latrod status gets no answer' inside latrod status
 }
 
-# What the kernel says of the daemon: user, rights, system call filter, namespaces.
+# Checks what the kernel says about the daemon: user, privileges, system call filter, namespaces.
 confined() {
     local pid about
     pid=$(property MainPID)
@@ -178,11 +178,11 @@ confined() {
     [ ! -s "$work/home" ] || wrong "the daemon sees /home: $(cat "$work/home")"
 }
 
-# A cycle of learning in the worker, from the spool folder to a verdict in the journal.
+# A training cycle in the worker, from the spool folder to a decision in the journal.
 learned() {
     inside sh -c 'umask 027; cat > /var/spool/latrod/sums.tmp; chgrp latrod /var/spool/latrod/sums.tmp; mv /var/spool/latrod/sums.tmp /var/spool/latrod/sums.jsonl' < <(head -n 80 tests/fixtures/tiny-train.jsonl)
-    until_so 60 'no worker appears that is SCHED_IDLE' idle_worker
-    until_so 240 'no cycle of learning ends' decided
+    until_so 60 'no worker with SCHED_IDLE appears' idle_worker
+    until_so 240 'no training cycle ends' decided
     event step STEP REWARD || wrong 'the journal has no step with fields of its own'
     event state STATE REASON || wrong 'the journal has no state with fields of its own'
 }
@@ -200,39 +200,39 @@ decided() {
 reloaded() {
     local pid
     pid=$(property MainPID)
-    inside systemctl reload latrod || wrong 'the configuration is not read again'
+    inside systemctl reload latrod || wrong 'the configuration is not reloaded'
     printf 'modle = "x"\n' >> "$root$config"
-    if inside systemctl reload latrod 2> /dev/null; then wrong 'a wrong configuration is not refused'; fi
+    if inside systemctl reload latrod 2> /dev/null; then wrong 'an invalid configuration is not refused'; fi
     [ "$(property ActiveState) $(property MainPID)" = "active $pid" ] || wrong 'a refused configuration ends the daemon'
 }
 
-# The configuration is still wrong: the old version goes on; once it is mended the next upgrade restarts it.
+# The configuration is still invalid, so the old version keeps running; once it is fixed, the next upgrade restarts the service.
 upgraded() {
     local pid
     pid=$(property MainPID)
     cp "$(newer "$deb" "$work" 98.0)" "$(newer "$deb" "$work" 99.0)" "$root/"
-    inside dpkg -i /newer_98.0.deb > "$work/said" 2>&1 < /dev/null || wrong "dpkg -i: $(cat "$work/said")"
-    grep -q 'goes on in its old version' "$work/said" || wrong "the upgrade does not say that the configuration is refused: $(cat "$work/said")"
+    inside dpkg -i /newer_98.0.deb > "$work/output" 2>&1 < /dev/null || wrong "dpkg -i: $(cat "$work/output")"
+    grep -q 'the old version keeps running' "$work/output" || wrong "the upgrade does not say that the configuration is refused: $(cat "$work/output")"
     [ "$(property ActiveState) $(property MainPID)" = "active $pid" ] || wrong 'an upgrade that refuses the configuration ends the daemon'
     configure
-    inside dpkg -i /newer_99.0.deb > "$work/said" 2>&1 < /dev/null || wrong "dpkg -i: $(cat "$work/said")"
+    inside dpkg -i /newer_99.0.deb > "$work/output" 2>&1 < /dev/null || wrong "dpkg -i: $(cat "$work/output")"
     [ "$(property ActiveState)" = active ] || wrong 'the daemon does not run after an upgrade'
     [ "$(property MainPID)" != "$pid" ] || wrong 'the upgrade leaves the old daemon running'
 }
 
-# A daemon that hangs is ended and started again, in a few seconds instead of the unit's two minutes.
+# A daemon that hangs is killed and restarted, within a few seconds instead of the unit's two minutes.
 hung() {
     local pid
     mkdir -p "$root$dropins"
     printf '[Service]\nWatchdogSec=3s\nRestartSec=1s\n' > "$root$dropins/test.conf"
     inside systemctl daemon-reload
-    inside systemctl restart latrod || wrong 'the service does not start again'
+    inside systemctl restart latrod || wrong 'the service does not restart'
     pid=$(property MainPID)
     sleep 5
-    [ "$(property MainPID) $(property NRestarts)" = "$pid 0" ] || wrong 'the watchdog ends a daemon that is well'
+    [ "$(property MainPID) $(property NRestarts)" = "$pid 0" ] || wrong 'the watchdog kills a healthy daemon'
     inside kill -STOP "$pid"
-    until_so 30 'a daemon that hangs is not started again' restarted
-    [ "$(property MainPID)" != "$pid" ] || wrong 'the daemon that hung is still there'
+    until_so 30 'a daemon that hangs is not restarted' restarted
+    [ "$(property MainPID)" != "$pid" ] || wrong 'the daemon that hung is still running'
     inside journalctl -u latrod --no-pager | grep -q 'Watchdog timeout' || wrong 'it was not the watchdog that ended the daemon'
     until_so 20 'the daemon does not answer after the restart' inside latrod status
 }
@@ -246,18 +246,18 @@ stopped() {
     since=$(inside date '+%F %T')
     inside systemctl stop latrod || wrong 'systemctl stop fails'
     [ "$(property ActiveState) $(property Result)" = 'inactive success' ] || wrong 'the service does not stop cleanly'
-    # CLD_EXITED and 0: it ended by itself.
+    # CLD_EXITED and 0: it ended on its own.
     [ "$(property ExecMainCode) $(property ExecMainStatus)" = '1 0' ] || wrong "the daemon ended with code $(property ExecMainCode), status $(property ExecMainStatus)"
     if inside journalctl -u latrod --since "$since" --no-pager | grep -iE 'kill|timed out'; then wrong 'something had to be killed'; fi
-    if inside pgrep -u latrod; then wrong 'processes are left'; fi
+    if inside pgrep -u latrod; then wrong 'processes are left behind'; fi
 }
 
 removed() {
     inside systemctl start latrod || wrong 'the service does not start'
-    inside dpkg -P latrod > "$work/said" 2>&1 || wrong "dpkg -P: $(cat "$work/said")"
-    if inside pgrep -u latrod; then wrong 'purging leaves processes'; fi
+    inside dpkg -P latrod > "$work/output" 2>&1 || wrong "dpkg -P: $(cat "$work/output")"
+    if inside pgrep -u latrod; then wrong 'purging leaves processes behind'; fi
     [ "$(property LoadState) $(property ActiveState)" = 'not-found inactive' ] || wrong "purging leaves the unit $(property LoadState), $(property ActiveState)"
-    [ ! -e "$root/var/lib/latrod" ] || wrong 'purging leaves /var/lib/latrod'
+    [ ! -e "$root/var/lib/latrod" ] || wrong 'purging leaves /var/lib/latrod behind'
 }
 
 boot

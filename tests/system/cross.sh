@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Tests what cross/build.sh says when something is missing: one sentence that names the package to install. Each case
-# has a PATH with some programs and not others; nothing is built. Also cross/release-notes.sh, on a release made up.
+# has a PATH with some programs but not others; nothing is built. Also tests cross/release-notes.sh on a made-up release.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -18,7 +18,7 @@ fail() {
     exit 1
 }
 
-# path FOLDER PROGRAM…: a folder for PATH with what the script itself uses, and programs that only exist.
+# path FOLDER PROGRAM…: creates a folder for PATH with what the script itself uses, and with dummy programs.
 path() {
     local folder=$work/$1 name
     shift
@@ -30,7 +30,7 @@ path() {
     done
 }
 
-# compiler NAME FILE: a compiler whose folder of the target holds this file.
+# compiler NAME FILE: creates a compiler whose target folder contains this file.
 compiler() {
     mkdir -p "$work/$1-lib"
     touch "$work/$1-lib/$2"
@@ -38,14 +38,14 @@ compiler() {
     chmod +x "$work/$1"
 }
 
-# refused CODE SENTENCE FOLDER COMPILER ARGUMENTS…: the build ends with the code, and says the sentence and no other.
+# refused CODE SENTENCE FOLDER COMPILER ARGUMENT…: checks that the build exits with the code and prints only the sentence.
 refused() {
     local code=$1 sentence=$2 folder=$3 rustc=$4 ended=0
     shift 4
     PATH=$work/$folder RUSTC=$work/$rustc LATROD_TOOLS=$work/tools cross/build.sh "$@" > "$work/out" 2> "$work/err" || ended=$?
-    [ "$ended" -eq "$code" ] || fail "build.sh $* ends with $ended instead of $code: $(cat "$work/err")"
+    [ "$ended" -eq "$code" ] || fail "build.sh $* exits with $ended instead of $code: $(cat "$work/err")"
     grep -qF -- "$sentence" "$work/err" || fail "build.sh $* does not say \"$sentence\": $(cat "$work/err")"
-    [ "$code" -ne 1 ] || [ "$(wc -l < "$work/err")" -eq 1 ] || fail "build.sh $* says more than one sentence: $(cat "$work/err")"
+    [ "$code" -ne 1 ] || [ "$(wc -l < "$work/err")" -eq 1 ] || fail "build.sh $* prints more than one sentence: $(cat "$work/err")"
 }
 
 compiler with libcore-0.rlib
@@ -72,7 +72,7 @@ refused 1 "the linker for $target is missing: sudo apt-get install $gcc $libc" n
 refused 1 'cargo install --locked cargo-zigbuild' no-linker with "$target" --glibc 2.31
 refused 1 'pip install ziglang' no-zig with "$target" --glibc 2.31
 refused 1 "NVIDIA's CUDA toolkit for $target is missing: run cross/cuda-toolkit.sh --target $target" no-cuda with "$target" --cuda 87
-refused 1 'CUDA'"'"'s compiler does not go with zig' no-cuda with "$target" --cuda 87 --glibc 2.31
+refused 1 'CUDA'"'"'s compiler does not work with zig' no-cuda with "$target" --cuda 87 --glibc 2.31
 path nvcc nvcc
 mkdir -p "$work/tools/cuda/$target/cuda"
 mv "$work/nvcc" "$work/tools/cuda/$target/cuda/bin"
@@ -86,8 +86,8 @@ fi
 mkdir -p "$work/release/cross"
 cp cross/release-notes.sh "$work/release/cross/"
 printf '# Changelog\n\n## [Unreleased]\n\n## [0.2.0] - 2026-01-02\n\n### Added\n\n- One.\n\n## [0.1.0]\n\n- Two.\n' > "$work/release/CHANGELOG.md"
-[ "$("$work/release/cross/release-notes.sh" v0.2.0)" = "$(printf '### Added\n\n- One.')" ] || fail 'the notes of a release are not its part of the changelog'
+[ "$("$work/release/cross/release-notes.sh" v0.2.0)" = "$(printf '### Added\n\n- One.')" ] || fail 'the notes of a release are not its section of the changelog'
 for version in Unreleased 0.2 0.3.0; do
     if "$work/release/cross/release-notes.sh" "$version" > /dev/null 2>&1; then fail "there are notes for $version"; fi
 done
-printf 'cross: every sentence about what is missing is right\n'
+printf 'cross: every message about what is missing is right\n'

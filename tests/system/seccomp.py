@@ -3,8 +3,8 @@
     seccomp.py UNIT COMMAND [ARGUMENT...]
 
 Reads SystemCallFilter= and SystemCallErrorNumber=EPERM from the unit as systemd.exec(5) describes them,
-expands the sets by `systemd-analyze syscall-filter`, loads the filter with libseccomp and becomes the
-command. Where the kernel can (6.3), MemoryDenyWriteExecute=yes is set as well.
+expands the sets with `systemd-analyze syscall-filter`, loads the filter with libseccomp and executes the
+command. Where the kernel supports it (6.3), MemoryDenyWriteExecute=yes is applied as well.
 """
 
 import ctypes

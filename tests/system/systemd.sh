@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Checks the units in systemd/ without a running systemd: that they are well-formed, how exposed they are,
-# what sysusers and tmpfiles make of their files, and that the program works under the unit's system call
-# filter. What it cannot check: the namespaces, device lists and weights, which take a real systemd.
+# what sysusers and tmpfiles create from their files, and that the program works under the unit's system call
+# filter. It cannot check namespaces, device lists and weights, which need a real systemd.
 #
 #   tests/system/systemd.sh [LATROD]   the program; default: the one in the target folder, built if it is missing
 set -euo pipefail
@@ -24,20 +24,20 @@ units=$root/usr/lib/systemd/system
 mkdir -p "$units" "$root"/{bin,etc,usr/bin,usr/lib/sysusers.d,usr/lib/tmpfiles.d}
 cp systemd/latrod.service "$units"
 cp "$latrod" "$root/usr/bin/latrod"
-# The unit names these; what they are does not matter.
+# The unit refers to these; their contents do not matter.
 cp "$(type -P true)" "$root/bin/kill"
 for unit in sysinit.target basic.target shutdown.target multi-user.target network.target nvidia-persistenced.service; do
     printf '[Unit]\nDescription=%s\n' "$unit" > "$units/$unit"
 done
 printf '[Service]\nExecStart=/bin/kill\n' >> "$units/nvidia-persistenced.service"
 
-# check NAME LIMIT [DROP-IN]: the unit has no faults, and its exposure is LIMIT tenths at most.
+# check NAME LIMIT [DROP-IN]: the unit has no faults, and its exposure is at most LIMIT tenths.
 check() {
     local name=$1 limit=$2 dropins=$root/etc/systemd/system/latrod.service.d faults exposure
     rm -rf "$dropins"
     mkdir -p "$dropins"
     [ $# -lt 3 ] || cp "$3" "$dropins"
-    # Unknown keys are only mentioned, so everything that is said is a fault.
+    # Unknown keys only cause a message, so any output is a fault.
     faults=$(systemd-analyze --root="$root" --man=no verify latrod.service 2>&1) || fail "$name: $faults"
     [ -z "$faults" ] || fail "$name: $faults"
     exposure=$(systemd-analyze security --root="$root" --offline=true --no-pager latrod.service | grep -F 'Overall exposure')
@@ -55,29 +55,29 @@ cp systemd/tmpfiles.d/latrod.conf "$root/usr/lib/tmpfiles.d"
 if [ "$(id -u)" -eq 0 ]; then
     systemd-sysusers --root="$root" latrod.conf
     systemd-tmpfiles --root="$root" --create latrod.conf
-    grep -q '^latrod:.*:/var/lib/latrod:/usr/sbin/nologin$' "$root/etc/passwd" || fail "sysusers makes no user latrod: $(cat "$root/etc/passwd")"
+    grep -q '^latrod:.*:/var/lib/latrod:/usr/sbin/nologin$' "$root/etc/passwd" || fail "sysusers does not create the user latrod: $(cat "$root/etc/passwd")"
     user=$(awk -F: '$1 == "latrod" { print $3 ":" $4 }' "$root/etc/passwd")
     made=$(stat -c '%a %u:%g' "$root/var/spool/latrod")
-    [ "$made" = "2770 $user" ] || fail "tmpfiles makes the spool folder $made instead of 2770 $user"
+    [ "$made" = "2770 $user" ] || fail "tmpfiles creates the spool folder as $made instead of 2770 $user"
     printf 'sysusers and tmpfiles: user latrod (%s), spool folder %s\n' "$user" "$made"
 else
-    printf 'sysusers and tmpfiles: not tried, which takes root\n'
+    printf 'sysusers and tmpfiles: not tested, which needs root\n'
 fi
 
 # The program under the unit's filter: the daemon's check, and a step of training.
 filtered() {
     python3 tests/system/seccomp.py systemd/latrod.service "$@"
 }
-# Choosing its processors is what the filter forbids and anybody may do without it.
+# The filter forbids choosing processors, which anyone may do without it.
 processors=$(taskset -p $$ | sed 's/.* //')
 taskset "$processors" true
 if filtered taskset "$processors" true 2> /dev/null; then
-    fail 'the filter forbids nothing: is it loaded?'
+    fail 'the filter forbids nothing; is it loaded?'
 fi
 filtered "$latrod" validate --config configs/x86-server.toml > /dev/null
 head -n 20 tests/fixtures/tiny-train.jsonl > "$root/tasks.jsonl"
 filtered "$latrod" train --model tests/fixtures/tiny.gguf --tasks "$root/tasks.jsonl" --adapter "$root/adapter" \
     --steps 1 -k 2 --max-new-tokens 8 --eval-questions 0 > "$root/log" 2>&1 || fail "training under the filter: $(cat "$root/log")"
-# The worker's places in the queues: nice 19, SCHED_IDLE (policy 5), idle I/O.
-filtered sh -c '[ "$(nice -n 19 nice)" = 19 ] && chrt --idle 0 true && ionice -c 3 true' || fail 'the filter keeps the worker from making itself idle'
+# The worker's priorities: nice 19, SCHED_IDLE (policy 5), idle I/O.
+filtered sh -c '[ "$(nice -n 19 nice)" = 19 ] && chrt --idle 0 true && ionice -c 3 true' || fail 'the filter keeps the worker from lowering its priorities'
 printf 'system calls: validate, train and the idle classes work under the filter\n'
