@@ -149,7 +149,10 @@ mod reference {
     fn is_made_from_the_settings_themselves() {
         let path = configs().join("latrod.toml");
         if std::env::var_os("LATROD_WRITE_REFERENCE").is_some() {
-            std::fs::write(&path, latrod::config::reference::reference()).unwrap();
+            // Renamed into place, since other tests read it meanwhile.
+            let new = path.with_extension("new");
+            std::fs::write(&new, latrod::config::reference::reference()).unwrap();
+            std::fs::rename(&new, &path).unwrap();
         }
 
         let is_current =

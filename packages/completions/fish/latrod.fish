@@ -47,42 +47,46 @@ complete -c latrod -n "__fish_latrod_using_subcommand train" -l eval-questions -
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l max-minutes -d 'Minutes of training, over all restarts, after which to stop even if steps are left' -r
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l preset -d 'Where the other settings start from' -r -f -a "edge\t'Half the paper\'s samples, and guards that an unattended device needs'
 paper\t'The algorithm of the paper: K 16, 500 tokens, no clipping, nothing skipped'"
-complete -c latrod -n "__fish_latrod_using_subcommand train" -l method -d 'latro: learn to reason; sft: learn the answers alone, without rationales' -r -f -a "latro\t'Sampled rationales, rewarded by the likelihood of the right answer'
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l method -d 'What to learn from [default: latro]' -r -f -a "latro\t'Sampled rationales, rewarded by the likelihood of the right answer'
 sft\t'The right answer alone, without a rationale: the baseline to compare with'"
-complete -c latrod -n "__fish_latrod_using_subcommand train" -l steps -d 'Training steps of the whole run' -r
-complete -c latrod -n "__fish_latrod_using_subcommand train" -s k -l num-generations -d 'Rationales for each question' -r
-complete -c latrod -n "__fish_latrod_using_subcommand train" -l prompts-per-step -d 'Questions in a step' -r
-complete -c latrod -n "__fish_latrod_using_subcommand train" -l max-new-tokens -d 'Longest rationale, in tokens' -r
-complete -c latrod -n "__fish_latrod_using_subcommand train" -l temperature -d 'Temperature of sampling' -r
-complete -c latrod -n "__fish_latrod_using_subcommand train" -l beta -d 'Weight of the KL term in the reward' -r
-complete -c latrod -n "__fish_latrod_using_subcommand train" -l likelihood-weight -d 'Weight of the gradient of the answer\'s own likelihood' -r
-complete -c latrod -n "__fish_latrod_using_subcommand train" -l reward -d 'How the answer\'s likelihood becomes a reward' -r -f -a "log_prob\t'The sum of the tokens\' log-probabilities (LaTRO, eq. 4)'
+complete -c latrod -n "__fish_latrod_using_subcommand train" -s k -l num-generations -d 'Rationales sampled for each prompt, at least 2: each is compared with the others [default: 8; paper: 16]' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l prompts-per-step -d 'Prompts whose gradients make one step [default: 2]' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l max-new-tokens -d 'Longest rationale, in tokens [default: 128; paper: 500]' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l temperature -d 'Temperature of sampling [default: 1]' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l beta -d 'Weight of the KL term in the reward (β of eq. 4), in units of reward per nat [default: 0.05]' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l likelihood-weight -d 'Weight of the gradient of the answer\'s own likelihood (w; 1 in eq. 5) [default: 1]' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l reward -d 'How the answer\'s likelihood becomes a reward [default: log_prob]' -r -f -a "log_prob\t'The sum of the tokens\' log-probabilities (LaTRO, eq. 4)'
 mean_log_prob\t'Their mean, so that long answers don\'t outweigh short ones'
-mean_prob\t'The mean of the tokens\' probabilities (RLPR, arXiv 2506.18254): between 0 and 1, so that one very unlikely token doesn\'t drown the others'"
-complete -c latrod -n "__fish_latrod_using_subcommand train" -l reward-span -d 'Which tokens the reward looks at: the whole answer sentence or the answer\'s own' -r -f -a "full\t'The answer phrase, the answer and the end of the turn'
+mean_prob\t'The mean of the tokens\' probabilities (RLPR, arXiv 2506.18254): between 0 and 1, so that one very unlikely token doesn\'t drown out the others'"
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l reward-span -d 'Which tokens the reward and its gradient look at [default: full]' -r -f -a "full\t'The answer phrase, the answer and the end of the turn'
 answer\t'The answer\'s own tokens'"
-complete -c latrod -n "__fish_latrod_using_subcommand train" -l truncation -d 'How rationales that ran out of tokens are judged' -r -f -a "keep\t'As any other (the paper)'
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l truncation -d 'How rationales that ran out of tokens are judged [default: never_pays; paper: keep]' -r -f -a "keep\t'Like any other, as in the paper'
 never_pays\t'Its advantage is at most 0, so that being cut off is never encouraged'"
-complete -c latrod -n "__fish_latrod_using_subcommand train" -l min-rationale-tokens -d 'Judge shorter rationales, in tokens, as those that ran out of tokens' -r
-complete -c latrod -n "__fish_latrod_using_subcommand train" -l stop-counts -d 'Count the token that ended a rationale as part of it' -r -f -a "true\t''
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l min-rationale-tokens -d 'Judge shorter rationales, in tokens, like those that ran out of tokens. 0: no limit [default: 0]' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l stop-counts -d 'Count the token that ended a rationale in its probability [default: true; paper: false]' -r -f -a "true\t''
 false\t''"
-complete -c latrod -n "__fish_latrod_using_subcommand train" -l collapse-tokens -d 'Mean rationale length, in tokens, that counts as a collapse; 0: never' -r
-complete -c latrod -n "__fish_latrod_using_subcommand train" -l skip-flat -d 'Skip questions whose rewards hardly differ' -r -f -a "true\t''
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l collapse-tokens -d 'Mean rationale length, in tokens, below which the sentinel reports a collapse. 0: never [default: 2]' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l skip-flat -d 'Skip prompts whose rewards hardly differ from one rationale to the next [default: true; paper: false]' -r -f -a "true\t''
 false\t''"
-complete -c latrod -n "__fish_latrod_using_subcommand train" -l scale-rewards -d 'Divide advantages by their standard deviation' -r -f -a "true\t''
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l flat-share -d 'A prompt is flat if its rewards\' standard deviation is below this share of the moving average [default: 0.25]' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l scale-rewards -d 'Divide advantages by the standard deviation of their group [default: false]' -r -f -a "true\t''
 false\t''"
-complete -c latrod -n "__fish_latrod_using_subcommand train" -l rank -d 'Rank of the LoRA update' -r
-complete -c latrod -n "__fish_latrod_using_subcommand train" -l alpha -d 'Alpha: the update is scaled by alpha / rank' -r
-complete -c latrod -n "__fish_latrod_using_subcommand train" -l target-modules -d 'Layers to adapt, for example `q_proj,v_proj`' -r
-complete -c latrod -n "__fish_latrod_using_subcommand train" -l learning-rate -d 'Peak learning rate' -r
-complete -c latrod -n "__fish_latrod_using_subcommand train" -l warmup-steps -d 'Steps over which the learning rate rises' -r
-complete -c latrod -n "__fish_latrod_using_subcommand train" -l lr-scheduler -d 'What the learning rate does after that' -r -f -a "linear\t'Falls on a straight line to 0 at the end of the run'
-cosine\t'Falls on half a cosine to 0 at the end of the run'
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l rank -d 'Rank of the LoRA update [default: 16]' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l alpha -d 'LoRA\'s α: the update is scaled by α / rank [default: 32]' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l target-modules -d 'Layers to adapt, by PEFT\'s names, for example q_proj,v_proj' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l learning-rate -d 'Peak learning rate [default: 1e-4; paper: 1e-5]' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l warmup-steps -d 'Steps over which the learning rate rises to its peak; a shorter run never gets there [default: 5; paper: 0]' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l steps -d 'Training steps of the whole run, or of a cycle of the daemon [default: 200]' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l lr-scheduler -d 'What the learning rate does after the warm-up [default: linear]' -r -f -a "linear\t'Falls in a straight line to 0 at the end of the run'
+cosine\t'Falls along half a cosine to 0 at the end of the run'
 constant\t'Stays'"
-complete -c latrod -n "__fish_latrod_using_subcommand train" -l weight-decay -d 'Weight decay' -r
-complete -c latrod -n "__fish_latrod_using_subcommand train" -l max-grad-norm -d 'Largest norm of the gradient; 0 for no limit' -r
-complete -c latrod -n "__fish_latrod_using_subcommand train" -l seed -d 'Seed of everything random' -r
-complete -c latrod -n "__fish_latrod_using_subcommand train" -l compute -d 'exact: f32; fast: activations rounded to 8 bits' -r -f -a "exact\t'Weights decoded to f32, f32 products'
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l weight-decay -d 'AdamW\'s weight decay [default: 0]' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l adam-beta1 -d 'AdamW\'s β₁ [default: 0.9]' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l adam-beta2 -d 'AdamW\'s β₂ [default: 0.999]' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l adam-epsilon -d 'AdamW\'s ε [default: 1e-8]' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l max-grad-norm -d 'Largest norm of the gradient; a longer one is scaled down to it. 0: no limit, as in the paper [default: 1; paper: 0]' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l seed -d 'Seed of everything random: adapter, order of tasks, sampling [default: 0]' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l compute -d 'exact: f32; fast: activations rounded to 8 bits' -r -f -a "exact\t'Weights decoded to f32, products in f32'
 fast\t'Activations rounded to 8 bits per block of 32 where a kernel gains from it'"
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l device -d 'Where to compute; all but cpu only if the program was built with it (cross/CUDA.md)' -r -f -a "cpu\t'The processor, with this program\'s own kernels'
 candle\t'The processor, with candle\'s operations: slow, to check what GPUs compute'
@@ -101,7 +105,7 @@ complete -c latrod -n "__fish_latrod_using_subcommand eval" -l limit -d 'Ask the
 complete -c latrod -n "__fish_latrod_using_subcommand eval" -l votes -d 'Also sample K rationales for each question and let their answers vote (maj@k)' -r
 complete -c latrod -n "__fish_latrod_using_subcommand eval" -l batch -d 'Rationales that are sampled together, at most: more is faster and takes more memory. The K votes on one question are always sampled together' -r
 complete -c latrod -n "__fish_latrod_using_subcommand eval" -l seed -d 'Seed of the votes' -r
-complete -c latrod -n "__fish_latrod_using_subcommand eval" -l compute -d 'exact: f32; fast: activations rounded to 8 bits' -r -f -a "exact\t'Weights decoded to f32, f32 products'
+complete -c latrod -n "__fish_latrod_using_subcommand eval" -l compute -d 'exact: f32; fast: activations rounded to 8 bits' -r -f -a "exact\t'Weights decoded to f32, products in f32'
 fast\t'Activations rounded to 8 bits per block of 32 where a kernel gains from it'"
 complete -c latrod -n "__fish_latrod_using_subcommand eval" -l device -d 'Where to compute; all but cpu only if the program was built with it (cross/CUDA.md)' -r -f -a "cpu\t'The processor, with this program\'s own kernels'
 candle\t'The processor, with candle\'s operations: slow, to check what GPUs compute'
@@ -119,7 +123,7 @@ complete -c latrod -n "__fish_latrod_using_subcommand ask" -l adapter -d 'A PEFT
 complete -c latrod -n "__fish_latrod_using_subcommand ask" -l max-new-tokens -d 'Longest rationale, in tokens' -r
 complete -c latrod -n "__fish_latrod_using_subcommand ask" -l temperature -d '0: always the likeliest token; 1: tokens as likely as the model finds them; up to 100' -r
 complete -c latrod -n "__fish_latrod_using_subcommand ask" -l seed -d 'Seed of the sampling, where the temperature is above 0' -r
-complete -c latrod -n "__fish_latrod_using_subcommand ask" -l compute -d 'exact: f32; fast: activations rounded to 8 bits' -r -f -a "exact\t'Weights decoded to f32, f32 products'
+complete -c latrod -n "__fish_latrod_using_subcommand ask" -l compute -d 'exact: f32; fast: activations rounded to 8 bits' -r -f -a "exact\t'Weights decoded to f32, products in f32'
 fast\t'Activations rounded to 8 bits per block of 32 where a kernel gains from it'"
 complete -c latrod -n "__fish_latrod_using_subcommand ask" -l device -d 'Where to compute; all but cpu only if the program was built with it (cross/CUDA.md)' -r -f -a "cpu\t'The processor, with this program\'s own kernels'
 candle\t'The processor, with candle\'s operations: slow, to check what GPUs compute'
@@ -152,7 +156,7 @@ complete -c latrod -n "__fish_latrod_using_subcommand inspect" -l prompt-tokens 
 complete -c latrod -n "__fish_latrod_using_subcommand inspect" -l max-new-tokens -d 'Memory plan: longest rationale in tokens' -r
 complete -c latrod -n "__fish_latrod_using_subcommand inspect" -l answer-tokens -d 'Memory plan: length of an answer in tokens' -r
 complete -c latrod -n "__fish_latrod_using_subcommand inspect" -l rank -d 'Memory plan: rank of the adapter, on all linear layers' -r
-complete -c latrod -n "__fish_latrod_using_subcommand inspect" -l compute -d 'Memory plan: exact or fast' -r -f -a "exact\t'Weights decoded to f32, f32 products'
+complete -c latrod -n "__fish_latrod_using_subcommand inspect" -l compute -d 'Memory plan: exact or fast' -r -f -a "exact\t'Weights decoded to f32, products in f32'
 fast\t'Activations rounded to 8 bits per block of 32 where a kernel gains from it'"
 complete -c latrod -n "__fish_latrod_using_subcommand inspect" -l threads -d 'Memory plan: threads that compute' -r
 complete -c latrod -n "__fish_latrod_using_subcommand inspect" -l memory-limit -d 'Memory plan: the most that training may take, for example 600M or 2G; as `latrod train` does, samples fewer rationales together and cuts rows into smaller pieces to keep to it' -r
@@ -195,7 +199,7 @@ complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_sub
 complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from logits" -l model -d 'The GGUF model' -r -F
 complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from logits" -l ids -d 'A JSON list of lists of token ids' -r -F
 complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from logits" -l adapter -d 'A PEFT adapter folder' -r -F
-complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from logits" -l compute -d 'exact: f32; fast: activations rounded to 8 bits' -r -f -a "exact\t'Weights decoded to f32, f32 products'
+complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from logits" -l compute -d 'exact: f32; fast: activations rounded to 8 bits' -r -f -a "exact\t'Weights decoded to f32, products in f32'
 fast\t'Activations rounded to 8 bits per block of 32 where a kernel gains from it'"
 complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from logits" -l device -d 'Where to compute; all but cpu only if the program was built with it (cross/CUDA.md)' -r -f -a "cpu\t'The processor, with this program\'s own kernels'
 candle\t'The processor, with candle\'s operations: slow, to check what GPUs compute'
@@ -207,7 +211,7 @@ complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_sub
 complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from score" -l rollouts -d 'The rationales to score' -r -F
 complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from score" -l adapter -d 'A PEFT adapter folder: the policy. Without it policy and reference are the same' -r -F
 complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from score" -l beta -d 'Weight of the KL term' -r
-complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from score" -l compute -d 'exact: f32; fast: activations rounded to 8 bits' -r -f -a "exact\t'Weights decoded to f32, f32 products'
+complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from score" -l compute -d 'exact: f32; fast: activations rounded to 8 bits' -r -f -a "exact\t'Weights decoded to f32, products in f32'
 fast\t'Activations rounded to 8 bits per block of 32 where a kernel gains from it'"
 complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from score" -l device -d 'Where to compute; all but cpu only if the program was built with it (cross/CUDA.md)' -r -f -a "cpu\t'The processor, with this program\'s own kernels'
 candle\t'The processor, with candle\'s operations: slow, to check what GPUs compute'
@@ -220,7 +224,7 @@ complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_sub
 complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from grad" -l rollouts -d 'The rationales, as in `latrod debug score`' -r -F
 complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from grad" -l adapter -d 'The PEFT adapter folder whose gradient is asked for' -r -F
 complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from grad" -l beta -d 'Weight of the KL term' -r
-complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from grad" -l compute -d 'exact: f32; fast: activations rounded to 8 bits' -r -f -a "exact\t'Weights decoded to f32, f32 products'
+complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from grad" -l compute -d 'exact: f32; fast: activations rounded to 8 bits' -r -f -a "exact\t'Weights decoded to f32, products in f32'
 fast\t'Activations rounded to 8 bits per block of 32 where a kernel gains from it'"
 complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from grad" -l device -d 'Where to compute; all but cpu only if the program was built with it (cross/CUDA.md)' -r -f -a "cpu\t'The processor, with this program\'s own kernels'
 candle\t'The processor, with candle\'s operations: slow, to check what GPUs compute'
