@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::CliError;
-use super::common::{failed, say, usage};
+use crate::cli::shared::common::{failed, say, usage};
 use crate::contract::envelope::Envelope;
 use crate::contract::keys::{load_signing_key, new_key_pair, read_small};
 use crate::contract::topics::Topics;

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::CliError;
-use super::common::{failed, read_adapter_for, say, usage};
 use crate::arch::spec::ModelSpec;
+use crate::cli::shared::common::{failed, read_adapter_for, say, usage};
 use crate::gguf::GgufFile;
 use crate::store::adapter::WEIGHTS_FILE;
 use crate::store::{

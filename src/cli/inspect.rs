@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::CliError;
-use super::common::{failed, say, size_argument, usage};
 use crate::arch::lora::Target;
 use crate::arch::spec::{ModelSpec, SpecError, WEIGHT_TYPES};
-use crate::cli::choice::choice;
+use crate::cli::shared::choice::choice;
+use crate::cli::shared::common::{failed, say, size_argument, usage};
 use crate::engine::device::DeviceKind;
 use crate::engine::row_chunks::RowChunks;
 use crate::engine::weights::WeightBytes;
@@ -241,36 +241,40 @@ impl Report {
         }
         let devices: Vec<&str> = self.devices.iter().map(|device| device.name()).collect();
         t.row("devices", devices.join(", "));
-        if let Some(Memory { plan, batch, row_chunks }) = &self.memory {
-            t.heading("predicted memory");
-            for (name, bytes) in [
-                ("program", plan.program),
-                ("weights", plan.weights),
-                ("loading", plan.loading),
-                ("adapter", plan.adapter),
-                ("optimizer", plan.optimizer),
-                ("sampling", plan.sampling()),
-                ("  cache", plan.kv_cache),
-                ("  pass", plan.sampling_pass),
-                ("training", plan.training()),
-                ("  gradients", plan.gradients),
-                ("  inputs", plan.activations),
-                ("  block", plan.block),
-                ("  head", plan.head),
-                ("peak", plan.total),
-            ] {
-                t.row(name, format!("{:>12}", size(bytes)));
-            }
-            t.row(
-                "",
-                "loading, sampling and training take turns, as do block and head in training;",
-            );
-            t.row("", "the peak has the largest of each");
-            t.row("batch", format!("{batch} rationales together"));
-            let RowChunks { rows, head_rows } = row_chunks;
-            t.row("pieces", format!("{rows} rows, {head_rows} rows of logits"));
+        if let Some(memory) = &self.memory {
+            memory.rows(&mut t);
         }
         t.0
+    }
+}
+
+impl Memory {
+    fn rows(&self, t: &mut Table) {
+        let Self { plan, batch, row_chunks } = self;
+        t.heading("predicted memory");
+        for (name, bytes) in [
+            ("program", plan.program),
+            ("weights", plan.weights),
+            ("loading", plan.loading),
+            ("adapter", plan.adapter),
+            ("optimizer", plan.optimizer),
+            ("sampling", plan.sampling()),
+            ("  cache", plan.kv_cache),
+            ("  pass", plan.sampling_pass),
+            ("training", plan.training()),
+            ("  gradients", plan.gradients),
+            ("  inputs", plan.activations),
+            ("  block", plan.block),
+            ("  head", plan.head),
+            ("peak", plan.total),
+        ] {
+            t.row(name, format!("{:>12}", size(bytes)));
+        }
+        t.row("", "loading, sampling and training take turns, as do block and head in training;");
+        t.row("", "the peak has the largest of each");
+        t.row("batch", format!("{batch} rationales together"));
+        let RowChunks { rows, head_rows } = row_chunks;
+        t.row("pieces", format!("{rows} rows, {head_rows} rows of logits"));
     }
 }
 

@@ -5,32 +5,24 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-#[cfg(not(all(feature = "charts", feature = "debug", feature = "operator")))]
-mod absent;
 pub mod ask;
-pub mod choice;
 #[cfg(feature = "operator")]
 pub mod command;
-mod common;
-#[cfg(feature = "charts")]
-pub mod curve;
+pub mod daemon;
 #[cfg(feature = "debug")]
 pub mod debug;
-pub mod error;
 pub mod eval;
 pub mod export;
 pub mod inspect;
 #[cfg(feature = "charts")]
 pub mod plot;
-pub mod progress;
-pub mod run;
-pub mod status;
+pub mod shared;
 pub mod train;
-mod train_settings;
-pub mod validate;
-pub mod worker;
 
-pub use error::CliError;
+use daemon::{run, status, validate, worker};
+#[cfg(not(all(feature = "charts", feature = "debug", feature = "operator")))]
+use shared::absent;
+pub use shared::error::CliError;
 
 /// Learn a LoRA adapter on a quantized GGUF model, on the device that serves it.
 #[derive(Debug, Parser)]

@@ -11,6 +11,7 @@
 //! A run that is killed anywhere and opened again does the same steps with the same numbers. What to
 //! do with the numbers (print, publish, stop) is up to the caller.
 
+mod builder;
 pub mod comparison;
 mod error;
 mod folder;
@@ -19,6 +20,7 @@ mod rejected;
 mod run;
 mod start;
 
+pub use builder::SessionBuilder;
 pub use error::SessionError;
 pub use folder::{Folder, RunIdentity};
 pub use questions::{Questions, QuestionsError};

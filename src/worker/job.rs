@@ -10,14 +10,12 @@ use super::protocol::{Began, CompareJob, Failure, FailureKind, FromWorker, Train
 use crate::data::{Task, TaskLimits, read_tasks};
 use crate::engine::Engine;
 use crate::engine::interrupt::Interrupt;
-use crate::latro::learner::{Learner, LearnerState};
 use crate::latro::settings::{Method, TrainSettings};
-use crate::memory::Needs;
 use crate::promotion::compare::Comparison;
 use crate::promotion::evaluate::EvalSettings;
 use crate::promotion::forget::GeneralTokens;
 use crate::session::comparison::{self, Hashes, general_texts};
-use crate::session::{Folder, Questions, RunIdentity, Session, StepOutcome, start_from};
+use crate::session::{Folder, Questions, Session, SessionBuilder, StepOutcome};
 use crate::store::adapter::WEIGHTS_FILE;
 use crate::store::versions::{BaseModel, write_gguf};
 use crate::store::{AdapterManifest, AdapterShape, file_sha256, read_peft};
@@ -36,49 +34,25 @@ pub fn train(
     let settings = checked(&job.settings)?;
     model.check_unchanged()?;
     let questions = questions(model, job, &settings, interrupt)?;
-    let needs = Needs {
-        device: model.engine.device(),
-        spec: model.engine.spec(),
-        weights: model.weights,
-        threads: model.threads,
-        compute: model.engine.compute(),
-        row_chunks: model.row_chunks,
-        settings: &settings,
-        prompt_tokens: questions.longest_prompt,
-        answer_tokens: questions.longest_answer,
-    };
+    let needs = model.needs(&settings, &questions);
     let running = Folder::batch_of_run_in(&job.dir).map_err(Failure::from)?;
     let (batch, plan) = match running {
         Some(batch) => (batch, needs.fit_exactly(batch, model.limit)?),
         None => needs.fit(model.batch, model.limit)?,
     };
-    let spec = model.engine.spec();
-    let (state, start_sha256) = match &job.start {
-        None => (LearnerState::fresh(spec, &settings), None),
-        Some(dir) => {
-            let (state, sha256) = start_from(dir, &settings, spec, &model.sha256)?;
-            (state, Some(sha256))
-        }
-    };
     let tasks = &questions.tasks;
-    let identity = RunIdentity::new(
-        &settings,
-        model.compute,
-        batch,
-        model.path(),
-        model.sha256.clone(),
-        tasks,
-    );
-    let identity = RunIdentity { start_sha256, device: model.engine.device(), ..identity };
-    let learner = Learner {
-        model: &model.engine,
+    let builder = SessionBuilder {
+        engine: &model.engine,
         prompter: &model.prompter,
         settings: &settings,
+        tasks,
         batch,
+        model: model.path(),
+        model_sha256: &model.sha256,
+        start: job.start.as_deref(),
         interrupt,
-        state,
     };
-    let mut session = Session::open(&job.dir, identity, learner, tasks)?;
+    let mut session = builder.open(&job.dir)?;
     say(FromWorker::Began(Began {
         step: session.steps_done(),
         tasks: tasks.len(),
@@ -87,6 +61,17 @@ pub fn train(
         plan_mib: plan.total.div_ceil(1 << 20),
     }));
     let until = job.until_step.unwrap_or(u64::MAX).min(settings.steps);
+    learn(&mut session, until, interrupt, say)?;
+    Ok(FromWorker::Trained { steps: session.steps_done() })
+}
+
+/// Does the steps up to and with `until`, and reports each.
+fn learn(
+    session: &mut Session<'_, impl Engine>,
+    until: u64,
+    interrupt: &Interrupt,
+    say: impl Fn(FromWorker),
+) -> Result<(), Halt> {
     while session.steps_done() < until {
         interrupt.check()?;
         match session.step(|_| {})? {
@@ -99,7 +84,7 @@ pub fn train(
             }
         }
     }
-    Ok(FromWorker::Trained { steps: session.steps_done() })
+    Ok(())
 }
 
 /// The settings, if all of them can be used, in the one order that means the same run.
@@ -157,34 +142,14 @@ pub fn compare<E: Engine>(
 ) -> Result<FromWorker, Halt> {
     let settings = checked(&job.settings)?;
     model.check_unchanged()?;
-    let mut tasks = read(&job.tasks)?;
-    if job.max_questions > 0 {
-        tasks.truncate(job.max_questions);
-    }
     let think = settings.method == Method::Latro;
     let rationale = think.then_some(settings.max_new_tokens);
-    let questions = fitting(model, tasks, rationale, interrupt)?;
-    let general = job.general_prompts.as_deref().unwrap_or(Path::new(""));
-    let context = model.engine.spec().context_length;
-    let mut texts = Vec::new();
-    for text in &general_texts(general)? {
-        let tokens = GeneralTokens::of(text, &model.prompter, context);
-        texts.extend(tokens.map_err(|e| Failure::new(FailureKind::Settings, e))?);
-    }
+    let questions = fitting(model, asked(job)?, rationale, interrupt)?;
+    let texts = texts(model, job)?;
     let (baseline, baseline_sha256) =
         job.baseline.as_deref().map(|d| adapter(model, d)).transpose()?.unzip();
     let (candidate, candidate_sha256) = adapter(model, &job.candidate)?;
-    let needs = Needs {
-        device: model.engine.device(),
-        spec: model.engine.spec(),
-        weights: model.weights,
-        threads: model.threads,
-        compute: model.engine.compute(),
-        row_chunks: model.row_chunks,
-        settings: &settings,
-        prompt_tokens: questions.longest_prompt,
-        answer_tokens: questions.longest_answer,
-    };
+    let needs = model.needs(&settings, &questions);
     let (batch, plan) = needs.fit_questions(model.batch.min(questions.tasks.len()), model.limit)?;
     let comparison = Comparison {
         model: &model.engine,
@@ -225,6 +190,27 @@ pub fn compare<E: Engine>(
     }
     comparison::write(&job.out, &paired).map_err(Failure::from)?;
     Ok(FromWorker::Compared { path: job.out.clone() })
+}
+
+/// The questions of a comparison.
+fn asked(job: &CompareJob) -> Result<Vec<Task>, Failure> {
+    let mut tasks = read(&job.tasks)?;
+    if job.max_questions > 0 {
+        tasks.truncate(job.max_questions);
+    }
+    Ok(tasks)
+}
+
+/// The general texts of a comparison as tokens.
+fn texts(model: &Model<impl Engine>, job: &CompareJob) -> Result<Vec<GeneralTokens>, Halt> {
+    let general = job.general_prompts.as_deref().unwrap_or(Path::new(""));
+    let context = model.engine.spec().context_length;
+    let mut texts = Vec::new();
+    for text in &general_texts(general)? {
+        let tokens = GeneralTokens::of(text, &model.prompter, context);
+        texts.extend(tokens.map_err(|e| Failure::new(FailureKind::Settings, e))?);
+    }
+    Ok(texts)
 }
 
 /// An adapter for this model, and the SHA-256 of its weights.

@@ -14,7 +14,9 @@ use crate::engine::weights::WeightBytes;
 use crate::gguf::{GgmlType, GgufFile, printable};
 use crate::kernels::{Compute, threads};
 use crate::latro::prompt::Prompter;
+use crate::latro::settings::TrainSettings;
 use crate::memory::{Limit, Needs};
+use crate::session::Questions;
 use crate::text::TextFormat;
 
 /// Tokens of an answer with its phrase, for the plan before the tasks are known.
@@ -66,42 +68,19 @@ pub fn load<E: Engine>(setup: &Setup) -> Result<(Model<E>, Loaded), Failure> {
     let limit = Limit::find(setup.memory_limit_mib, Path::new("/"));
     let (batch, plan) = needs.fit_row_chunks(setup.batch, limit)?;
     let sha256 = sha256(&file, stamp, setup.hash_cache.as_deref())?;
-    if let Some(expected) = &setup.expected_sha256
-        && !expected.eq_ignore_ascii_case(&sha256)
-    {
-        return Err(Failure::new(
-            FailureKind::ModelChanged,
-            format!(
-                "{} is another model than before (sha256 {sha256}, expected {expected}); put the \
-                 old file back, or start over with this one",
-                path.display()
-            ),
-        ));
-    }
+    check_expected(setup, &sha256)?;
     let mut engine = E::load(&file, setup.compute, setup.device)?;
     let row_chunks = needs.row_chunks;
     engine.set_row_chunks(row_chunks);
     let prompter = Prompter::new(TextFormat::from_gguf(&file)?)?;
     let loaded = Loaded {
-        file: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-        name: file.metadata().opt_str("general.name")?.map(printable),
         sha256: sha256.clone(),
-        architecture: spec.family.name.into(),
-        quantization: quantization(&file),
-        file_bytes: file.file_len(),
-        tensors: file.tensors().len(),
-        parameters: file.tensors().iter().map(|t| t.elements() as u64).sum(),
-        layers: spec.layers,
-        hidden: spec.hidden,
-        vocab: spec.vocab,
-        context_length: spec.context_length,
-        compute: setup.compute,
-        device: setup.device,
         threads,
         batch,
         plan: PlanMib::from(&plan),
         limit_mib: limit.bytes >> 20,
         load_s: start.elapsed().as_secs_f64(),
+        ..described(setup, &file, &spec)?
     };
     let model = Model {
         path: path.clone(),
@@ -118,6 +97,63 @@ pub fn load<E: Engine>(setup: &Setup) -> Result<(Model<E>, Loaded), Failure> {
     };
     model.check_unchanged()?;
     Ok((model, loaded))
+}
+
+/// Refuses a model other than the one that the daemon knows.
+fn check_expected(setup: &Setup, sha256: &str) -> Result<(), Failure> {
+    match &setup.expected_sha256 {
+        Some(expected) if !expected.eq_ignore_ascii_case(sha256) => Err(Failure::new(
+            FailureKind::ModelChanged,
+            format!(
+                "{} is another model than before (sha256 {sha256}, expected {expected}); put the \
+                 old file back, or start over with this one",
+                setup.model.display()
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// What the model's file says of it. What only loading shows is left at its default.
+fn described(setup: &Setup, file: &GgufFile, spec: &ModelSpec) -> Result<Loaded, Failure> {
+    Ok(Loaded {
+        file: setup.model.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        name: file.metadata().opt_str("general.name")?.map(printable),
+        sha256: String::new(),
+        architecture: spec.family.name.into(),
+        quantization: quantization(file),
+        file_bytes: file.file_len(),
+        tensors: file.tensors().len(),
+        parameters: file.tensors().iter().map(|t| t.elements() as u64).sum(),
+        layers: spec.layers,
+        hidden: spec.hidden,
+        vocab: spec.vocab,
+        context_length: spec.context_length,
+        compute: setup.compute,
+        device: setup.device,
+        threads: 0,
+        batch: 0,
+        plan: PlanMib::default(),
+        limit_mib: 0,
+        load_s: 0.0,
+    })
+}
+
+impl<E: Engine> Model<E> {
+    /// What a run with these settings and questions needs of memory.
+    pub fn needs<'a>(&'a self, settings: &'a TrainSettings, questions: &Questions) -> Needs<'a> {
+        Needs {
+            device: self.engine.device(),
+            spec: self.engine.spec(),
+            weights: self.weights,
+            threads: self.threads,
+            compute: self.engine.compute(),
+            row_chunks: self.row_chunks,
+            settings,
+            prompt_tokens: questions.longest_prompt,
+            answer_tokens: questions.longest_answer,
+        }
+    }
 }
 
 impl<E> Model<E> {

@@ -11,8 +11,8 @@ use serde_json::json;
 
 use self::stream::{AnswerEnd, Stream, Watch};
 use crate::cli::CliError;
-use crate::cli::choice::choice;
-use crate::cli::common::{failed, load_adapter, load_model, set_threads, usage, warn};
+use crate::cli::shared::choice::choice;
+use crate::cli::shared::common::{failed, load_adapter, load_model, set_threads, usage, warn};
 use crate::engine::device::DeviceKind;
 use crate::engine::interrupt::Interrupt;
 use crate::engine::{Engine, ModelError, with_engine};

@@ -6,9 +6,9 @@ use serde_json::json;
 
 use crate::arch::lora::zeros_like;
 use crate::cli::CliError;
-use crate::cli::choice::choice;
-use crate::cli::common::{failed, load_model, read_adapter, say, usage};
 use crate::cli::debug::rollouts::read_rollouts;
+use crate::cli::shared::choice::choice;
+use crate::cli::shared::common::{failed, load_model, read_adapter, say, usage};
 use crate::engine::device::DeviceKind;
 use crate::engine::interrupt::Interrupt;
 use crate::engine::{Engine, with_engine};

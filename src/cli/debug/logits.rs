@@ -4,8 +4,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::cli::CliError;
-use crate::cli::choice::choice;
-use crate::cli::common::{load_adapter, load_model, usage};
+use crate::cli::shared::choice::choice;
+use crate::cli::shared::common::{load_adapter, load_model, usage};
 use crate::engine::device::DeviceKind;
 use crate::engine::interrupt::Interrupt;
 use crate::engine::{Engine, Input, ModelError, with_engine};

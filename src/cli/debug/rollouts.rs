@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::cli::CliError;
-use crate::cli::common::usage;
+use crate::cli::shared::common::usage;
 use crate::latro::rollout::RolloutGroup;
 
 /// The largest rollout file that is read.

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use crate::cli::CliError;
-use crate::cli::choice::choice;
-use crate::cli::common::{load_adapter, load_model, say, usage};
 use crate::cli::debug::rollouts::read_rollouts;
+use crate::cli::shared::choice::choice;
+use crate::cli::shared::common::{load_adapter, load_model, say, usage};
 use crate::engine::device::DeviceKind;
 use crate::engine::interrupt::Interrupt;
 use crate::engine::{Engine, with_engine};

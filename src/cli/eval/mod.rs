@@ -10,9 +10,9 @@ use serde_json::json;
 
 use self::report::{Comparison, Report, metrics};
 use crate::cli::CliError;
-use crate::cli::choice::choice;
-use crate::cli::common::{load_adapter, load_model, say, set_threads, usage, warn};
-use crate::cli::progress::Progress;
+use crate::cli::shared::choice::choice;
+use crate::cli::shared::common::{load_adapter, load_model, say, set_threads, usage, warn};
+use crate::cli::shared::progress::Progress;
 use crate::data::{Task, TaskLimits, read_tasks};
 use crate::engine::device::DeviceKind;
 use crate::engine::interrupt::Interrupt;

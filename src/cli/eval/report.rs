@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::cli::CliError;
-use crate::cli::common::failed;
+use crate::cli::shared::common::failed;
 use crate::engine::device::DeviceKind;
 use crate::kernels::Compute;
 use crate::latro::metrics::EvalMetrics;

@@ -180,7 +180,7 @@ pub struct Loaded {
 }
 
 /// A memory plan in MiB, see [`crate::memory::plan::MemoryPlan`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlanMib {
     pub program: u64,

@@ -3,8 +3,8 @@
 
 use std::ffi::OsString;
 
-use super::CliError;
-use super::common::usage;
+use crate::cli::CliError;
+use crate::cli::shared::common::usage;
 
 /// A command that was left out of this build, with whatever follows it.
 #[derive(Debug, clap::Args)]

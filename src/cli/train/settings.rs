@@ -4,10 +4,10 @@
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Arg, ArgMatches, Command, FromArgMatches};
 
-use super::CliError;
-use super::choice::{choice, help};
-use super::common::usage;
 use crate::choices;
+use crate::cli::CliError;
+use crate::cli::shared::choice::{choice, help};
+use crate::cli::shared::common::usage;
 use crate::latro::settings::TrainSettings;
 use crate::settings::{Choice, Field, Kind, Settings, paragraphs};
 

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use rustix::fs::Mode;
 
-use super::CliError;
-use super::common::failed;
+use crate::cli::CliError;
+use crate::cli::shared::common::failed;
 use crate::config::Config;
 use crate::daemon::driver::{Driver, Start, StartError};
 

@@ -1,16 +1,18 @@
 //! `latrod train`: the learner in the foreground.
 
+mod settings;
+
 use std::collections::HashSet;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::CliError;
-use super::common::{check_device, failed, set_threads, size_argument, usage, warn};
-use super::progress::Progress;
-use super::train_settings::SettingArgs;
 use crate::arch::spec::ModelSpec;
-use crate::cli::choice::choice;
+use crate::cli::CliError;
+use crate::cli::shared::choice::choice;
+use crate::cli::shared::common::{check_device, failed, set_threads, size_argument, usage, warn};
+use crate::cli::shared::progress::Progress;
+use crate::cli::train::settings::SettingArgs;
 use crate::data::{Task, TaskLimits, read_tasks, split};
 use crate::engine::device::DeviceKind;
 use crate::engine::interrupt::Interrupt;
@@ -19,7 +21,7 @@ use crate::engine::weights::WeightBytes;
 use crate::engine::{Engine, ModelError, with_engine};
 use crate::gguf::GgufFile;
 use crate::kernels::Compute;
-use crate::latro::learner::{LearnError, Learner, LearnerState};
+use crate::latro::learner::LearnError;
 use crate::latro::metrics::{EvalMetrics, MetricLine, StepMetrics};
 use crate::latro::prompt::Prompter;
 use crate::latro::sampling::generate::Policy;
@@ -28,7 +30,7 @@ use crate::memory::fit::{Fitting, fit_given};
 use crate::memory::plan::MemorySettings;
 use crate::promotion::evaluate::{ANSWER_TOKENS, EvalSettings, evaluate, summarize};
 use crate::session::{
-    Phase, Questions, QuestionsError, RunIdentity, Session, SessionError, StepOutcome,
+    Phase, Questions, QuestionsError, Session, SessionBuilder, SessionError, StepOutcome,
     write_rejected,
 };
 use crate::text::TextFormat;
@@ -135,20 +137,49 @@ fn run_on<E: Engine>(mut args: Args) -> Result<(), CliError> {
         answer = answer.max(questions.longest_answer);
         held_out = questions.tasks;
     }
+    let row_chunks = planned(&mut args, &settings, &file, &spec, (prompt, answer), held_out.len())?;
+    let mut model = E::load(&file, args.compute, args.device).map_err(usage)?;
+    model.set_row_chunks(row_chunks);
+    let sha256 = file.sha256().map_err(failed)?;
+    let builder = SessionBuilder {
+        engine: &model,
+        prompter: &prompter,
+        settings: &settings,
+        tasks: &tasks,
+        batch: args.batch,
+        model: &args.model,
+        model_sha256: &sha256,
+        start: None,
+        interrupt: &interrupt,
+    };
+    let session = builder.open(&args.adapter).map_err(session_error)?;
+    let mut run = Run { args: &args, settings: &settings, held_out: &held_out, session };
+    let result = run.learn();
+    // After a failed write the state in memory may be ahead of the one on disk.
+    if !matches!(result, Err(SessionError::Store(_))) {
+        run.session.write_adapter().map_err(session_error)?;
+    }
+    result.map_err(session_error)
+}
+
+/// How rows are cut, so that the run keeps to its limit of memory; the batch may become smaller, too.
+/// `tokens` are those of the longest prompt and answer.
+fn planned(
+    args: &mut Args,
+    settings: &TrainSettings,
+    file: &GgufFile,
+    spec: &ModelSpec,
+    tokens: (usize, usize),
+    held_out: usize,
+) -> Result<RowChunks, CliError> {
     let threads = crate::kernels::threads::start(0);
-    let plan =
-        MemorySettings::of_run(&settings, args.batch, (prompt, answer), (threads, args.compute));
-    let plan_questions = args.batch.min(held_out.len());
+    let plan = MemorySettings::of_run(settings, args.batch, tokens, (threads, args.compute));
+    let plan_questions = args.batch.min(held_out);
     let plan = MemorySettings { questions: plan_questions, ..plan };
-    let row_chunks = match args.device.is_planned() {
+    match args.device.is_planned() {
         true => {
-            let fitting = fit_given(
-                &spec,
-                &WeightBytes::of(&file),
-                &plan,
-                args.memory_limit,
-                Path::new("/"),
-            )?;
+            let fitting =
+                fit_given(spec, &WeightBytes::of(file), &plan, args.memory_limit, Path::new("/"))?;
             let Fitting { settings: fitted, plan } = fitting;
             // Without sampling the batch is that of evaluations.
             match fitted.batch {
@@ -159,35 +190,13 @@ fn run_on<E: Engine>(mut args: Args) -> Result<(), CliError> {
             if !args.json {
                 say(&plan.sentence(args.batch, fitted.row_chunks));
             }
-            fitted.row_chunks
+            Ok(fitted.row_chunks)
         }
         false if args.memory_limit.is_some() => {
-            return Err(usage("--memory-limit is for --device cpu; a GPU's memory is not planned"));
+            Err(usage("--memory-limit is for --device cpu; a GPU's memory is not planned"))
         }
-        false => RowChunks::default(),
-    };
-    let mut model = E::load(&file, args.compute, args.device).map_err(usage)?;
-    model.set_row_chunks(row_chunks);
-    let learner = Learner {
-        state: LearnerState::fresh(model.spec(), &settings),
-        model: &model,
-        prompter: &prompter,
-        settings: &settings,
-        batch: args.batch,
-        interrupt: &interrupt,
-    };
-    let sha256 = file.sha256().map_err(failed)?;
-    let identity =
-        RunIdentity::new(&settings, args.compute, args.batch, &args.model, sha256, &tasks);
-    let identity = RunIdentity { device: args.device, ..identity };
-    let session = Session::open(&args.adapter, identity, learner, &tasks).map_err(session_error)?;
-    let mut run = Run { args: &args, settings: &settings, held_out: &held_out, session };
-    let result = run.learn();
-    // After a failed write the state in memory may be ahead of the one on disk.
-    if !matches!(result, Err(SessionError::Store(_))) {
-        run.session.write_adapter().map_err(session_error)?;
+        false => Ok(RowChunks::default()),
     }
-    result.map_err(session_error)
 }
 
 fn stopped() -> CliError {

@@ -1,14 +1,16 @@
 //! `latrod plot`: learning curves of training runs as one SVG picture.
 
+pub mod curve;
+
 use std::{
     fs::File,
     io::BufReader,
     path::{Path, PathBuf},
 };
 
-use super::CliError;
-use crate::cli::curve;
-use crate::cli::curve::RunCurve;
+use crate::cli::CliError;
+use crate::cli::plot::curve;
+use crate::cli::plot::curve::RunCurve;
 
 /// Draw the learning curves of training runs: held-out accuracy, log p(answer) and reward over
 /// training time.

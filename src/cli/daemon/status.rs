@@ -4,12 +4,11 @@ use std::fmt::Write;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::CliError;
-use super::common::{failed, say};
+use crate::cli::CliError;
+use crate::cli::shared::common::{failed, say};
 use crate::config::StatusSettings;
 use crate::daemon::activity::Verdict;
-use crate::daemon::status::Status;
-use crate::daemon::status::socket;
+use crate::daemon::status::{Status, socket};
 
 /// Show what the running daemon is doing, and why
 #[derive(Debug, clap::Args)]
@@ -33,7 +32,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<(), CliError> {
     let socket = match (&args.socket, &args.config) {
         (Some(path), _) => path.clone(),
-        (None, Some(config)) => super::validate::load(config)?.status.socket,
+        (None, Some(config)) => crate::cli::daemon::validate::load(config)?.status.socket,
         (None, None) => StatusSettings::default().socket,
     };
     let text = socket::ask(&socket).map_err(|error| no_answer(&socket, &error))?;

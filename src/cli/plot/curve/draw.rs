@@ -6,8 +6,8 @@ use plotters::{
     style::text_anchor::{HPos, Pos, VPos},
 };
 
-use crate::cli::curve::axis::{Axis, TimeAxis};
-use crate::cli::curve::{CurveError, Point, RunCurve};
+use crate::cli::plot::curve::axis::{Axis, TimeAxis};
+use crate::cli::plot::curve::{CurveError, Point, RunCurve};
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 

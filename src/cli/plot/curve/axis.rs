@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 
-use crate::cli::curve::RunCurve;
+use crate::cli::plot::curve::RunCurve;
 
 /// An even axis from `low` to `high` with round numbers of its own (plotters' default loses some at
 /// the end of a range).

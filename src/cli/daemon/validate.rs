@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::json;
 
-use super::CliError;
-use super::common::say;
+use crate::cli::CliError;
+use crate::cli::shared::common::say;
 use crate::config::warnings::{Warning, warnings};
 use crate::config::{Config, ConfigErrors};
 
