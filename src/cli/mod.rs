@@ -111,7 +111,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            common::warn(&e);
+            shared::common::warn(&e);
             ExitCode::from(e.exit_code())
         }
     }

@@ -32,7 +32,6 @@ pub struct Model<E> {
     pub weights: WeightBytes,
     /// Threads that compute.
     pub threads: usize,
-    pub compute: Compute,
     /// How rows are cut, as planned.
     pub row_chunks: RowChunks,
     /// Rationales sampled together, at most.
@@ -90,7 +89,6 @@ pub fn load<E: Engine>(setup: &Setup) -> Result<(Model<E>, Loaded), Failure> {
         sha256,
         weights,
         threads,
-        compute: setup.compute,
         row_chunks,
         batch,
         limit,

@@ -9,7 +9,6 @@ use std::{
 };
 
 use crate::cli::CliError;
-use crate::cli::plot::curve;
 use crate::cli::plot::curve::RunCurve;
 
 /// Draw the learning curves of training runs: held-out accuracy, log p(answer) and reward over

@@ -13,7 +13,7 @@ pub fn choice<T: Choice>() -> impl TypedValueParser<Value = T> {
 }
 
 /// The first paragraph of a description as help has it: without the full stop.
-pub(super) fn help(doc: &[&str]) -> String {
+pub fn help(doc: &[&str]) -> String {
     let first = paragraphs(doc).into_iter().next().unwrap_or_default();
     first.strip_suffix('.').map_or(first.clone(), Into::into)
 }
