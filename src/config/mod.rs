@@ -25,22 +25,19 @@ use crate::store::versions::VersionSettings;
 mod checks;
 mod document;
 pub mod error;
-pub mod hook;
-pub mod idle;
 mod keys;
 mod messages;
 pub mod reference;
 pub mod sections;
 mod suggest;
 pub mod warnings;
-pub mod windows;
 
 pub use crate::system::secret::{Secret, SecretError};
 use keys::Keys;
 
 pub use error::{ConfigError, ConfigErrors};
-pub use hook::HookSettings;
-pub use idle::ActivitySettings;
+pub use sections::hook::HookSettings;
+pub use sections::idle::ActivitySettings;
 pub use sections::{ComputeSettings, CycleSettings, DeviceSettings, StatusSettings};
 
 /// Everything that `latrod run` is told.

@@ -1,8 +1,7 @@
 //! Where a model computes: the names of devices, and which of them this build knows.
 
 use crate::kernels::Compute;
-use crate::settings::{Choice, Choices};
-use crate::{choices, setting_of_choice};
+use crate::settings::{Choice, Choices, choices, setting_of_choice};
 
 choices! {
     /// A device that a model can compute on.

@@ -2,8 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::settings;
-use crate::settings::{Rule, Value};
+use crate::settings::{Rule, Value, settings};
 
 settings! {
     /// Where tasks come from: files of JSON lines or CSV, dropped into a folder at any time.

@@ -4,8 +4,7 @@
 //! checked where the model is known.
 
 use crate::arch::lora::Target;
-use crate::settings::{Problem, Rule, Settings};
-use crate::{choices, settings};
+use crate::settings::{Problem, Rule, Settings, choices, settings};
 
 choices! {
     /// What is learned from.

@@ -343,10 +343,11 @@ mod tests {
         assert_eq!(plan.activations, 31 * rows * 576 * F32);
         let forward =
             rows * (3 * 576 + 2 * 192 + 64) + piece * (2 * 576 + 2 * 1536 + 48) + 2 * 192 * slots;
-        // The residual stream, gradients of attention's result, keys and values; keys and values in
-        // both orders; four copies of their gradients.
+        // Gradients of attention's result, keys and values; of a piece the residual stream and the
+        // gradients of normed rows and of the gated value; keys and values in both orders; four copies
+        // of their gradients.
         let backward =
-            rows * (576 + 576 + 2 * 192) + piece * (576 + 1536 + 2 * 48) + (4 + 8) * 192 * slots;
+            rows * (576 + 2 * 192) + piece * (576 + 576 + 1536 + 2 * 48) + (4 + 8) * 192 * slots;
         assert_eq!(plan.block, (forward + backward) * F32);
         assert_eq!(plan.head, (rows * 576 + 2 * targets * 576 + 128 * 49152) * F32);
     }

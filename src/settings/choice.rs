@@ -25,7 +25,6 @@ pub trait Choice: Copy + PartialEq + Send + Sync + 'static {
 
 /// Declares an enumeration whose variants are words in files and in arguments; the first variant is
 /// not a default. See [`Choice`].
-#[macro_export]
 macro_rules! choices {
     (
         $(#[doc = $about:literal])+
@@ -46,12 +45,12 @@ macro_rules! choices {
             const WORDS: $crate::settings::Choices = &[$(($word, concat!($($doc),+))),+];
         }
 
-        $crate::setting_of_choice!($name);
+        $crate::settings::setting_of_choice!($name);
     };
 }
+pub(crate) use choices;
 
 /// Makes a [`Choice`] the type of a setting.
-#[macro_export]
 macro_rules! setting_of_choice {
     ($name:ty) => {
         impl $crate::settings::Setting for $name {
@@ -71,6 +70,7 @@ macro_rules! setting_of_choice {
         }
     };
 }
+pub(crate) use setting_of_choice;
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,4 @@
-//! Settings that are declared once. A [`settings!`](crate::settings!) block beside the code that uses
+//! Settings that are declared once. A `settings!` block beside the code that uses
 //! them gives each one a name, a type, a default, a rule and a description:
 //!
 //! ```ignore
@@ -26,5 +26,7 @@ mod rule;
 mod table;
 
 pub use choice::{Choice, Choices};
+pub(crate) use choice::{choices, setting_of_choice};
 pub use rule::Rule;
+pub(crate) use table::settings;
 pub use table::{Field, Kind, Problem, Setting, Settings, Value, paragraphs};

@@ -1,4 +1,4 @@
-//! The table that [`settings!`](crate::settings!) makes of a struct, and the types that a field of
+//! The table that `settings!` makes of a struct, and the types that a field of
 //! it may have.
 
 use std::fmt::{self, Display, Formatter};
@@ -216,7 +216,6 @@ pub fn paragraphs(doc: &[&str]) -> Vec<String> {
 ///
 /// A field is `name: Type = default => rule,`; `name: Type as "module" = …` gives the module of
 /// serde's `with`, for types that are written otherwise than they are kept.
-#[macro_export]
 macro_rules! settings {
     (
         $(#[doc = $about:literal])+
@@ -271,6 +270,7 @@ macro_rules! settings {
         }
     };
 }
+pub(crate) use settings;
 
 #[cfg(test)]
 mod tests {

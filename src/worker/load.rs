@@ -12,7 +12,7 @@ use crate::engine::Engine;
 use crate::engine::row_chunks::RowChunks;
 use crate::engine::weights::WeightBytes;
 use crate::gguf::{GgmlType, GgufFile, printable};
-use crate::kernels::{Compute, threads};
+use crate::kernels::threads;
 use crate::latro::prompt::Prompter;
 use crate::latro::settings::TrainSettings;
 use crate::memory::{Limit, Needs};

@@ -6,8 +6,7 @@ use super::protocol::Setup;
 use crate::engine::device::DeviceKind;
 use crate::kernels::Compute;
 use crate::latro::settings::TrainSettings;
-use crate::settings;
-use crate::settings::Rule;
+use crate::settings::{Rule, settings};
 
 /// A week, in seconds: longer bounds are none.
 const WEEK_S: u64 = 7 * 24 * 3600;

@@ -4,12 +4,11 @@
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Arg, ArgMatches, Command, FromArgMatches};
 
-use crate::choices;
 use crate::cli::CliError;
 use crate::cli::shared::choice::{choice, help};
 use crate::cli::shared::common::usage;
 use crate::latro::settings::TrainSettings;
-use crate::settings::{Choice, Field, Kind, Settings, paragraphs};
+use crate::settings::{Choice, Field, Kind, Settings, choices, paragraphs};
 
 choices! {
     /// A named set of settings.

@@ -30,8 +30,9 @@ pub use watch::DeviceWatch;
 use sensors::macos;
 use sensors::{cpu, disk, gpu, heat, inhibit, power, users};
 
-pub use crate::config::idle::{ActivitySettings, Users};
-use crate::config::windows::{self, Window, WindowError};
+pub use crate::config::sections::idle::{ActivitySettings, Users};
+use crate::config::sections::windows;
+use crate::config::sections::windows::{Window, WindowError};
 use crate::system::files::{self, Root};
 use crate::system::proc::{self, Resource};
 

@@ -28,7 +28,7 @@ impl DeviceWatch {
         settings: ActivitySettings,
         root: PathBuf,
         state_dir: PathBuf,
-    ) -> Result<Self, crate::config::windows::WindowError> {
+    ) -> Result<Self, crate::config::sections::windows::WindowError> {
         Ok(Self {
             judge: IdleJudge::new(&settings),
             activity: Activity::new(settings, root, state_dir)?,
@@ -47,7 +47,7 @@ impl DeviceWatch {
         settings: ActivitySettings,
         root: PathBuf,
         state_dir: PathBuf,
-    ) -> Result<(), crate::config::windows::WindowError> {
+    ) -> Result<(), crate::config::sections::windows::WindowError> {
         let judge = IdleJudge::new(&settings);
         self.activity = Activity::new(settings, root, state_dir)?;
         self.judge = judge;

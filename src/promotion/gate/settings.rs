@@ -2,8 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::settings;
-use crate::settings::{Rule, Value};
+use crate::settings::{Rule, Value, settings};
 
 settings! {
     /// What a candidate must show on held-out questions to replace the active adapter.

@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use crate::report::ReportError;
-use crate::settings::{Problem, Rule, Settings, Value};
-use crate::{choices, settings};
+use crate::settings::{Problem, Rule, Settings, Value, choices, settings};
 
 choices! {
     /// The protocol's version on the wire.

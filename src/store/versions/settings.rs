@@ -1,7 +1,6 @@
 //! Settings: how many promoted adapters are kept, and who may read them.
 
-use crate::settings::Rule;
-use crate::{choices, settings};
+use crate::settings::{Rule, choices, settings};
 
 choices! {
     /// Who may read the folder of versions, beside the daemon that writes it.

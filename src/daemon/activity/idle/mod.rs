@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::idle::ActivitySettings;
+use crate::config::sections::idle::ActivitySettings;
 use crate::daemon::activity::signal::{Measure, Reading, Signal, Verdict};
 
 /// A time without samples after which quiet isn't taken for granted any more.

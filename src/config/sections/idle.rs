@@ -4,9 +4,8 @@
 
 use std::path::PathBuf;
 
-use super::windows::Window;
-use crate::settings::{Problem, Rule};
-use crate::{choices, settings};
+use crate::config::sections::windows::Window;
+use crate::settings::{Problem, Rule, choices, settings};
 
 choices! {
     /// Which people at the device keep it from training.

@@ -1,11 +1,14 @@
 //! The sections of the daemon's own policy: device, cycle, compute, status.
 
+pub mod hook;
+pub mod idle;
+pub mod windows;
+
 use std::path::PathBuf;
 
 use crate::engine::device::DeviceKind;
 use crate::kernels::Compute;
-use crate::settings;
-use crate::settings::{Problem, Rule, Value};
+use crate::settings::{Problem, Rule, Value, settings};
 use crate::worker::WorkerSettings;
 
 /// Seconds of a day.

@@ -1,7 +1,6 @@
 //! `[hook]`: the command that runs after the active adapter has changed.
 
-use crate::settings;
-use crate::settings::{Problem, Rule};
+use crate::settings::{Problem, Rule, settings};
 
 settings! {
     /// A command that runs after every promotion and rollback, for example to restart the model's
