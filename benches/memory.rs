@@ -12,7 +12,7 @@ use std::process::Command;
 
 use clap::Parser;
 use latrod::arch::spec::ModelSpec;
-use latrod::cli::shared::choice::choice;
+use latrod::cli::choice::choice;
 use latrod::engine::Engine;
 use latrod::engine::cpu::CpuEngine;
 use latrod::engine::device::DeviceKind;

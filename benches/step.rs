@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Parser;
-use latrod::cli::shared::choice::choice;
+use latrod::cli::choice::choice;
 use latrod::engine::device::DeviceKind;
 use latrod::engine::interrupt::Interrupt;
 use latrod::engine::{Engine, with_engine};

@@ -159,7 +159,7 @@ fn every_event_is_described() {
     assert!(events.len() >= 28);
 }
 
-/// Where a `$ref` of the AsyncAPI document leads.
+/// Where a `$ref` of the `AsyncAPI` document leads.
 fn follow<'a>(document: &'a Value, reference: &Value) -> &'a Value {
     let pointer = reference["$ref"].as_str().unwrap().strip_prefix('#').unwrap();
     document.pointer(pointer).unwrap_or_else(|| panic!("{pointer} leads nowhere"))

@@ -118,9 +118,11 @@ impl Step {
     /// The values, as they were before the step, that its gradient needs.
     fn keeps(&self) -> Vec<Value> {
         match *self {
-            Self::Linear { from: Value::Gated, .. } => vec![],
+            Self::Linear { from: Value::Gated, .. }
+            | Self::Bias { .. }
+            | Self::Rope { .. }
+            | Self::Add { .. } => vec![],
             Self::Norm { .. } | Self::Linear { .. } | Self::Gate => self.reads(),
-            Self::Bias { .. } | Self::Rope { .. } | Self::Add { .. } => vec![],
         }
     }
 }

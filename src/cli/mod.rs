@@ -16,12 +16,13 @@ pub mod export;
 pub mod inspect;
 #[cfg(feature = "charts")]
 pub mod plot;
-pub mod shared;
+mod shared;
 pub mod train;
 
 use daemon::{run, status, validate, worker};
 #[cfg(not(all(feature = "charts", feature = "debug", feature = "operator")))]
 use shared::absent;
+pub use shared::choice;
 pub use shared::error::CliError;
 
 /// Learn a LoRA adapter on a quantized GGUF model, on the device that serves it.

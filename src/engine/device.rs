@@ -17,6 +17,7 @@ choices! {
     }
 }
 
+#[expect(clippy::derivable_impls, reason = "`choices!` makes the enum, without a default")]
 impl Default for DeviceKind {
     fn default() -> Self {
         Self::Cpu

@@ -33,6 +33,7 @@ macro_rules! choices {
         }
     ) => {
         $(#[doc = $about])+
+        #[allow(clippy::doc_markdown, reason = "descriptions are also shown as plain text")]
         #[derive(
             Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize,
         )]

@@ -230,6 +230,7 @@ macro_rules! settings {
         $(#[doc = $about])+
         ///
         /// A missing field takes its default, an unknown one is refused.
+        #[allow(clippy::doc_markdown, reason = "descriptions are also shown as plain text")]
         #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
         #[serde(default, deny_unknown_fields)]
         $visibility struct $name {

@@ -212,10 +212,10 @@ impl<'a> Visit<'a> for Topics {
         for token in tokens.clone() {
             match token {
                 TokenTree::Group(group) => self.visit_token_stream(&group.stream()),
-                TokenTree::Literal(literal) => {
-                    if literal.to_string().starts_with(&format!("\"{TOPIC_ROOT}")) {
-                        self.0.push(literal.span().start().line);
-                    }
+                TokenTree::Literal(literal)
+                    if literal.to_string().starts_with(&format!("\"{TOPIC_ROOT}")) =>
+                {
+                    self.0.push(literal.span().start().line);
                 }
                 _ => {}
             }

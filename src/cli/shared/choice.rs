@@ -5,6 +5,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use crate::settings::{Choice, paragraphs};
 
 /// A parser for arguments that are one of a setting's words.
+#[must_use]
 pub fn choice<T: Choice>() -> impl TypedValueParser<Value = T> {
     let words = T::WORDS.iter();
     let words = words.map(|(word, meaning)| PossibleValue::new(*word).help(help(&[meaning])));

@@ -56,14 +56,6 @@ impl Progress {
         }
     }
 
-    /// Does something that writes to the terminal, with the bar out of the way.
-    pub fn aside<T>(&self, write: impl FnOnce() -> T) -> T {
-        match &self.display {
-            Display::Bar(bar) => bar.suspend(write),
-            Display::Lines { .. } => write(),
-        }
-    }
-
     /// Removes the bar.
     pub fn finish(self) {
         if let Display::Bar(bar) = &self.display {

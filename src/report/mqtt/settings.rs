@@ -15,6 +15,7 @@ choices! {
     }
 }
 
+#[expect(clippy::derivable_impls, reason = "`choices!` makes the enum, without a default")]
 impl Default for Protocol {
     fn default() -> Self {
         Self::V311

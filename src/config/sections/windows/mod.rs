@@ -52,12 +52,14 @@ fn day_index(day: Weekday) -> usize {
 }
 
 /// Whether any of `windows` is open at `at`; without windows it always is.
+#[must_use]
 pub fn are_open(windows: &[Window], at: &Zoned) -> bool {
     windows.is_empty() || windows.iter().any(|window| window.is_open_at(at))
 }
 
 /// How long after `at` the next of `windows` opens; none if none does within eight days (which takes
 /// a clock at the end of time, or a window that daylight saving time skips).
+#[must_use]
 pub fn opens_in(windows: &[Window], at: &Zoned) -> Option<Duration> {
     let zone = at.time_zone();
     let last = at.checked_add(Span::new().days(8)).ok()?.timestamp();
