@@ -17,6 +17,7 @@ use latrod::arch::spec::{ModelSpec, SpecError};
 use latrod::gguf::GgufFile;
 use latrod::kernels::Compute;
 use latrod::kernels::peak::{Operands, Peak, Rate, ReadPeak, measure};
+use latrod::system::memory::available_memory;
 use serde::Serialize;
 use serde_json::json;
 
@@ -73,7 +74,8 @@ struct Part {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args = Args::parse();
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let peak = measure(args.threads.unwrap_or(processors));
+    let free = available_memory(Path::new("/"));
+    let peak = measure(args.threads.unwrap_or(processors), free);
     let modes = modes(&peak);
     let parts = match &args.model {
         Some(path) => parts(path, &args, &modes)?,

@@ -5,10 +5,8 @@
 
 use std::fs;
 use std::hint::black_box;
-use std::path::Path;
 
 use super::{Rate, ReadPeak, best_rate, seconds};
-use crate::system::memory::available_memory;
 
 /// The buffer that stands for main memory.
 const MAIN: usize = 1 << 30;
@@ -25,10 +23,11 @@ pub(super) fn cache_size() -> usize {
     last_level_cache().unwrap_or(UNKNOWN_CACHE)
 }
 
-/// Bytes of the buffer in the cache, and of the buffer in main memory.
-pub(super) fn buffer_sizes(threads: usize) -> (usize, usize) {
+/// Bytes of the buffer in the cache, and of the buffer in main memory, of which `free` bytes can be
+/// had, if that is known.
+pub(super) fn buffer_sizes(threads: usize, free: Option<u64>) -> (usize, usize) {
     let cache = cache_size() / 2;
-    let main = available().map_or(MAIN, |free| MAIN.min(free / 4));
+    let main = free.map_or(MAIN, |free| MAIN.min(usize::try_from(free / 4).unwrap_or(MAIN)));
     (cache.min(threads * CACHE_PER_THREAD).min(main), main)
 }
 
@@ -93,11 +92,6 @@ fn last_level_cache() -> Option<usize> {
         .checked_mul(1024)
 }
 
-/// Bytes that programs can get without swapping, where Linux reports them.
-fn available() -> Option<usize> {
-    usize::try_from(available_memory(Path::new("/"))?).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,7 +107,7 @@ mod tests {
 
     #[test]
     fn the_buffer_in_the_cache_is_the_smaller_one() {
-        let (cache, main) = buffer_sizes(2);
+        let (cache, main) = buffer_sizes(2, Some(1 << 30));
         assert!(0 < cache && cache <= main && main <= MAIN);
     }
 }

@@ -95,14 +95,14 @@ impl Peak {
 }
 
 /// Measures everything with one thread and with `threads` (at least one) of them. Takes some
-/// seconds, and up to 1 GiB of memory, or a quarter of what is free if that is less.
+/// seconds, and up to 1 GiB of memory, or a quarter of the `free` bytes if that is less.
 ///
 /// Threads are not pinned: more of them than the machine has processors would share these.
 #[must_use]
-pub fn measure(threads: usize) -> Peak {
+pub fn measure(threads: usize, free: Option<u64>) -> Peak {
     let threads = threads.max(1);
     let products = loops().iter().map(|l| l.measure(threads)).collect();
-    let (cache, main) = memory::buffer_sizes(threads);
+    let (cache, main) = memory::buffer_sizes(threads, free);
     let read = |bytes| memory::measure(bytes, threads);
     let cache_bytes = memory::cache_size();
     Peak { threads, products, cache_bytes, cache: read(cache), memory: read(main) }
