@@ -166,7 +166,7 @@ impl Config {
         })
     }
 
-    /// The password for the broker, from one of the places that [`secret`] lists; `Ok(None)` if
+    /// The password for the broker, from one of the places that [`crate::system::secret`] lists; `Ok(None)` if
     /// there is none.
     ///
     /// # Errors

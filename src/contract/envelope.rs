@@ -10,7 +10,7 @@
 //! ([`crate::contract::wire::Command`]): a signature holds for one command on one device.
 //!
 //! Of what the specification leaves open, this profile asks for one signature with a `keyid`, the
-//! key's [fingerprint](crate::contract::keys::fingerprint). Knows nothing of what a payload says.
+//! key's fingerprint ([`crate::contract::keys::fingerprint`]). Knows nothing of what a payload says.
 
 use base64::Engine;
 use base64::alphabet;

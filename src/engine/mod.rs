@@ -1,7 +1,7 @@
 //! Engines: a loaded model that computes, on the CPU or on another device.
 //!
 //! [`Engine`] is what learning and evaluation are written against. [`cpu`] has this program's own
-//! kernels, [`candle`] the same model in candle's tensors. What an engine makes (adapters, caches,
+//! kernels, `candle` the same model in candle's tensors. What an engine makes (adapters, caches,
 //! hidden states, traces) has a type of its own, so that engines cannot be mixed.
 
 #[cfg(any(test, feature = "candle"))] // tests have candle anyway

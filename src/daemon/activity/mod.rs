@@ -80,7 +80,7 @@ impl Activity {
     /// device's for tests) and which keeps its state in `state_dir` (a real path, not below `root`).
     ///
     /// # Errors
-    /// A time window that can't be understood; [`ActivitySettings::problems`] finds these before.
+    /// A time window that can't be understood; checking the settings finds these before.
     pub fn new(
         settings: ActivitySettings,
         root: PathBuf,
