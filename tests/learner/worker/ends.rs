@@ -182,7 +182,7 @@ fn nonsense_is_an_error_and_no_panic() {
         (b"{\"type\":\"dance\"}\n", "an unknown type, field or value"),
         (b"{\"type\":\"stop\"", "it is cut off"),
         (&endless, "is longer than"),
-        (&[nested.as_bytes(), b"\n"].concat(), "no message"),
+        (&[nested.as_bytes(), b"\n"].concat(), "not a message"),
         (&job, "the first one must be a setup"),
         (&[&setup[..], &setup[..]].concat(), "while another was running"),
     ] {
@@ -217,9 +217,9 @@ fn script(folder: &Path, lines: &str) -> PathBuf {
 async fn a_program_that_is_no_worker_is_killed_and_reported() {
     let folder = tempfile::tempdir().unwrap();
     for (lines, what) in [
-        ("exec yes", "no message"),
+        ("exec yes", "not a message"),
         ("exec cat /dev/zero", "is longer than"),
-        ("echo '{\"type\":\"stopped\",\"more\":'; exec sleep 60", "no message"),
+        ("echo '{\"type\":\"stopped\",\"more\":'; exec sleep 60", "not a message"),
         ("exec >&-; exec sleep 60", "closed its output"),
     ] {
         let mut worker = Driven::start_program(&script(folder.path(), lines));
