@@ -7,8 +7,8 @@
 use std::io::Write;
 use std::path::Path;
 
-use latrod::gguf::{GgufFile, Header};
 use latrod::arch::spec::ModelSpec;
+use latrod::gguf::{GgufFile, Header};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
