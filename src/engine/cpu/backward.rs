@@ -2,20 +2,18 @@
 //! gradient needs is computed once more; then its steps are carried out backwards, chunk by chunk.
 
 use std::mem::take;
+use std::ops::Range;
 
 use super::CpuEngine;
 use super::adapter::{BlockLora, block_gradients};
 use super::forward::{At, Rows};
-use super::scratch::{ForwardScratch, Scratch, sized, span};
+use super::scratch::{BackwardScratch, ForwardScratch, Scratch, sized, span};
 use crate::arch::block::{Step, Value};
 use crate::arch::lora::{LoraTensors, Target};
 use crate::kernels::Floats;
-use crate::ops::attention::attend;
 use crate::ops::attention_backward::attend_backward;
 use crate::ops::linear::{self, FactorGradients, MOST};
 use crate::ops::swiglu::swiglu_backward;
-
-use super::scratch::BackwardScratch;
 
 /// Gradients of a block's LoRA factors, by target.
 type Gradients<'a> = [Option<FactorGradients<'a>>; Target::ALL.len()];
@@ -40,10 +38,7 @@ impl CpuEngine {
         let Scratch { forward: s, backward: b } = &mut *scratch;
         let [k, v] = [Value::K, Value::V].map(|value| &s.values[value]);
         b.kv.fill(shape, rows.plan.slots(), &rows.slots, k, v);
-        let mut attended = take(&mut s.values[Value::Attended]);
-        let to = sized(&mut attended, rows.len() * shape.q_width());
-        attend(&s.values[Value::Q], b.kv.forward(), shape, &rows.plan, (&mut s.by_head, to));
-        s.values[Value::Attended] = attended;
+        self.attend(rows, b.kv.forward(), &mut s.values, &mut s.by_head);
         for value in [Value::K, Value::V, Value::Attended] {
             sized(&mut b.gradients[value], rows.len() * self.spec.width(value));
         }
@@ -144,7 +139,7 @@ impl CpuEngine {
     fn output_gradients<'a>(
         &self,
         values: &[Value],
-        chunk: &std::ops::Range<usize>,
+        chunk: &Range<usize>,
         g: &'a [f32],
         s: &'a ForwardScratch,
         b: &'a BackwardScratch,
@@ -161,7 +156,7 @@ impl CpuEngine {
     fn gradient_mut<'a>(
         &self,
         value: Value,
-        chunk: &std::ops::Range<usize>,
+        chunk: &Range<usize>,
         s: &'a mut ForwardScratch,
         b: &'a mut BackwardScratch,
     ) -> &'a mut [f32] {

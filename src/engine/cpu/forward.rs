@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::CpuEngine;
 use super::adapter::{BlockLora, PackedAdapter};
 use super::kv_cache::KvCache;
-use super::scratch::{ForwardScratch, Scratch, sized, span};
+use super::scratch::{Buffers, ForwardScratch, Scratch, sized, span};
 use crate::arch::block::{Step, Value, Vector};
 use crate::arch::lora::Target;
 use crate::engine::ModelError;
@@ -127,14 +127,27 @@ impl CpuEngine {
                 kv
             }
         };
-        let mut attended = take(&mut s.values[Value::Attended]);
-        let to = sized(&mut attended, rows.len() * shape.q_width());
-        attend(&s.values[Value::Q], kv, shape, &rows.plan, (&mut s.by_head, to));
-        s.values[Value::Attended] = attended;
+        self.attend(rows, kv, &mut s.values, &mut s.by_head);
         for chunk in self.row_chunks.of(rows.len()) {
             let at = At { index, chunk: &chunk, rotation: &rows.rotation, lora };
             self.run(&self.block.after, at, &mut x[span(&chunk, self.spec.hidden)], s);
         }
+    }
+
+    /// Attention: from the queries among `values` and from `kv` to [`Value::Attended`]; `by_head` is
+    /// memory.
+    pub(super) fn attend(
+        &self,
+        rows: &Rows,
+        kv: &KeyValues,
+        values: &mut Buffers,
+        by_head: &mut Floats,
+    ) {
+        let shape = self.head_shape();
+        let mut attended = take(&mut values[Value::Attended]);
+        let to = sized(&mut attended, rows.len() * shape.q_width());
+        attend(&values[Value::Q], kv, shape, &rows.plan, (by_head, to));
+        values[Value::Attended] = attended;
     }
 
     /// Carries out the steps before attention, which leave queries, keys and values of all rows.
