@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes sure that a Debian or Ubuntu machine with Rust has everything else needed to build and try latrod: a C
-# compiler with headers, Python with pip, systemd's tools, and for the tests mosquitto and libfaketime. Says what it
-# installs; does nothing if everything is there.
+# compiler with headers, Python with pip, systemd's tools, and for the tests mosquitto with its clients and
+# libfaketime. Says what it installs; does nothing if everything is there.
 set -euo pipefail
 
 fail() {
@@ -18,6 +18,7 @@ command -v python3 > /dev/null || missing+=(python3)
 if [ "$(uname)" = Linux ]; then
     command -v systemd-analyze > /dev/null || missing+=(systemd)
     PATH=$PATH:/usr/sbin command -v mosquitto > /dev/null || missing+=(mosquitto)
+    command -v mosquitto_pub > /dev/null || missing+=(mosquitto-clients)
     compgen -G '/usr/lib/*/faketime/libfaketime.so.1' > /dev/null || missing+=(libfaketime)
 fi
 [ "${#missing[@]}" -gt 0 ] || exit 0

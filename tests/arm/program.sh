@@ -27,11 +27,14 @@ readonly fixtures=$PWD/tests/fixtures
 [ "$(uname -m)" = aarch64 ] || export QEMU_LD_PREFIX=/usr/aarch64-linux-gnu QEMU_SET_ENV=LD_LIBRARY_PATH=/usr/aarch64-linux-gnu/lib
 export QEMU_CPU=${3:-cortex-a76}
 PATH=$PATH:/usr/sbin
+for tool in mosquitto mosquitto_pub mosquitto_sub; do
+    command -v "$tool" > /dev/null || fail "$tool is missing; scripts/setup.sh installs it"
+done
 
 work=$(mktemp -d)
 processes=()
 end() {
-    [ "${#processes[@]}" -eq 0 ] || kill "${processes[@]}" 2> /dev/null || true
+    [ "${#processes[@]}" -eq 0 ] || kill -KILL "${processes[@]}" 2> /dev/null || true
     wait
     rm -rf "$work"
 }
@@ -120,13 +123,15 @@ serves() {
     processes+=("$daemon")
     says birth '"version"' 120
     says status online 10
-    arm status --socket "$work/device/socket" > /dev/null || fail_with_logs 'the daemon does not answer latrod status'
-    arm command --broker "mqtt://127.0.0.1:$port" --fleet arm --device emulated --unsigned --wait 60 pause > "$work/command.log" 2>&1 ||
+    timeout 60 "$emulator" "$emulated" status --socket "$work/device/socket" > /dev/null || fail_with_logs 'the daemon does not answer latrod status'
+    timeout 120 "$emulator" "$emulated" command --broker "mqtt://127.0.0.1:$port" --fleet arm --device emulated --unsigned \
+        --wait 60 pause > "$work/command.log" 2>&1 ||
         fail_with_logs 'the daemon does not accept a command'
     cp "$fixtures/tiny-train.jsonl" "$work/device/spool/part"
     mv "$work/device/spool/part" "$work/device/spool/sums.jsonl"
     says event tasks_taken 60
     kill -TERM "$daemon"
+    timeout 60 tail --pid "$daemon" -f /dev/null || fail_with_logs 'the daemon does not shut down within 60 s'
     wait "$daemon" || fail_with_logs 'the daemon does not shut down cleanly'
     # From here on, the broker is the process that must be alive.
     daemon=${processes[0]}

@@ -30,12 +30,13 @@ install() {
         || skip "the ARM tests need $*, which apt-get cannot install here"
 }
 
-# Tests the whole program, in the profile of the other tests, against the one for this machine.
+# Tests the whole program, in the profile of the other tests, against the one for this machine, which is the one that
+# the other tests run: `cargo build` alone would choose other features for many dependencies and compile them again.
 test_program() {
     cd ../..
     cross/build.sh "$target" --profile dev
     export RUSTC=$own_rustc
-    messages=$(cargo build --locked --message-format json-render-diagnostics)
+    messages=$(cargo test --locked --no-run --test commands --message-format json-render-diagnostics)
     tests/arm/program.sh "dist/$target-full-dev/latrod" "$(sed -n 's/.*"executable":"\([^"]*\/latrod\)".*/\1/p' <<< "$messages")"
 }
 
