@@ -139,7 +139,7 @@ fn parts(path: &Path, args: &Args, modes: &[Mode]) -> Result<Vec<Part>, SpecErro
     let reference = CostModel::new(&spec, bytes, None);
     let size = TreeSize {
         prompt: args.prompt,
-        k: args.num_generations,
+        branches: args.num_generations,
         new: args.new,
         answer: args.answer,
     };

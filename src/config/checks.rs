@@ -1,6 +1,6 @@
-//! What cannot be used: each section asked for its problems, then the sections against each other.
+//! Invalid settings: first within each section, then across sections.
 //!
-//! Looks at the settings alone, never at the device, so that a file can be checked anywhere.
+//! Only the settings are looked at, never the device, so a file can be checked anywhere.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -8,7 +8,7 @@ use super::document::Document;
 use super::{Config, Visit};
 use crate::settings::{Kind, Settings, Value};
 
-/// Notes in `document` everything that cannot be used.
+/// Reports everything invalid to `document`.
 pub fn check(config: &Config, document: &mut Document<'_>) {
     config.visit(&mut Check { document });
     paths(config, document);
@@ -51,24 +51,24 @@ fn paths(config: &Config, document: &mut Document<'_>) {
     let root = Path::new("/");
     for (key, path) in [("state_dir", &state), ("tasks.folder", &spool)] {
         if path == root {
-            document.refuse(key, "is the root of all files: give it a folder of its own");
+            document.refuse(key, "is the root folder: choose another one");
         }
     }
     if state == root || spool == root {
         return;
     }
-    // What the daemon takes out of the one folder it must not put into the other, nor the reverse.
+    // What the daemon saves must not look like new tasks, and the tasks' owners must not write to its state.
     if spool == state {
-        document.refuse("tasks.folder", "is state_dir too: give the tasks a folder of their own");
+        document.refuse("tasks.folder", "is also state_dir: give the tasks a folder of their own");
     } else if spool.starts_with(&state) {
         document.refuse(
             "tasks.folder",
-            "lies in state_dir: choose a folder outside, for others write to it",
+            "is inside state_dir: choose a folder outside it, because others write to this one",
         );
     } else if state.starts_with(&spool) {
         document.refuse(
             "state_dir",
-            "lies in tasks.folder: choose a folder outside, for others write to that",
+            "is inside tasks.folder: choose a folder outside it, because others write to that one",
         );
     }
 }
@@ -81,29 +81,31 @@ fn amounts(config: &Config, document: &mut Document<'_>) {
             format!("is {tasks}: use at least learn.prompts_per_step, {prompts}, to fill a step");
         document.refuse("cycle.min_new_tasks", sentence);
     }
-    let in_vain = |number: usize| {
-        format!("is {number}, and promotion.min_questions {least}: with fewer nothing is decided")
+    let too_few = |number: usize| {
+        format!("is {number}: use at least promotion.min_questions, {least}, to allow a decision")
     };
     if cycle.min_held_out < least {
-        document.refuse("cycle.min_held_out", in_vain(cycle.min_held_out));
+        document.refuse("cycle.min_held_out", too_few(cycle.min_held_out));
     }
     let check = cycle.check_after_held_out;
     if check != 0 && check < least {
-        document
-            .refuse("cycle.check_after_held_out", format!("{}; 0 leaves it out", in_vain(check)));
+        document.refuse(
+            "cycle.check_after_held_out",
+            format!("{}; 0 turns these checks off", too_few(check)),
+        );
     }
     let held_out = config.tasks.held_out_share * config.tasks.max_tasks as f64;
     if held_out < cycle.min_held_out as f64 {
         let sentence = format!(
-            "leaves {held_out:.0} of tasks.max_tasks held out, and cycle.min_held_out is {}: no cycle \
-             would ever begin",
+            "holds out {held_out:.0} of tasks.max_tasks, but cycle.min_held_out is {}: no cycle would \
+             ever begin",
             cycle.min_held_out
         );
         document.refuse("tasks.held_out_share", sentence);
     }
 }
 
-/// A path without `.` and `..`, as far as that can be known without looking at the disk.
+/// A path without `.` and `..`, resolved without looking at the disk.
 fn plain(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for part in path.components() {

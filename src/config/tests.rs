@@ -160,10 +160,10 @@ fn sections_are_checked_against_each_other() {
 #[test]
 fn tasks_and_state_are_apart() {
     for (state, spool, expected) in [
-        ("/var/l", "/var/l/../l/.", "4: tasks.folder: is state_dir too"),
-        ("/var/l", "/var/l/spool", "4: tasks.folder: lies in state_dir"),
-        ("/var/s/l", "/var/s", "2: state_dir: lies in tasks.folder"),
-        ("/var/l", "/", "4: tasks.folder: is the root of all files"),
+        ("/var/l", "/var/l/../l/.", "4: tasks.folder: is also state_dir"),
+        ("/var/l", "/var/l/spool", "4: tasks.folder: is inside state_dir"),
+        ("/var/s/l", "/var/s", "2: state_dir: is inside tasks.folder"),
+        ("/var/l", "/", "4: tasks.folder: is the root folder"),
     ] {
         let text = format!("{GOOD}state_dir = '{state}'\n[tasks]\nfolder = '{spool}'\n");
         assert_errors(&text, &[expected]);
@@ -188,9 +188,9 @@ max_tasks = 500
     assert_errors(
         &text,
         &[
-            "5: cycle.min_held_out: is 99, and promotion.min_questions 100",
-            "6: cycle.check_after_held_out: is 3, and promotion.min_questions 100",
-            "7: tasks.held_out_share: leaves 50 of tasks.max_tasks held out",
+            "5: cycle.min_held_out: is 99: use at least promotion.min_questions, 100",
+            "6: cycle.check_after_held_out: is 3: use at least promotion.min_questions, 100",
+            "7: tasks.held_out_share: holds out 50 of tasks.max_tasks",
         ],
     );
 }
@@ -253,7 +253,7 @@ fn paths_are_absolute() {
         text,
         &[
             "1: model: must be an absolute path",
-            "2: state_dir: is the root of all files",
+            "2: state_dir: is the root folder",
             "4: status.socket: must be an absolute path",
         ],
     );

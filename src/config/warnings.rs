@@ -1,6 +1,6 @@
-//! What is legal and probably wrong, seen from this device and this moment.
+//! Settings that are valid but probably wrong on this device, as it is now.
 //!
-//! None of it keeps the daemon from starting: a model may come later, a disk may be mounted later.
+//! None of them keeps the daemon from starting: a model may arrive later, a disk may be mounted later.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::Config;
 use crate::report::mqtt::Broker;
 
-/// Something to look at.
+/// A setting that is probably wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Warning {
     /// The key's path, for example `model`.
@@ -41,7 +41,7 @@ fn model(path: &Path) -> Option<Warning> {
     let shown = path.display();
     let sentence = match std::fs::metadata(path) {
         Ok(about) if about.is_file() => return None,
-        Ok(_) => format!("{shown} is no file: the daemon waits until there is a GGUF file"),
+        Ok(_) => format!("{shown} is not a regular file: the daemon waits for a GGUF file"),
         Err(e) => format!("{shown} cannot be opened ({e}): the daemon waits until it can"),
     };
     Some(Warning::new("model", sentence))
@@ -51,9 +51,10 @@ fn state(path: &Path) -> Option<Warning> {
     let shown = path.display();
     match std::fs::metadata(path) {
         Ok(about) if about.is_dir() => None,
-        Ok(_) => {
-            Some(Warning::new("state_dir", format!("{shown} is no folder: nothing can be kept")))
-        }
+        Ok(_) => Some(Warning::new(
+            "state_dir",
+            format!("{shown} is not a folder: nothing can be saved"),
+        )),
         // systemd makes the folder, and so does the daemon where it may.
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
         Err(e) => Some(Warning::new("state_dir", format!("{shown} cannot be opened: {e}"))),
@@ -63,15 +64,15 @@ fn state(path: &Path) -> Option<Warning> {
 fn spool(path: &Path) -> Option<Warning> {
     let shown = path.display();
     let sentence = match std::fs::metadata(path) {
-        Ok(about) if !about.is_dir() => format!("{shown} is no folder: no task can arrive"),
+        Ok(about) if !about.is_dir() => format!("{shown} is not a folder: no tasks can arrive"),
         Ok(_) => {
             rustix::fs::access(path, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK).err()?;
             format!(
-                "this user may not take files out of {shown}: check as the user that the daemon \
-                 runs as, or change the folder's group"
+                "this user may not remove files from {shown}: run this check as the daemon's user, or \
+                 change the folder's group"
             )
         }
-        Err(e) => format!("{shown} cannot be opened ({e}): no task can arrive"),
+        Err(e) => format!("{shown} cannot be opened ({e}): no tasks can arrive"),
     };
     Some(Warning::new("tasks.folder", sentence))
 }
@@ -79,30 +80,30 @@ fn spool(path: &Path) -> Option<Warning> {
 fn broker(config: &Config, found: &mut Vec<Warning>) {
     let mqtt = &config.mqtt;
     let Ok(broker) = Broker::parse(&mqtt.broker) else {
-        // Settings that were checked have either none or one that can be read.
+        // Checked settings name either no broker or a valid one.
         return;
     };
     if !broker.tls && !broker.is_local() {
         let sentence = format!(
-            "{} is another machine and the connection has no TLS: everyone on the way can read it, \
-             the password too, and change it; use mqtts://",
+            "{} is another machine and the connection has no TLS: anyone on the network path can \
+             read and change what is sent, the password included; use mqtts://",
             broker.host
         );
         found.push(Warning::new("mqtt.broker", sentence));
     }
     if mqtt.allow_unsigned {
-        let sentence = "anybody whom the broker lets publish may command this device: for a closed \
-                        test bench only";
+        let sentence = "anyone whom the broker lets publish can command this device: use this only on a \
+                        closed test bench";
         found.push(Warning::new("mqtt.allow_unsigned", sentence));
     } else if mqtt.operator_keys.is_empty() {
-        let sentence = "none is given, so that every command will be refused";
+        let sentence = "no key is given, so every command will be refused";
         found.push(Warning::new("mqtt.operator_keys", sentence));
     }
     match config.mqtt_password() {
         Err(e) => found.push(Warning::new("mqtt.password_file", e.to_string())),
         Ok(None) if !mqtt.username.is_empty() => {
-            let sentence = "there is a username and no password: not in password_file, not in \
-                            LATROD_MQTT_PASSWORD, not in the credential mqtt-password";
+            let sentence = "there is a username but no password: set password_file, \
+                            LATROD_MQTT_PASSWORD or the credential mqtt-password";
             found.push(Warning::new("mqtt.password_file", sentence));
         }
         Ok(_) => {}
@@ -128,7 +129,7 @@ fn device(config: &Config) -> Option<Warning> {
     (!is_given && alike.contains(&name.as_str())).then(|| {
         Warning::new(
             "device.name",
-            format!("the host name, {name}, is one that many devices have: give a name"),
+            format!("many devices have the host name {name}: choose a name"),
         )
     })
 }

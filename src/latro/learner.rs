@@ -53,7 +53,7 @@ impl LearnError {
 
 /// The part of the state that is not tensors.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct Progress {
+pub struct TrainerState {
     /// Steps done.
     pub step: u64,
     pub flat: FlatFilter,
@@ -70,7 +70,7 @@ pub struct Progress {
 /// Everything that changes while learning.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LearnerState {
-    pub progress: Progress,
+    pub progress: TrainerState,
     /// The adapter.
     pub params: LoraTensors,
     pub optimizer: AdamW,
@@ -107,7 +107,7 @@ impl LearnerState {
     pub fn beginning_with(params: LoraTensors) -> Self {
         let optimizer = AdamW::new(&params);
         let progress =
-            Progress { learning_rate_factor: 1.0, beta_factor: 1.0, ..Progress::default() };
+            TrainerState { learning_rate_factor: 1.0, beta_factor: 1.0, ..TrainerState::default() };
         Self { progress, params, optimizer }
     }
 }

@@ -18,7 +18,7 @@ use super::SessionError;
 use crate::data::Task;
 use crate::engine::device::DeviceKind;
 use crate::kernels::Compute;
-use crate::latro::learner::{LearnerState, Progress, Sampled};
+use crate::latro::learner::{LearnerState, Sampled, TrainerState};
 use crate::latro::metrics::MetricLine;
 use crate::latro::optimizer::AdamW;
 use crate::latro::sentinel::Sentinel;
@@ -114,7 +114,7 @@ impl RunIdentity {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Header {
     identity: RunIdentity,
-    progress: Progress,
+    progress: TrainerState,
     sentinel: Sentinel,
     /// Updates that AdamW's moments have seen.
     optimizer_step: u64,

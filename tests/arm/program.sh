@@ -35,7 +35,7 @@ work=$(mktemp -d)
 processes=()
 end() {
     [ "${#processes[@]}" -eq 0 ] || kill -KILL "${processes[@]}" 2> /dev/null || true
-    wait
+    wait 2> /dev/null
     rm -rf "$work"
 }
 trap end EXIT

@@ -70,8 +70,7 @@ pub struct CostAdapter<'a> {
 pub struct TreeSize {
     /// Tokens of the prompt.
     pub prompt: usize,
-    /// Branches.
-    pub k: usize,
+    pub branches: usize,
     /// Tokens of each rationale.
     pub new: usize,
     /// Tokens of the answer.
@@ -87,19 +86,19 @@ impl TreeSize {
     /// Rows of the whole tree.
     #[must_use]
     pub const fn rows(self) -> u64 {
-        self.prompt as u64 + self.k as u64 * self.branch()
+        self.prompt as u64 + self.branches as u64 * self.branch()
     }
 
     /// Predicted tokens, each a row of the head.
     #[must_use]
     pub const fn predictions(self) -> u64 {
-        (self.k * (self.new + self.answer)) as u64
+        (self.branches * (self.new + self.answer)) as u64
     }
 
     /// How many (row, key) pairs see each other.
     const fn pairs(self) -> u64 {
         let (prompt, branch) = (self.prompt as u64, self.branch());
-        triangle(prompt) + self.k as u64 * (branch * prompt + triangle(branch))
+        triangle(prompt) + self.branches as u64 * (branch * prompt + triangle(branch))
     }
 }
 
@@ -213,13 +212,14 @@ impl CostModel {
         }
     }
 
-    /// One step of decoding: each of `k` branches feeds a token, which sees a `prompt` that all
+    /// One step of decoding: each of some branches feeds a token, which sees a `prompt` that all
     /// share and `own` tokens of its branch, itself among them; and gives its logits.
     #[must_use]
-    pub fn decode(&self, k: usize, prompt: usize, own: usize) -> Cost {
-        let (k, prompt, own) = (k as u64, prompt as u64, own as u64);
-        let read = self.kv_bytes(prompt + k * own);
-        Cost { kv_bytes: read, ..self.forward(k, k * (prompt + own)) } + self.head(k, false)
+    pub fn decode(&self, branches: usize, prompt: usize, own: usize) -> Cost {
+        let (rows, prompt, own) = (branches as u64, prompt as u64, own as u64);
+        let kv_bytes = self.kv_bytes(prompt + rows * own);
+        let pairs = rows * (prompt + own);
+        Cost { kv_bytes, ..self.forward(rows, pairs) } + self.head(rows, false)
     }
 
     /// A prompt of `n` tokens from nothing, its keys and values kept, and the logits after it.
@@ -233,7 +233,7 @@ impl CostModel {
     /// costs stay apart because each step has its own least time. The last token is never fed.
     pub fn rollout(&self, size: TreeSize) -> impl Iterator<Item = Cost> {
         let steps = 1..size.new;
-        let decode = move |own| self.decode(size.k, size.prompt, own);
+        let decode = move |own| self.decode(size.branches, size.prompt, own);
         std::iter::once(self.prefill(size.prompt)).chain(steps.map(decode))
     }
 

@@ -61,7 +61,7 @@ fn a_prompt_sees_itself_backwards_and_has_one_row_of_logits() {
 }
 
 /// A prompt of 2; two branches of 3 + 1 tokens, of which 3 are fed: 8 rows.
-const SIZE: TreeSize = TreeSize { prompt: 2, k: 2, new: 3, answer: 1 };
+const SIZE: TreeSize = TreeSize { prompt: 2, branches: 2, new: 3, answer: 1 };
 
 #[test]
 fn a_rollout_is_the_prompt_and_a_step_for_each_token_but_the_last() {

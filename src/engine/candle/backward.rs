@@ -121,7 +121,7 @@ impl CandleEngine {
             let mut g = g.narrow(0, chunk.start, chunk.len())?;
             let mut values = values.rows(Value::Attended, chunk.start, chunk.len())?;
             let mut gradients = Values::default();
-            self.run(&self.again.after, at, &mut x, &mut values)?;
+            self.run(&self.again, at, &mut x, &mut values)?;
             let after = &self.block.after;
             self.run_backward(after, at, (&x, &mut g), &values, &mut gradients, sums)?;
             d_attended.push(gradients[Value::Attended].clone());

@@ -14,7 +14,7 @@ mod tests;
 use candle_core::{Device, Tensor};
 
 use crate::arch::Block;
-use crate::arch::block::recomputed;
+use crate::arch::block::{Step, recomputed};
 use crate::arch::lora::LoraTensors;
 use crate::arch::spec::ModelSpec;
 use crate::engine::device::DeviceKind;
@@ -45,8 +45,9 @@ pub struct CandleEngine {
     row_chunks: RowChunks,
     weights: Weights<Matrix, Tensor>,
     block: Block,
-    /// What the backward pass computes again.
-    again: Block,
+    /// The steps behind attention that the backward pass computes again; those in front of it keep
+    /// their values.
+    again: Vec<Step>,
     /// Radians a position, `[rope_dim / 2]`.
     frequencies: Vec<f32>,
 }
@@ -117,7 +118,7 @@ impl Engine for CandleEngine {
         let weights = Weights::load(file, &spec, &upload)?;
         let frequencies = spec.rope.frequencies(weights.rope_factors.as_deref());
         let block = spec.block();
-        let again = Block { before: recomputed(&block.before), after: recomputed(&block.after) };
+        let again = recomputed(&block.after);
         let row_chunks = ROW_CHUNKS;
         Ok(Self { spec, compute, kind, device, row_chunks, weights, block, again, frequencies })
     }

@@ -7,10 +7,11 @@ use std::ops::Range;
 use super::CpuEngine;
 use super::adapter::{BlockLora, block_gradients};
 use super::forward::{At, Rows};
-use super::scratch::{BackwardScratch, ForwardScratch, Scratch, sized, span};
+use super::scratch::{
+    BackwardScratch, ForwardScratch, GradientPlace, Scratch, gradient_place, sized, span,
+};
 use crate::arch::block::{Step, Value};
 use crate::arch::lora::{LoraTensors, Target};
-use crate::kernels::Floats;
 use crate::ops::attention_backward::attend_backward;
 use crate::ops::linear::{self, FactorGradients, MOST};
 use crate::ops::swiglu::swiglu_backward;
@@ -144,10 +145,10 @@ impl CpuEngine {
         s: &'a ForwardScratch,
         b: &'a BackwardScratch,
     ) -> [&'a [f32]; MOST] {
-        let of = |value: Value| match value {
-            Value::Out => g,
-            Value::Q | Value::Gate | Value::Up => self.input(value, chunk, &[], s),
-            value => &b.gradients[value][self.extent(value, chunk)],
+        let of = |value: Value| match gradient_place(value) {
+            GradientPlace::Stream => g,
+            GradientPlace::Value => self.input(value, chunk, &[], s),
+            GradientPlace::Own => &b.gradients[value][self.extent(value, chunk)],
         };
         std::array::from_fn(|i| values.get(i).map_or(&[][..], |value| of(*value)))
     }
@@ -160,11 +161,12 @@ impl CpuEngine {
         s: &'a mut ForwardScratch,
         b: &'a mut BackwardScratch,
     ) -> &'a mut [f32] {
-        let buffer: &mut Floats = match value {
-            Value::Q => &mut s.values[Value::Q],
-            value => &mut b.gradients[value],
+        let buffers = match gradient_place(value) {
+            GradientPlace::Own => &mut b.gradients,
+            GradientPlace::Value => &mut s.values,
+            GradientPlace::Stream => unreachable!("only queries and keys are rotated"),
         };
-        self.output(value, chunk, buffer)
+        self.output(value, chunk, &mut buffers[value])
     }
 }
 

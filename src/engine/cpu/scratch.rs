@@ -49,7 +49,8 @@ impl PassSize {
     #[must_use]
     pub fn backward_bytes(&self, spec: &ModelSpec) -> u64 {
         let (shape, chunk) = (HeadShape::from(spec), self.row_chunks.largest(self.rows));
-        let widths = Widths::of(spec, has_gradient_buffer);
+        let own = |value| gradient_place(value) == GradientPlace::Own;
+        let widths = Widths::of(spec, own);
         [
             float_bytes(&[self.rows, widths.whole]),
             // The residual stream between attention and feed-forward network.
@@ -87,11 +88,23 @@ pub(super) fn place(value: Value) -> Value {
     }
 }
 
-/// Whether the gradient of a value has a buffer of its own. That of the queries, the gate and its
-/// counterpart takes the place of the value; that of what is added to the residual stream is the
-/// stream's.
-fn has_gradient_buffer(value: Value) -> bool {
-    matches!(value, Value::Normed | Value::K | Value::V | Value::Attended | Value::Gated)
+/// Where the gradient of a value is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum GradientPlace {
+    /// In a buffer of its own.
+    Own,
+    /// In the value's buffer: nothing needs the value once its gradient is there.
+    Value,
+    /// In the gradient of the residual stream, to which the value is added.
+    Stream,
+}
+
+pub(super) fn gradient_place(value: Value) -> GradientPlace {
+    match value {
+        Value::Normed | Value::K | Value::V | Value::Attended | Value::Gated => GradientPlace::Own,
+        Value::Q | Value::Gate | Value::Up => GradientPlace::Value,
+        Value::Residual | Value::Out => GradientPlace::Stream,
+    }
 }
 
 /// A buffer for each value of a block: `[rows, width]` of the whole pass, or of a chunk.
