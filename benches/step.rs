@@ -33,9 +33,12 @@ struct Args {
     /// The GGUF model
     #[arg(long)]
     model: PathBuf,
-    /// Rationales
+    /// Rationales of each question
     #[arg(long, short = 'k', default_value_t = 8)]
     num_generations: usize,
+    /// Questions in a step, all of whose rationales are sampled together
+    #[arg(long, default_value_t = 1)]
+    prompts_per_step: usize,
     /// Tokens of the prompt
     #[arg(long, default_value_t = 76)]
     prompt: usize,
@@ -85,6 +88,7 @@ fn run<E: Engine>(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     let prompter = Prompter::new(TextFormat::from_gguf(&file)?)?;
     let settings = TrainSettings {
         num_generations: args.num_generations,
+        prompts_per_step: args.prompts_per_step,
         skip_flat: false,
         ..TrainSettings::edge()
     };
@@ -94,16 +98,18 @@ fn run<E: Engine>(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
         model: &model,
         prompter: &prompter,
         settings: &settings,
-        batch: args.num_generations,
+        batch: args.num_generations * args.prompts_per_step,
         interrupt: &interrupt,
     };
-    let prompt: Vec<u32> = (0..args.prompt as u32).map(|i| 5 + i % 100).collect();
+    let prompt = |task| (0..args.prompt as u32).map(|i| 5 + (i + task) % 100).collect();
+    let prompts: Vec<Vec<u32>> = (0..args.prompts_per_step as u32).map(prompt).collect();
     for iter in 1..=args.iters {
-        let sampled = sample(&learner, args, &prompt, iter)?;
+        let sampled = sample(&learner, args, &prompts, iter)?;
         if args.rollout_only {
             let line = json!({
-                "iter": iter, "num_generations": args.num_generations, "prompt_tokens": args.prompt, "new_tokens": args.new,
-                "threads": args.threads, "compute": args.compute, "device": args.device,
+                "iter": iter, "num_generations": args.num_generations,
+                "prompts_per_step": args.prompts_per_step, "prompt_tokens": args.prompt,
+                "new_tokens": args.new, "threads": args.threads, "compute": args.compute, "device": args.device,
                 "load_s": round(load_s),
                 "rollout_s": round(sampled.seconds),
                 "rollout_tok_s": round(sampled.tokens as f64 / sampled.seconds),
@@ -114,7 +120,8 @@ fn run<E: Engine>(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
         }
         let m = learner.update(&sampled)?;
         let line = json!({
-            "iter": iter, "num_generations": args.num_generations, "prompts_per_step": 1, "prompt_tokens": args.prompt,
+            "iter": iter, "num_generations": args.num_generations,
+            "prompts_per_step": args.prompts_per_step, "prompt_tokens": args.prompt,
             "new_tokens": args.new, "threads": args.threads, "compute": args.compute,
             "device": args.device,
             "load_s": round(load_s),
@@ -131,7 +138,7 @@ fn run<E: Engine>(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
 fn sample(
     learner: &Learner<'_, impl Engine>,
     args: &Args,
-    prompt: &[u32],
+    prompts: &[Vec<u32>],
     step: u64,
 ) -> Result<Sampled, Box<dyn std::error::Error>> {
     let start = Instant::now();
@@ -141,23 +148,24 @@ fn sample(
     let limits = Limits {
         branches: args.num_generations,
         max_new_tokens: args.new,
-        batch: args.num_generations,
+        batch: learner.batch,
         pick: Pick::Sample { temperature: 1.0 },
     };
     let rng = |task: usize, branch: usize| stream(0, step, task as u64, branch as u64);
-    let rationales =
-        generate(policy, &[prompt.to_vec()], limits, rng, |_| Never, |_| {})?.swap_remove(0);
-    let rollout = RolloutGroup {
-        prompt: prompt.to_vec(),
-        answer: learner.prompter.answer("72")?,
+    let rationales = generate(policy, prompts, limits, rng, |_| Never, |_| {})?;
+    let seconds = start.elapsed().as_secs_f64();
+    let answer = learner.prompter.answer("72")?;
+    let group = |(prompt, rationales): (&Vec<u32>, _)| RolloutGroup {
+        prompt: prompt.clone(),
+        answer: answer.clone(),
         answer_span: None,
         rationales,
         truncated: Vec::new(),
         stops: Vec::new(),
     };
-    let tokens = (args.num_generations * args.new) as u64;
-    let seconds = start.elapsed().as_secs_f64();
-    Ok(Sampled { step, trips: 0, rollouts: vec![rollout], tokens, seconds })
+    let rollouts = prompts.iter().zip(rationales).map(group).collect();
+    let tokens = (learner.batch * args.new) as u64;
+    Ok(Sampled { step, trips: 0, rollouts, tokens, seconds })
 }
 
 fn round(x: f64) -> f64 {
