@@ -309,7 +309,7 @@ impl<'a, E: Engine, S: Stop> Batch<'a, E, S> {
     fn sample(&mut self) -> Result<(), ModelError> {
         let limits = self.limits;
         let macs = logits_macs(self.live.len(), self.vocabulary);
-        let rows = self.logits.chunks_exact_mut(self.vocabulary).zip(&mut self.live);
+        let rows = self.logits.chunks_exact(self.vocabulary).zip(&mut self.live);
         let mut rows: Vec<_> = rows.map(|row| (row, true)).collect();
         for_each(&mut rows, macs, |((logits, branch), sound)| {
             let Some(token) = pick(logits, limits.pick, &mut branch.rng) else {

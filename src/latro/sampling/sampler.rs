@@ -5,7 +5,7 @@ use rand_core::{Rng, SeedableRng};
 
 use crate::kernels::elementwise::{exp_shifted, max, sum};
 
-/// Probabilities that are added up at once when looking for the drawn token.
+/// Tokens whose probabilities are added up at once: 4 KB of logits, a fraction of the smallest L1 cache.
 const CHUNK: usize = 1024;
 
 /// How tokens are picked.
@@ -33,48 +33,87 @@ pub fn uniform(rng: &mut ChaCha8Rng) -> f64 {
     (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// Picks a token; `logits` is scratch space afterwards. `None` if a logit is not a number.
-pub fn pick(logits: &mut [f32], how: Pick, rng: &mut ChaCha8Rng) -> Option<u32> {
-    let peak = max(logits);
+/// Picks a token. `None` if a logit is not a number.
+pub fn pick(logits: &[f32], how: Pick, rng: &mut ChaCha8Rng) -> Option<u32> {
     match how {
         Pick::Greedy => {
+            let peak = max(logits);
             let sound = peak.is_finite() && !sum(logits).is_nan();
             sound.then(|| logits.iter().position(|l| *l == peak))?.map(|i| i as u32)
         }
         Pick::Sample { temperature } => {
-            let total = f64::from(exp_shifted(logits, temperature.recip(), peak));
-            if !total.is_finite() {
-                return None;
-            }
-            Some(find(logits, uniform(rng) * total))
+            let chunks = Chunks::new(logits, temperature.recip())?;
+            Some(chunks.find(uniform(rng)))
         }
     }
 }
 
-/// The first index at which the running sum of `weights` exceeds `target`.
-fn find(weights: &[f32], target: f64) -> u32 {
-    let mut before = 0.0;
-    let mut last = 0;
-    for (i, chunk) in weights.chunks(CHUNK).enumerate() {
-        let all = f64::from(sum(chunk));
-        if before + all > target {
-            let mut running = before;
-            for (j, w) in chunk.iter().enumerate() {
-                running += f64::from(*w);
-                if *w > 0.0 {
-                    last = i * CHUNK + j;
-                    if running > target {
-                        return last as u32;
-                    }
-                }
-            }
-        } else if let Some(j) = chunk.iter().rposition(|w| *w > 0.0) {
-            last = i * CHUNK + j;
-        }
-        before += all;
+/// The weights `e^(scale·logit)` in sums over [`CHUNK`] tokens: a row of logits, which is longer than a cache, is read
+/// from memory only once.
+struct Chunks<'a> {
+    logits: &'a [f32],
+    scale: f32,
+    /// The largest logit of all.
+    peak: f32,
+    /// Of each chunk, in the unit `e^(scale·peak)`.
+    sums: Vec<f64>,
+}
+
+impl<'a> Chunks<'a> {
+    /// `None` if a logit is not a number.
+    fn new(logits: &'a [f32], scale: f32) -> Option<Self> {
+        let of_chunk = |chunk: &[f32]| {
+            let peak = max(chunk);
+            let mut weights = [0.0; CHUNK];
+            (peak, weigh(chunk, scale, peak, &mut weights))
+        };
+        let parts: Vec<(f32, f32)> = logits.chunks(CHUNK).map(of_chunk).collect();
+        let peak = parts.iter().fold(f32::NEG_INFINITY, |all, (peak, _)| all.max(*peak));
+        let sums =
+            parts.iter().map(|&(of_chunk, sum)| f64::from(sum) * factor(of_chunk, peak, scale));
+        let chunks = Self { logits, scale, peak, sums: sums.collect() };
+        (peak.is_finite() && chunks.sums.iter().all(|sum| sum.is_finite())).then_some(chunks)
     }
-    // Rounding may leave the target just beyond the last sum.
-    last as u32
+
+    /// The token at this share of the sum of all weights; one that has a weight, whatever rounding does.
+    fn find(&self, share: f64) -> u32 {
+        let mut left = share * self.sums.iter().sum::<f64>();
+        let mut here = 0;
+        for (i, sum) in self.sums.iter().enumerate().filter(|(_, sum)| **sum > 0.0) {
+            here = i;
+            if left < *sum {
+                break;
+            }
+            left -= sum;
+        }
+        let chunk = self.logits.chunks(CHUNK).nth(here).unwrap_or_default();
+        let (peak, mut weights) = (max(chunk), [0.0; CHUNK]);
+        weigh(chunk, self.scale, peak, &mut weights);
+        let mut left = left / factor(peak, self.peak, self.scale);
+        let mut last = 0;
+        for (i, weight) in weights[..chunk.len()].iter().enumerate().filter(|(_, w)| **w > 0.0) {
+            last = i;
+            left -= f64::from(*weight);
+            if left < 0.0 {
+                break;
+            }
+        }
+        (here * CHUNK + last) as u32
+    }
+}
+
+/// What a weight counts whose unit is `e^(scale·peak)`, in the unit of the largest peak of all.
+fn factor(peak: f32, of_all: f32, scale: f32) -> f64 {
+    f64::from((peak - of_all) * scale).exp()
+}
+
+/// Writes the weights of a chunk, in the unit `e^(scale·peak)`, and gives their sum; 0 if there is no peak.
+fn weigh(chunk: &[f32], scale: f32, peak: f32, weights: &mut [f32; CHUNK]) -> f32 {
+    let weights = &mut weights[..chunk.len()];
+    weights.copy_from_slice(chunk);
+    // A chunk without any number above −∞ may hold NaN, which a maximum ignores.
+    let peak = if peak == f32::NEG_INFINITY { 0.0 } else { peak };
+    exp_shifted(weights, scale, peak)
 }
 
 #[cfg(test)]
@@ -90,7 +129,7 @@ mod tests {
         for i in 0..20_000 {
             let mut rng = stream(1, 2, 3, i);
             let how = Pick::Sample { temperature: 1.0 };
-            counts[pick(&mut logits.clone(), how, &mut rng).unwrap() as usize] += 1;
+            counts[pick(&logits, how, &mut rng).unwrap() as usize] += 1;
         }
 
         for (l, c) in logits.iter().zip(counts) {
@@ -100,12 +139,31 @@ mod tests {
         }
     }
 
+    /// Logits of −∞ have no weight, even if they fill whole chunks, and neither has what lies behind the last weight.
+    #[test]
+    fn tokens_without_weight_are_never_drawn() {
+        let mut logits = vec![f32::NEG_INFINITY; 5 * CHUNK + 7];
+        for i in [CHUNK + 3, CHUNK + 4, 3 * CHUNK - 1] {
+            logits[i] = -1000.0 + i as f32 * 1e-3;
+        }
+
+        let chunks = Chunks::new(&logits, 1.0).unwrap();
+
+        for share in [0.0, 0.1, 0.25, 0.5, 0.75, 1.0 - f64::EPSILON, 1.0] {
+            let token = chunks.find(share) as usize;
+            assert!(logits[token] > f32::NEG_INFINITY, "{share}: {token}");
+        }
+        assert_eq!(chunks.find(0.0) as usize, CHUNK + 3);
+        assert_eq!(chunks.find(1.0) as usize, 3 * CHUNK - 1);
+        assert!(Chunks::new(&[f32::NEG_INFINITY; 3], 1.0).is_none());
+    }
+
     #[test]
     fn low_temperature_is_greedy_and_a_stream_repeats_itself() {
         let logits: Vec<f32> = (0..5000).map(|i| (i * 37 % 4999) as f32 / 100.0).collect();
         let mut rng = stream(0, 0, 0, 0);
-        let greedy = pick(&mut logits.clone(), Pick::Greedy, &mut rng);
-        let cold = pick(&mut logits.clone(), Pick::Sample { temperature: 1e-4 }, &mut rng);
+        let greedy = pick(&logits, Pick::Greedy, &mut rng);
+        let cold = pick(&logits, Pick::Sample { temperature: 1e-4 }, &mut rng);
         assert_eq!(greedy, cold);
         assert_eq!(stream(1, 2, 3, 4).next_u64(), stream(1, 2, 3, 4).next_u64());
         assert_ne!(stream(1, 2, 3, 4).next_u64(), stream(1, 2, 3, 5).next_u64());
@@ -115,8 +173,8 @@ mod tests {
     fn refuses_logits_that_are_not_numbers() {
         let mut rng = stream(0, 0, 0, 0);
         for how in [Pick::Greedy, Pick::Sample { temperature: 1.0 }] {
-            assert_eq!(pick(&mut [0.0, f32::NAN], how, &mut rng), None);
-            assert_eq!(pick(&mut [0.0, f32::INFINITY], how, &mut rng), None);
+            assert_eq!(pick(&[0.0, f32::NAN], how, &mut rng), None);
+            assert_eq!(pick(&[0.0, f32::INFINITY], how, &mut rng), None);
         }
     }
 }

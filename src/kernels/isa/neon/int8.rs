@@ -66,7 +66,7 @@ type Sums = [Rows; 2];
 
 impl Int8 {
     /// All rows of a group. While the codes of 8 rows of W fill half of the registers, the rows of
-    /// activations pass by, and their sums lie in the L1 cache.
+    /// activations pass by, and their sums lie in the L1 cache; those of a single row, in registers.
     ///
     /// # Safety
     /// As [`multiply_int8`]; the processor has what `D` needs.
@@ -78,111 +78,143 @@ impl Int8 {
     ) {
         let rows = group.len() / self.t.blocks;
         // SAFETY: every aarch64 target has NEON.
-        let zero: Rows = unsafe { [vdupq_n_f32(0.0); 2] };
-        let mut sums: [Sums; GROUP_ROWS] = [[zero; 2]; GROUP_ROWS];
-        let sums = &mut sums[..rows];
-        for (b, acts) in group.chunks_exact(rows).enumerate() {
-            for part in 0..2 {
-                // SAFETY: `b` is a block of the tile.
-                let step = unsafe { Step::read::<R>(&self.t, b, part) };
-                let (act_pairs, act_last) = acts.as_chunks::<2>();
-                let (sum_pairs, sum_last) = sums.as_chunks_mut::<2>();
-                for ([a, b], [sums_a, sums_b]) in act_pairs.iter().zip(sum_pairs) {
-                    let old = [sums_a[part], sums_b[part]];
-                    // SAFETY: the caller's promise.
-                    [sums_a[part], sums_b[part]] = unsafe { step.add::<R, D>(old, [a, b]) };
-                }
-                for (a, sums) in act_last.iter().zip(sum_last) {
-                    // What the second row costs is left out by the compiler where it can be.
-                    // SAFETY: the caller's promise.
-                    [sums[part], _] = unsafe { step.add::<R, D>([sums[part], zero], [a, a]) };
-                }
+        let mut sums: [Sums; GROUP_ROWS] = [[unsafe { [vdupq_n_f32(0.0); 2] }; 2]; GROUP_ROWS];
+        // SAFETY: the caller's promise.
+        unsafe {
+            if rows == 1 {
+                // Making codes signed takes longer than what it saves for one row, but for 8 bits,
+                // which `sdot` could not multiply otherwise.
+                let one = sums.first_chunk_mut::<1>().expect("a group has room for a row");
+                self.blocks::<R, D>(group, one, R::BITS == 8);
+            } else {
+                self.blocks::<R, D>(group, &mut sums[..rows], R::SIGNED);
             }
         }
-        for (r, [[s0, s1], [s2, s3]]) in sums.iter().enumerate() {
+        for (r, [[s0, s1], [s2, s3]]) in sums[..rows].iter().enumerate() {
             // SAFETY: `c` has the rows of the group and the tile's columns.
             unsafe { store([*s0, *s1, *s2, *s3], c.at.add(r * c.stride), self.t.width, false) };
         }
     }
-}
 
-/// One part of one block.
-struct Step {
-    /// Of each half block.
-    codes: [Codes; 2],
-    scales: [Affine<Neon>; 2],
-}
-
-impl Step {
+    /// Adds all blocks to the sums of each row.
+    ///
     /// # Safety
-    /// As [`CodeReader`].
+    /// As [`Self::rows`]; `signed` only for codes that stand for signed numbers.
     #[inline(always)]
-    unsafe fn read<R: CodeReader<Neon>>(t: &TileView, b: usize, part: usize) -> Self {
+    unsafe fn blocks<R: CodeReader<Neon>, D: DotProducts>(
+        &self,
+        group: &[ActBlock],
+        sums: &mut [Sums],
+        signed: bool,
+    ) {
+        for (b, acts) in group.chunks_exact(sums.len()).enumerate() {
+            for part in 0..2 {
+                // SAFETY: `b` is a block of the tile; the rest is the caller's promise.
+                unsafe {
+                    if R::SPLIT {
+                        Step::<1, 0>::read::<R>(&self.t, b, part, signed).add::<R, D>(sums, acts);
+                        Step::<1, 1>::read::<R>(&self.t, b, part, signed).add::<R, D>(sums, acts);
+                    } else {
+                        Step::<2, 0>::read::<R>(&self.t, b, part, signed).add::<R, D>(sums, acts);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `HALVES` half blocks with one scale, from half `FIRST` of a block on, for the rows of W in one
+/// part of the tile.
+struct Step<const HALVES: usize, const FIRST: usize> {
+    codes: [Codes; HALVES],
+    scale: Affine<Neon>,
+    part: usize,
+    /// Whether the codes are signed numbers, so that `m` has nothing left to do.
+    signed: bool,
+}
+
+impl<const HALVES: usize, const FIRST: usize> Step<HALVES, FIRST> {
+    /// # Safety
+    /// As [`CodeReader`]; `signed` only for codes that stand for signed numbers.
+    #[inline(always)]
+    unsafe fn read<R: CodeReader<Neon>>(t: &TileView, b: usize, part: usize, signed: bool) -> Self {
         let (v, block) = (t.v.rows_from::<Neon, R>(part * PART), t.block + b);
         // SAFETY: the caller's promise.
         unsafe {
-            let mut codes = [[[vdupq_n_s8(0); 2]; 4]; 2];
+            let mut codes = [[[vdupq_n_s8(0); 2]; 4]; HALVES];
             eight_times!(g => {
-                let unsigned = R::codes(&v, block, g);
-                codes[g / 4][g % 4] = unsigned.map(|q| {
-                    // Codes of 8 bits become signed by subtracting 128 …
-                    let q = if R::BITS == 8 { veorq_u8(q, vdupq_n_u8(0x80)) } else { q };
-                    vreinterpretq_s8_u8(q)
-                });
+                if let Some(half) = (g / 4).checked_sub(FIRST).filter(|half| *half < HALVES) {
+                    let unsigned = R::codes(&v, block, g);
+                    for (code, q) in codes[half][g % 4].iter_mut().zip(unsigned) {
+                        let zero = if signed { 1 << (R::BITS - 1) } else { 0 };
+                        *code = vreinterpretq_s8_u8(vsubq_u8(q, vdupq_n_u8(zero)));
+                    }
+                }
             });
-            Self { codes, scales: R::scales(&v, block) }
+            Self { codes, scale: R::scales(&v, block)[FIRST], part, signed }
         }
     }
 
-    /// `sums` and what this block adds to them, for two rows of activations.
+    /// Adds its part of the products to the sums of all rows, two by two.
     ///
     /// # Safety
     /// The processor has what `D` needs.
     #[inline(always)]
     unsafe fn add<R: CodeReader<Neon>, D: DotProducts>(
         &self,
-        sums: [Rows; 2],
+        sums: &mut [Sums],
+        acts: &[ActBlock],
+    ) {
+        let part = self.part;
+        let (act_pairs, act_last) = acts.as_chunks::<2>();
+        let (sum_pairs, sum_last) = sums.as_chunks_mut::<2>();
+        for ([a, b], [sums_a, sums_b]) in act_pairs.iter().zip(sum_pairs) {
+            let old = [sums_a[part], sums_b[part]];
+            // SAFETY: the caller's promise.
+            [sums_a[part], sums_b[part]] = unsafe { self.two_rows::<R, D>(old, [a, b]) };
+        }
+        for (a, sums) in act_last.iter().zip(sum_last) {
+            // What the second row costs is left out by the compiler where it can be.
+            // SAFETY: the caller's promise.
+            [sums[part], _] = unsafe { self.two_rows::<R, D>([sums[part]; 2], [a, a]) };
+        }
+    }
+
+    /// `sums + dots·d_w·d_x + m_w·(d_x Σ q_x)` for two rows of activations.
+    ///
+    /// # Safety
+    /// The processor has what `D` needs.
+    #[inline(always)]
+    unsafe fn two_rows<R: CodeReader<Neon>, D: DotProducts>(
+        &self,
+        mut sums: [Rows; 2],
         acts: [&ActBlock; 2],
     ) -> [Rows; 2] {
         // SAFETY: a block has 32 bytes, then 4 floats, without gaps; the rest is the caller's promise.
         unsafe {
             let at = acts.map(std::ptr::from_ref);
-            let x = |half: usize| at.map(|at| vld1q_s8(at.cast::<i8>().add(16 * half)));
-            let factors = at.map(|at| vld1q_f32(at.cast::<f32>().add(BLOCK / 4)));
-            let first = D::add::<R>(None, &self.codes[0], x(0));
-            if R::SPLIT {
-                let second = D::add::<R>(None, &self.codes[1], x(1));
-                let sums = add_scaled::<R, 2>(sums, D::sums(first), &self.scales[0], factors);
-                add_scaled::<R, 3>(sums, D::sums(second), &self.scales[1], factors)
-            } else {
-                let both = D::add::<R>(Some(first), &self.codes[1], x(1));
-                add_scaled::<R, 1>(sums, D::sums(both), &self.scales[0], factors)
+            let mut partial = None;
+            for (half, codes) in self.codes.iter().enumerate() {
+                let x = at.map(|at| vld1q_s8(at.cast::<i8>().add(16 * (FIRST + half))));
+                partial = Some(D::add::<R>(partial, codes, x, self.signed));
             }
-        }
-    }
-}
-
-/// `sums + dots·d_w·d_x + m_w·(d_x Σ q_x)`; `factors` are those of an [`ActBlock`], of which `SUM` is
-/// the place of the sum that belongs to the dots.
-#[inline(always)]
-fn add_scaled<R: CodeReader<Neon>, const SUM: i32>(
-    mut sums: [Rows; 2],
-    dots: [[int32x4_t; 2]; 2],
-    w: &Affine<Neon>,
-    factors: [float32x4_t; 2],
-) -> [Rows; 2] {
-    for ((sums, dots), factors) in sums.iter_mut().zip(dots).zip(factors) {
-        for (i, sum) in sums.iter_mut().enumerate() {
-            // SAFETY: every aarch64 target has NEON.
-            unsafe {
-                let scale = vmulq_laneq_f32::<0>(w.d[i], factors);
-                *sum = vfmaq_f32(*sum, vcvtq_f32_s32(dots[i]), scale);
-                // … which is all that `m` does in the one type that has them.
-                if R::BITS < 8 {
-                    *sum = vfmaq_laneq_f32::<SUM>(*sum, w.m[i], factors);
+            let dots = D::sums(partial.expect("at least one half"), self.signed);
+            // The scale, the sum of all, and those of the halves.
+            let factors = at.map(|at| vld1q_f32(at.cast::<f32>().add(BLOCK / 4)));
+            for ((sums, dots), factors) in sums.iter_mut().zip(dots).zip(factors) {
+                for (i, sum) in sums.iter_mut().enumerate() {
+                    let scale = vmulq_laneq_f32::<0>(self.scale.d[i], factors);
+                    *sum = vfmaq_f32(*sum, dots[i], scale);
+                    let m = self.scale.m[i];
+                    *sum = match (self.signed, HALVES, FIRST) {
+                        (true, ..) => *sum,
+                        (false, 2, _) => vfmaq_laneq_f32::<1>(*sum, m, factors),
+                        (false, _, 0) => vfmaq_laneq_f32::<2>(*sum, m, factors),
+                        (false, ..) => vfmaq_laneq_f32::<3>(*sum, m, factors),
+                    };
                 }
             }
+            sums
         }
     }
-    sums
 }

@@ -46,6 +46,9 @@ pub(in crate::kernels::isa) trait Reader<V: Vector> {
 pub(in crate::kernels::isa) trait CodeReader<V: Vector>: Reader<V> {
     /// Bits of a code.
     const BITS: usize;
+    /// Whether `m = -d·2^(BITS - 1)`: codes stand for signed numbers.
+    #[cfg_attr(target_arch = "x86_64", expect(dead_code, reason = "x86 multiplies unsigned codes"))]
+    const SIGNED: bool;
 
     /// The codes of columns `4 g .. 4 g + 4`, as bytes of each 32-bit lane.
     unsafe fn codes(v: &View, block: usize, g: usize) -> V::Codes;
@@ -67,6 +70,8 @@ pub(in crate::kernels::isa) const BF16: u8 = 2;
 pub(in crate::kernels::isa) trait ScaleReader<V: Vector> {
     /// As in [`Reader`].
     const SPLIT: bool;
+    /// As in [`CodeReader`].
+    const SIGNED: bool = false;
     const SUB_BYTES: usize = 2 * TILE;
     const SUB_ROW: usize;
 
@@ -81,6 +86,7 @@ pub(in crate::kernels::isa) struct Pair16;
 
 impl<V: Vector> ScaleReader<V> for Half {
     const SPLIT: bool = false;
+    const SIGNED: bool = true;
     const SUB_ROW: usize = 2;
 
     #[inline(always)]
@@ -147,6 +153,7 @@ unsafe fn nibble_half<V: Vector>(scale: V::Floats, minimum: V::Floats, at: *cons
 
 impl<V: Vector> ScaleReader<V> for Signed16 {
     const SPLIT: bool = true;
+    const SIGNED: bool = true;
     const SUB_ROW: usize = 1;
 
     #[inline(always)]
@@ -180,6 +187,7 @@ impl<V: Vector, const LOW: usize, const PLANES: usize, S: ScaleReader<V>> CodeRe
     for Bits<LOW, PLANES, S>
 {
     const BITS: usize = LOW + PLANES;
+    const SIGNED: bool = S::SIGNED;
 
     #[inline(always)]
     unsafe fn codes(v: &View, block: usize, g: usize) -> V::Codes {

@@ -102,14 +102,20 @@ impl Int8 {
                 let acts = group.add(b * self.group_rows);
                 for (r, sum) in sums.iter_mut().enumerate() {
                     let act = acts.add(r);
+                    let zero = _mm512_setzero_si512();
                     if R::SPLIT {
-                        let dots = [dot(&codes, act, 0), dot(&codes, act, 4)];
+                        let dots = [dot(zero, &codes, act, 0), dot(zero, &codes, act, 4)];
                         *sum = add_scaled::<Avx512>(*sum, dots[0], first, (*act).d, (*act).sums[0]);
                         *sum =
                             add_scaled::<Avx512>(*sum, dots[1], second, (*act).d, (*act).sums[1]);
                     } else {
-                        // Two chains are shorter than one.
-                        let dot = _mm512_add_epi32(dot(&codes, act, 0), dot(&codes, act, 4));
+                        let first_half = dot(zero, &codes, act, 0);
+                        // For few rows, whose chains do not fill the units, two are shorter than one.
+                        let dot = if M < 4 {
+                            _mm512_add_epi32(first_half, dot(zero, &codes, act, 4))
+                        } else {
+                            dot(first_half, &codes, act, 4)
+                        };
                         *sum = add_scaled::<Avx512>(*sum, dot, first, (*act).d, (*act).sum);
                     }
                 }
@@ -123,16 +129,20 @@ impl Int8 {
     }
 }
 
-/// `Σ q_w·q_x` over the 16 columns of groups `from .. from + 4`.
+/// `sum + Σ q_w·q_x` over the 16 columns of groups `from .. from + 4`.
 ///
 /// # Safety
 /// AVX-512 with VNNI; `act` points at a block.
 #[inline(always)]
-unsafe fn dot(codes: &[__m512i; 8], act: *const ActBlock, from: usize) -> __m512i {
+unsafe fn dot(
+    mut sum: __m512i,
+    codes: &[__m512i; 8],
+    act: *const ActBlock,
+    from: usize,
+) -> __m512i {
     // SAFETY: the caller's promise; an `ActBlock` starts with 8 x 4 bytes and is aligned to them.
     unsafe {
         let x = act.cast::<i32>().add(from);
-        let mut sum = _mm512_setzero_si512();
         for g in 0..4 {
             sum = _mm512_dpbusd_epi32(sum, codes[from + g], _mm512_set1_epi32(*x.add(g)));
         }
