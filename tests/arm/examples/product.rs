@@ -27,7 +27,8 @@ fn main() -> ExitCode {
     threads::start(1);
     let weights = 16 * tiles;
     let file = vec![0; weights * COLS / values * bytes];
-    let w = PackedMatrix::pack(known, weights, COLS, &file).expect("the bytes have the right length");
+    let w =
+        PackedMatrix::pack(known, weights, COLS, &file).expect("the bytes have the right length");
     // Blocks of zeros would be left out.
     let x: Vec<f32> = (0..rows * COLS.max(weights)).map(|i| (i % 7) as f32 + 1.0).collect();
     let mut y = vec![0.0; rows * COLS.max(weights)];
