@@ -2,12 +2,12 @@
 """Judges the ARM kernels without a board: how many cycles llvm-mca gives the instructions that they execute.
 
     benches/arm.py                    print the report
-    benches/arm.py --write            write it to benches/arm.md
-    benches/arm.py --llama DIR        beside llama.cpp's products; DIR is its source
+    benches/arm.py --llama DIR        beside the products of llama.cpp, whose source is DIR
+    benches/arm.py --llama DIR --write   write it to benches/arm.md
 
 A product runs on an emulated processor, which logs every block of instructions that is executed. The instructions of
-the kernels, without branches, go to llvm-mca in the order in which they ran: nested loops, prologues and rests count
-as often as they happen. Neither caches nor branch prediction are modeled, so this is the time of the arithmetic
+the kernels, without branches, go to llvm-mca in the order in which they ran: nested loops, prologues and remainders
+count as often as they happen. Neither caches nor branch prediction are modeled, so this is the time of the arithmetic
 alone, with all data in the L1 cache.
 
 llvm-mca uses the model of Cortex-A57 for `cortex-a76` and `cortex-a78`, which have twice its vector units. Neoverse N1
@@ -153,7 +153,7 @@ def assembly(codes):
 
 
 def cycles(lines, processor):
-    """What llvm-mca says of instructions that run once: cycles, the part of them with a bottleneck, what it is."""
+    """What llvm-mca says of instructions that run once: cycles, and what holds them up."""
     command = [llvm("llvm-mca"), "-mtriple=aarch64", FEATURES, f"-mcpu={processor}", "-iterations=1"]
     text = output([*command, "-bottleneck-analysis", "-instruction-info=0"], "\n".join(lines) + "\n")
     total = int(re.search(r"Total Cycles: +(\d+)", text)[1])
@@ -188,7 +188,7 @@ def judge(command, wanted, products, folder):
 def report(program, llama, folder):
     """The report's tables."""
     sdot = {p: 2 * peak(p, "sdot v{to}.4s, v30.16b, v31.16b") for p in (BIG, LITTLE)}
-    fmla = {p: 8 * peak(p, "fmla v{to}.4s, v30.4s, v31.4s") for p in (BIG, LITTLE)}
+    fmla = 8 * peak(BIG, "fmla v{to}.4s, v30.4s, v31.4s")
     yield "## int8 products (`fast`)\n"
     yield f"At best, 32 multiplications take {sdot[BIG]:.2f} cycles of `sdot` on the big core, {sdot[LITTLE]:.2f} on the little one.\n"
     yield "| type | rows | cycles | of the peak | held up by | instructions | little core | of its peak | llama.cpp: cycles | instructions | little core | its product |"
@@ -201,15 +201,22 @@ def report(program, llama, folder):
             line += " | – | – | – | – |" if not llama else against(llama, theirs[rows > 1], rows, folder)
             yield line
     yield "\n## f32 products\n"
-    yield f"At best, 32 multiplications take {fmla[BIG]:.2f} cycles of `fmla` on the big core, {fmla[LITTLE]:.2f} on the little one.\n"
-    yield "| product | type | rows | cycles | of the peak | held up by | instructions | little core | of its peak |"
-    yield "|---|---|---:|---:|---:|---|---:|---:|---:|"
+    yield f"At best, 32 multiplications take {fmla:.2f} cycles of `fmla` on the big core.\n"
+    yield "| product | type | rows | cycles | of the peak | held up by | instructions |"
+    yield "|---|---|---:|---:|---:|---|---:|"
     for kind, rows in (("exact", 1), ("exact", 8), ("exact", 64), ("transposed", 64)):
         for name in ("Q4_0", "Q8_0", "Q4_K"):
             command = [program, kind, name, str(rows), "2"]
             products = rows * 2 * TILE * COLUMNS
-            count, big, bottleneck, little = judge(command, KERNELS, products, folder)
-            yield f"| {kind} | {name} | {rows} | {big:.2f} | {fmla[BIG] / big:.0%} | {bottleneck} | {count:.2f} | {little:.2f} | {fmla[LITTLE] / little:.0%} |"
+            count, big, bottleneck, _ = judge(command, KERNELS, products, folder)
+            yield f"| {kind} | {name} | {rows} | {big:.2f} | {fmla / big:.0%} | {bottleneck} | {count:.2f} |"
+
+
+def versions():
+    """Of the tools that figures depend on."""
+    yield "LLVM " + re.search(r"LLVM version (\S+)", output([llvm("llvm-mca"), "--version"]))[1]
+    yield output(["rustc", "--version"]).strip()
+    yield "gcc " + output([CROSS + "gcc", "-dumpfullversion"]).strip()
 
 
 def against(llama, name, rows, folder):
@@ -224,6 +231,8 @@ def main():
     parser.add_argument("--llama", metavar="DIR", help="the source of llama.cpp or of llama-cpp-python")
     parser.add_argument("--write", action="store_true", help="write benches/arm.md")
     arguments = parser.parse_args()
+    if arguments.write and not arguments.llama:
+        sys.exit("arm: --write needs --llama: without it, the report would lose llama.cpp's figures")
     with tempfile.TemporaryDirectory() as folder:
         llama = build_llama(arguments.llama, folder) if arguments.llama else None
         lines = []
@@ -231,7 +240,8 @@ def main():
             lines.append(line)
             print(line, flush=True)
     if arguments.write:
-        head = "# The ARM kernels by llvm-mca\n\nMade by `benches/arm.py`, which says how. All figures are for 32 multiplications.\n\n"
+        head = "# The ARM kernels by llvm-mca\n\nMade by `benches/arm.py`, which says how. All figures are for 32 multiplications; instructions include branches.\n"
+        head += f"With {', '.join(versions())}.\n\n"
         with open(f"{ROOT}/benches/arm.md", "w", encoding="utf-8") as file:
             file.write(head + "\n".join(lines) + "\n")
 

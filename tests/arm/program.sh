@@ -34,8 +34,10 @@ done
 work=$(mktemp -d)
 processes=()
 end() {
-    [ "${#processes[@]}" -eq 0 ] || kill -KILL "${processes[@]}" 2> /dev/null || true
-    wait 2> /dev/null
+    # Bash says of each process that it was killed.
+    exec 2> /dev/null
+    [ "${#processes[@]}" -eq 0 ] || kill -KILL "${processes[@]}" || true
+    wait
     rm -rf "$work"
 }
 trap end EXIT
@@ -133,6 +135,7 @@ serves() {
     kill -TERM "$daemon"
     timeout 60 tail --pid "$daemon" -f /dev/null || fail_with_logs 'the daemon does not shut down within 60 s'
     wait "$daemon" || fail_with_logs 'the daemon does not shut down cleanly'
+    unset 'processes[-1]'
     # From here on, the broker is the process that must be alive.
     daemon=${processes[0]}
     says status offline 10

@@ -70,7 +70,7 @@ if cargo clippy --version > /dev/null 2>&1 && [ "$rustc" != /usr/bin/rustc ]; th
     cargo clippy --locked --quiet --all-targets --target "$target" -- -D warnings "${lints[@]}"
 fi
 
-messages=$(cargo test --locked --no-run --target "$target" --message-format json-render-diagnostics)
+messages=$(cargo test --locked --no-run --lib --target "$target" --message-format json-render-diagnostics)
 tests=$(sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' <<< "$messages")
 [ -n "$tests" ] || fail 'cargo built no tests'
 for processor in max cortex-a76 cortex-a72; do

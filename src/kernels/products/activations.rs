@@ -6,7 +6,7 @@
 use crate::kernels::isa::Isa;
 use crate::kernels::packing::BLOCK;
 
-/// Rows that one pass over a weight tile serves, and that are adjacent in memory.
+/// Rows that one call for a weight tile serves, and that are adjacent in memory.
 pub(in crate::kernels) const GROUP_ROWS: usize = 16;
 
 /// Blocks whose largest value is below this count as zero: 127 / max would overflow.

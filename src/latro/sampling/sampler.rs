@@ -48,8 +48,8 @@ pub fn pick(logits: &[f32], how: Pick, rng: &mut ChaCha8Rng) -> Option<u32> {
     }
 }
 
-/// The weights `e^(scale·logit)` in sums over [`CHUNK`] tokens: a row of logits, which is longer than a cache, is read
-/// from memory only once.
+/// The weights `e^(scale·logit)` in sums over [`CHUNK`] tokens, so that a row of logits, which may be larger than a
+/// cache, is read from memory only once.
 struct Chunks<'a> {
     logits: &'a [f32],
     scale: f32,
@@ -77,14 +77,14 @@ impl<'a> Chunks<'a> {
 
     /// The token at this share of the sum of all weights; one that has a weight, whatever rounding does.
     fn find(&self, share: f64) -> u32 {
-        let mut left = share * self.sums.iter().sum::<f64>();
-        let mut here = 0;
+        let (mut here, mut left) = (0, 0.0);
+        let mut behind = share * self.sums.iter().sum::<f64>();
         for (i, sum) in self.sums.iter().enumerate().filter(|(_, sum)| **sum > 0.0) {
-            here = i;
-            if left < *sum {
+            (here, left) = (i, behind);
+            if behind < *sum {
                 break;
             }
-            left -= sum;
+            behind -= sum;
         }
         let chunk = self.logits.chunks(CHUNK).nth(here).unwrap_or_default();
         let (peak, mut weights) = (max(chunk), [0.0; CHUNK]);
@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn tokens_without_weight_are_never_drawn() {
         let mut logits = vec![f32::NEG_INFINITY; 5 * CHUNK + 7];
-        for i in [CHUNK + 3, CHUNK + 4, 3 * CHUNK - 1] {
+        for i in [CHUNK + 3, CHUNK + 4, 3 * CHUNK - 2, 3 * CHUNK - 1] {
             logits[i] = -1000.0 + i as f32 * 1e-3;
         }
 

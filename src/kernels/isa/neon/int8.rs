@@ -66,7 +66,7 @@ type Sums = [Rows; 2];
 
 impl Int8 {
     /// All rows of a group. While the codes of 8 rows of W fill half of the registers, the rows of
-    /// activations pass by, and their sums lie in the L1 cache; those of a single row, in registers.
+    /// activations pass by, and their sums lie in the L1 cache.
     ///
     /// # Safety
     /// As [`multiply_int8`]; the processor has what `D` needs.
@@ -76,27 +76,27 @@ impl Int8 {
         group: &[ActBlock],
         c: Output,
     ) {
+        const { assert!(R::BITS < 8 || R::SIGNED, "`sdot` cannot multiply other codes of 8 bits") };
+        debug_assert!(
+            !R::SIGNED || self.t.v.offset == (1u32 << (R::BITS - 1)) as f32,
+            "signed codes with another offset"
+        );
         let rows = group.len() / self.t.blocks;
         // SAFETY: every aarch64 target has NEON.
-        let mut sums: [Sums; GROUP_ROWS] = [[unsafe { [vdupq_n_f32(0.0); 2] }; 2]; GROUP_ROWS];
+        let zero: Sums = unsafe { [[vdupq_n_f32(0.0); 2]; 2] };
         // SAFETY: the caller's promise.
         unsafe {
             if rows == 1 {
-                // Making codes signed takes longer than what it saves for one row, but for 8 bits,
-                // which `sdot` could not multiply otherwise.
-                let one = sums.first_chunk_mut::<1>().expect("a group has room for a row");
-                self.blocks::<R, D>(group, one, R::BITS == 8);
+                // Making codes signed takes longer than what it saves for one row.
+                self.blocks::<R, D>(group, &mut [zero], R::BITS == 8, c);
             } else {
-                self.blocks::<R, D>(group, &mut sums[..rows], R::SIGNED);
+                let mut sums = [zero; GROUP_ROWS];
+                self.blocks::<R, D>(group, &mut sums[..rows], R::SIGNED, c);
             }
-        }
-        for (r, [[s0, s1], [s2, s3]]) in sums[..rows].iter().enumerate() {
-            // SAFETY: `c` has the rows of the group and the tile's columns.
-            unsafe { store([*s0, *s1, *s2, *s3], c.at.add(r * c.stride), self.t.width, false) };
         }
     }
 
-    /// Adds all blocks to the sums of each row.
+    /// Adds all blocks to the sums of each row and writes them to `c`.
     ///
     /// # Safety
     /// As [`Self::rows`]; `signed` only for codes that stand for signed numbers.
@@ -106,6 +106,7 @@ impl Int8 {
         group: &[ActBlock],
         sums: &mut [Sums],
         signed: bool,
+        c: Output,
     ) {
         for (b, acts) in group.chunks_exact(sums.len()).enumerate() {
             for part in 0..2 {
@@ -119,6 +120,10 @@ impl Int8 {
                     }
                 }
             }
+        }
+        for (r, [[s0, s1], [s2, s3]]) in sums.iter().enumerate() {
+            // SAFETY: `c` has the rows of the group and the tile's columns.
+            unsafe { store([*s0, *s1, *s2, *s3], c.at.add(r * c.stride), self.t.width, false) };
         }
     }
 }
