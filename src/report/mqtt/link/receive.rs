@@ -48,7 +48,12 @@ impl Link {
         };
         let held = Held { topic, message, again_at: Instant::now() };
         match db.filter(|db| db.is_autocommit() && !self.ledger_rests()) {
-            Some(db) => self.judge(held, db),
+            Some(db) => {
+                // An answer that the broker has must not count as one that is still to be sent:
+                // a repeated command would get none.
+                self.remove_acknowledged(db);
+                self.judge(held, db);
+            }
             None => self.hold(held),
         }
     }
