@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Judges the ARM kernels without a board: how many cycles llvm-mca gives the instructions that they execute.
 
-    benches/arm.py                    print the report
-    benches/arm.py --llama DIR        beside the products of llama.cpp, whose source is DIR
-    benches/arm.py --llama DIR --write   write it to benches/arm.md
+    benches/arm.py                          print the report
+    benches/arm.py --llama DIR              beside the products of llama.cpp, whose source is DIR
+    benches/arm.py --llama DIR --write      write it to benches/arm.md
 
 A product runs on an emulated processor, which logs every block of instructions that is executed. The instructions of
 the kernels, without branches, go to llvm-mca in the order in which they ran: nested loops, prologues and remainders
