@@ -26,7 +26,7 @@ fn fast_products_are_those_of_rounded_activations() {
             for &cols in cols_of(kind) {
                 for rows in [16, 17, 48, 100] {
                     let (packed, w) = matrix(13, kind, rows, cols);
-                    for m in [1, 2, 3, 7, 9, 16, 31, 64] {
+                    for m in [1, 2, 3, 7, 8, 9, 16, 17, 31, 64] {
                         let x = values(&mut ChaCha8Rng::seed_from_u64(m as u64), m * cols);
                         let mut y = vec![f32::NAN; m * rows];
                         packed.matmul_on(isa, Compute::Fast, &x, m, &mut y);
