@@ -194,7 +194,7 @@ def report(program, llama, folder):
     yield "| type | rows | cycles | of the peak | held up by | instructions | little core | of its peak | llama.cpp: cycles | instructions | little core | its product |"
     yield "|---|---:|---:|---:|---|---:|---:|---:|---:|---:|---:|---|"
     for name, theirs in LLAMA.items():
-        for rows in (1, 8, 16):
+        for rows in (1, 8, 16, 64):
             command = [program, "fast", name, str(rows), "1"]
             count, big, bottleneck, little = judge(command, KERNELS, rows * TILE * COLUMNS, folder)
             line = f"| {name} | {rows} | {big:.2f} | {sdot[BIG] / big:.0%} | {bottleneck} | {count:.2f} | {little:.2f} | {sdot[LITTLE] / little:.0%}"

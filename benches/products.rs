@@ -14,10 +14,12 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
 /// Name, type, columns and bytes of a block, places of its f16 scales.
-const TYPES: [(&str, GgmlType, usize, usize, &[usize]); 3] = [
+const TYPES: [(&str, GgmlType, usize, usize, &[usize]); 5] = [
     ("Q4_1", GgmlType::Q4_1, 32, 20, &[0, 2]),
+    ("Q5_0", GgmlType::Q5_0, 32, 22, &[0]),
     ("Q8_0", GgmlType::Q8_0, 32, 34, &[0]),
     ("Q4_K", GgmlType::Q4K, 256, 144, &[0, 2]),
+    ("Q6_K", GgmlType::Q6K, 256, 210, &[208]),
 ];
 
 /// k → n: SmolLM2's feed-forward layers, and those of a model of 1 to 2 billion weights.

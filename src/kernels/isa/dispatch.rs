@@ -9,8 +9,8 @@ use super::{Isa, portable::Portable};
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, avx2::Avx2, avx512::Avx512};
 use crate::kernels::elementwise::widen;
-use crate::kernels::memory::Floats;
-use crate::kernels::packing::{BLOCK, PackedMatrix, TILE};
+use crate::kernels::memory::{Floats, Line};
+use crate::kernels::packing::{BLOCK, CODE_LINES, PackedMatrix, TILE};
 use crate::kernels::products::ActBlock;
 
 /// How an instruction set decodes weights.
@@ -35,6 +35,9 @@ pub(super) trait Decode {
         count: usize,
         panel: &mut [f32],
     );
+
+    /// See [`Isa::decode_codes`].
+    unsafe fn decode_codes(w: &PackedMatrix, tile: usize, to: &mut [Line]);
 }
 
 /// What an instruction set computes.
@@ -62,8 +65,18 @@ pub(super) trait Operations: Decode {
     /// See [`Isa::multiply_fused`].
     unsafe fn multiply_fused(w: &PackedMatrix, tile: usize, a: Left<'_>, c: Output);
 
-    /// See [`Isa::multiply_int8`].
-    unsafe fn multiply_int8(w: &PackedMatrix, tile: usize, group: &[ActBlock], c: Output);
+    /// From so many rows on, a tile's codes that are stored in several pieces are decoded to bytes once for all
+    /// ([`Isa::decode_codes`]) rather than once for each group of rows; `None` if that is never faster.
+    const DECODED_ROWS: Option<usize>;
+
+    /// See [`Isa::multiply_int8`]; decoded codes come only where [`Self::DECODED_ROWS`] is a number.
+    unsafe fn multiply_int8(
+        w: &PackedMatrix,
+        tile: usize,
+        decoded: Option<&[Line]>,
+        group: &[ActBlock],
+        c: Output,
+    );
 }
 
 /// Runs a body with a type alias for the [`Operations`] of a set. Since an [`Isa`] is always one that the
@@ -195,7 +208,21 @@ impl Isa {
         on_set!(self, Set => unsafe { Set::multiply_fused(w, tile, a, c) });
     }
 
-    /// `c[rows, 16] = group · Wᵀ` for the rows of W in one tile, in int8; `group: [blocks, rows]`.
+    /// Whether decoding a tile's codes before products with so many rows is faster than reading them as they are.
+    pub(in crate::kernels) fn decodes_codes(self, w: &PackedMatrix, rows: usize) -> bool {
+        let least = on_set!(self, Set => Set::DECODED_ROWS);
+        w.codes.has_planes() && least.is_some_and(|least| rows >= least)
+    }
+
+    /// Decodes the codes of a tile of a quantized matrix to bytes, `[blocks][8 groups of columns]`.
+    pub(in crate::kernels) fn decode_codes(self, w: &PackedMatrix, tile: usize, to: &mut [Line]) {
+        assert!(tile < w.tiles && to.len() >= w.blocks * CODE_LINES, "tile outside the matrix");
+        // SAFETY: the machine has the set; sizes were asserted.
+        on_set!(self, Set => unsafe { Set::decode_codes(w, tile, to) });
+    }
+
+    /// `c[rows, 16] = group · Wᵀ` for the rows of W in one tile, in int8; `group: [blocks, rows]`. `decoded` are the
+    /// tile's codes if [`Self::decodes_codes`] and [`Self::decode_codes`] has decoded them.
     ///
     /// # Safety
     /// As [`Self::multiply_fused`]. W must be quantized.
@@ -203,10 +230,15 @@ impl Isa {
         self,
         w: &PackedMatrix,
         tile: usize,
+        decoded: Option<&[Line]>,
         group: &[ActBlock],
         c: Output,
     ) {
         assert!(tile < w.tiles && group.len().is_multiple_of(w.blocks), "tile outside the matrix");
+        assert!(
+            decoded.is_none_or(|codes| codes.len() >= w.blocks * CODE_LINES),
+            "codes of another matrix"
+        );
         // SAFETY: the machine has the set; `c` is the caller's promise.
         unsafe {
             match self {
@@ -214,8 +246,8 @@ impl Isa {
                 #[cfg(target_arch = "x86_64")]
                 Self::AvxVnni => avx2::multiply_int8_vnni(w, tile, group, c),
                 #[cfg(target_arch = "aarch64")]
-                Self::Dotprod => neon::multiply_int8_dotprod(w, tile, group, c),
-                _ => on_set!(self, Set => Set::multiply_int8(w, tile, group, c)),
+                Self::Dotprod => neon::multiply_int8_dotprod(w, tile, decoded, group, c),
+                _ => on_set!(self, Set => Set::multiply_int8(w, tile, decoded, group, c)),
             }
         }
     }

@@ -4,6 +4,7 @@
 
 use super::dispatch::{Decode, Operations};
 use super::operands::{Left, Output, PANEL, Value};
+use crate::kernels::memory::Line;
 use crate::kernels::packing::{BLOCK, PackedMatrix, TILE};
 use crate::kernels::products::{ActBlock, GROUP_ROWS, TINY};
 
@@ -45,10 +46,15 @@ impl Decode for Portable {
             }
         }
     }
+
+    unsafe fn decode_codes(_: &PackedMatrix, _: usize, _: &mut [Line]) {
+        unreachable!("products read codes as they are stored");
+    }
 }
 
 impl Operations for Portable {
     const MOST_HALF_ROWS: Option<usize> = None;
+    const DECODED_ROWS: Option<usize> = None;
 
     unsafe fn quantize_block(values: &[f32; BLOCK], to: &mut ActBlock) {
         // The largest absolute value by its bits, so that NaN counts as larger than anything.
@@ -116,7 +122,13 @@ impl Operations for Portable {
         }
     }
 
-    unsafe fn multiply_int8(w: &PackedMatrix, tile: usize, group: &[ActBlock], c: Output) {
+    unsafe fn multiply_int8(
+        w: &PackedMatrix,
+        tile: usize,
+        _: Option<&[Line]>,
+        group: &[ActBlock],
+        c: Output,
+    ) {
         let rows = group.len() / w.blocks;
         let width = TILE.min(w.rows - tile * TILE);
         for lane in 0..width {

@@ -17,6 +17,11 @@ const HUGE: usize = 2 << 20;
 /// Bytes of a region, unless one matrix needs more. Pages that are never written take no memory.
 const REGION: usize = 64 << 20;
 
+/// A cache line of bytes.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(in crate::kernels) struct Line(pub(in crate::kernels) [u8; LINE]);
+
 /// Zeroed memory that begins at a multiple of [`HUGE`].
 struct Region {
     map: *mut u8,

@@ -6,4 +6,4 @@ mod lines;
 
 pub use floats::{Floats, float_bytes};
 pub(super) use heap::return_large_buffers;
-pub(super) use lines::Lines;
+pub(super) use lines::{Line, Lines};

@@ -30,6 +30,9 @@ pub(in crate::kernels) const SUPER: usize = 8;
 /// Bytes of a cache line and of an AVX-512 register.
 pub(in crate::kernels) const LINE: usize = 64;
 
+/// Lines of a block whose codes have been decoded to bytes.
+pub(in crate::kernels) const CODE_LINES: usize = BLOCK * TILE / LINE;
+
 /// How the codes of a block are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::kernels) enum Codes {
@@ -44,6 +47,11 @@ pub(in crate::kernels) enum Codes {
 }
 
 impl Codes {
+    /// Whether codes are put together of several pieces.
+    pub(in crate::kernels) const fn has_planes(self) -> bool {
+        matches!(self, Self::Bits { planes: 1.., .. })
+    }
+
     /// Bytes of one block of one tile.
     pub(in crate::kernels) const fn bytes(self) -> usize {
         match self {

@@ -5,4 +5,4 @@ mod layout;
 mod pack;
 
 pub use layout::PackedMatrix;
-pub(super) use layout::{BLOCK, Codes, LINE, SUPER, Scales, TILE};
+pub(super) use layout::{BLOCK, CODE_LINES, Codes, LINE, SUPER, Scales, TILE};

@@ -10,7 +10,8 @@ use super::{EXACT_ROWS, PANEL_DEPTH, Product, Update, with_panel};
 use super::{MOST_SHARED, tiles};
 use crate::kernels::Compute;
 use crate::kernels::isa::{Isa, Left, Output, PANEL};
-use crate::kernels::packing::{BLOCK, PackedMatrix, TILE};
+use crate::kernels::memory::Line;
+use crate::kernels::packing::{BLOCK, CODE_LINES, LINE, PackedMatrix, TILE};
 use crate::kernels::threads::{Shared, in_parts};
 
 /// Up to this many rows of x, weights are decoded in registers; beyond, once per panel.
@@ -27,6 +28,8 @@ thread_local! {
     /// The rounded activations of the product that the thread called. Taken out while in use, so that nested
     /// calls get their own.
     static INT8_STORE: Cell<Vec<ActBlock>> = const { Cell::new(Vec::new()) };
+    /// Decoded codes of [`INT8_TILES`] tiles, taken out in the same way.
+    static CODE_STORE: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
 }
 
 /// A [`Product`] whose parts tasks write to in parallel.
@@ -213,18 +216,31 @@ impl Input<'_> {
     }
 
     fn int8(&self, job: &Job<'_>, rows: &Range<usize>, acts: &Activations, pairs: &Range<usize>) {
-        let tiles = tiles_of(job.w, pairs);
+        let (tiles, lines) = (tiles_of(job.w, pairs), job.w.blocks * CODE_LINES);
+        let decodes = self.isa.decodes_codes(job.w, rows.len());
+        let mut store = CODE_STORE.take();
+        if decodes && store.len() < INT8_TILES * lines {
+            store.resize(INT8_TILES * lines, Line([0; LINE]));
+        }
         for first in tiles.clone().step_by(INT8_TILES) {
+            let here = first..tiles.end.min(first + INT8_TILES);
+            if decodes {
+                for (tile, codes) in here.clone().zip(store.chunks_exact_mut(lines)) {
+                    self.isa.decode_codes(job.w, tile, codes);
+                }
+            }
             for (i, group) in acts.groups().enumerate() {
-                for tile in first..tiles.end.min(first + INT8_TILES) {
+                for tile in here.clone() {
+                    let codes = decodes.then(|| &store[(tile - first) * lines..][..lines]);
                     // SAFETY: `y` has m rows; the columns of a tile belong to this task.
                     unsafe {
                         let y = job.y.from(rows.start + i * GROUP_ROWS, tile * TILE);
-                        self.isa.multiply_int8(job.w, tile, group, y);
+                        self.isa.multiply_int8(job.w, tile, codes, group, y);
                     }
                 }
             }
         }
+        CODE_STORE.set(store);
     }
 }
 

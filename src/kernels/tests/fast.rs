@@ -45,6 +45,24 @@ fn fast_products_are_those_of_rounded_activations() {
     }
 }
 
+/// So what is sampled does not depend on how much is sampled with it.
+#[test]
+fn a_row_is_the_same_among_few_and_among_many() {
+    let (rows, few, many) = (48, 8, 64);
+    for isa in all_isas().into_iter().filter(|isa| !isa.multiplies_tiles(many)) {
+        for (kind, cols) in
+            QUANTIZED.iter().flat_map(|kind| cols_of(kind).iter().map(move |c| (kind, *c)))
+        {
+            let (packed, _) = matrix(31, kind, rows, cols);
+            let x = values(&mut ChaCha8Rng::seed_from_u64(32), many * cols);
+            let (mut a, mut b) = (vec![f32::NAN; few * rows], vec![f32::NAN; many * rows]);
+            packed.matmul_on(isa, Compute::Fast, &x[..few * cols], few, &mut a);
+            packed.matmul_on(isa, Compute::Fast, &x, many, &mut b);
+            assert!(a == b[..few * rows], "{isa:?} {:?}, {cols} columns", kind.ty);
+        }
+    }
+}
+
 #[test]
 fn fast_products_of_the_largest_numbers_do_not_overflow() {
     let (rows, cols) = (16, 256);

@@ -9,8 +9,9 @@ use super::dots::{Codes, DotProducts};
 use super::panels::store;
 use super::registers::{PART, Rows};
 use crate::kernels::isa::Output;
-use crate::kernels::isa::vector::readers::{Affine, CodeReader};
+use crate::kernels::isa::vector::readers::{Affine, CodeReader, Decoded};
 use crate::kernels::isa::vector::{TileView, eight_times, with_reader};
+use crate::kernels::memory::Line;
 use crate::kernels::packing::{BLOCK, PackedMatrix};
 use crate::kernels::products::{ActBlock, GROUP_ROWS, TINY};
 
@@ -48,12 +49,21 @@ pub(super) fn quantize_block(values: &[f32; BLOCK], to: &mut ActBlock) {
 pub(super) unsafe fn multiply_int8<D: DotProducts>(
     w: &PackedMatrix,
     tile: usize,
+    decoded: Option<&[Line]>,
     group: &[ActBlock],
     c: Output,
 ) {
-    let job = Int8 { t: TileView::of(w, tile) };
+    let t = TileView::of(w, tile);
     // SAFETY: the caller's promise; the reader is that of the matrix.
-    with_reader!(quantized w, R => unsafe { D::multiply::<R>(&job, group, c) });
+    with_reader!(quantized w, R => unsafe {
+        match decoded {
+            Some(codes) => {
+                let job = Int8 { t: t.with_decoded(codes) };
+                D::multiply::<Decoded<R>>(&job, group, c);
+            }
+            None => D::multiply::<R>(&Int8 { t }, group, c),
+        }
+    });
 }
 
 /// A tile of a product.

@@ -16,6 +16,7 @@ use std::arch::is_aarch64_feature_detected;
 use self::dots::{Dotprod, Widening};
 use super::dispatch::Operations;
 use super::operands::{Left, Output, Value};
+use crate::kernels::memory::Line;
 use crate::kernels::packing::{BLOCK, PackedMatrix};
 use crate::kernels::products::ActBlock;
 
@@ -31,6 +32,7 @@ pub(super) fn dotprod_available() -> bool {
 
 impl Operations for Neon {
     const MOST_HALF_ROWS: Option<usize> = Some(15);
+    const DECODED_ROWS: Option<usize> = Some(32);
 
     unsafe fn quantize_block(values: &[f32; BLOCK], to: &mut ActBlock) {
         int8::quantize_block(values, to);
@@ -52,9 +54,15 @@ impl Operations for Neon {
         unsafe { panels::multiply_fused(w, tile, a, c) };
     }
 
-    unsafe fn multiply_int8(w: &PackedMatrix, tile: usize, group: &[ActBlock], c: Output) {
+    unsafe fn multiply_int8(
+        w: &PackedMatrix,
+        tile: usize,
+        decoded: Option<&[Line]>,
+        group: &[ActBlock],
+        c: Output,
+    ) {
         // SAFETY: the caller's promise.
-        unsafe { int8::multiply_int8::<Widening>(w, tile, group, c) };
+        unsafe { int8::multiply_int8::<Widening>(w, tile, decoded, group, c) };
     }
 }
 
@@ -63,9 +71,10 @@ impl Operations for Neon {
 pub(super) unsafe fn multiply_int8_dotprod(
     w: &PackedMatrix,
     tile: usize,
+    decoded: Option<&[Line]>,
     group: &[ActBlock],
     c: Output,
 ) {
     // SAFETY: the caller's promise.
-    unsafe { int8::multiply_int8::<Dotprod>(w, tile, group, c) };
+    unsafe { int8::multiply_int8::<Dotprod>(w, tile, decoded, group, c) };
 }

@@ -66,6 +66,10 @@ impl Vector for Neon {
         }
 
         fn line(at: *const u8) -> [uint8x16_t; 2] { [vld1q_u8(at), vld1q_u8(at.add(16))] }
+        fn store_line(to: *mut u8, codes: [uint8x16_t; 2]) {
+            vst1q_u8(to, codes[0]);
+            vst1q_u8(to.add(16), codes[1]);
+        }
         fn field(line: [uint8x16_t; 2], shift: usize, width: usize) -> [uint8x16_t; 2] {
             let mut codes = line;
             for q in &mut codes {

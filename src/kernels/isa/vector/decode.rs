@@ -1,12 +1,13 @@
-//! Decodes packed weights to panels.
+//! Decodes packed weights to panels of f32, or their codes to bytes.
 
 use std::marker::PhantomData;
 
-use super::readers::Reader;
-use super::{Task, Vector, View, eight_times, with_reader};
+use super::readers::{CodeReader, Reader};
+use super::{Task, TileView, Vector, View, eight_times, with_reader};
 use crate::kernels::isa::PANEL;
 use crate::kernels::isa::dispatch::Decode;
-use crate::kernels::packing::{BLOCK, PackedMatrix, TILE};
+use crate::kernels::memory::Line;
+use crate::kernels::packing::{BLOCK, CODE_LINES, LINE, PackedMatrix, TILE};
 
 impl<V: Vector> Decode for V {
     unsafe fn decode_panel(
@@ -40,6 +41,40 @@ impl<V: Vector> Decode for V {
         with_reader!(w, R => unsafe {
             V::run(Column::<V, R> { v, block, step, count, to, kind: PhantomData });
         });
+    }
+
+    unsafe fn decode_codes(w: &PackedMatrix, tile: usize, to: &mut [Line]) {
+        let (t, to) = (TileView::of(w, tile), to.as_mut_ptr().cast());
+        // SAFETY: the caller's promise; the reader is that of the matrix.
+        with_reader!(quantized w, R => unsafe {
+            V::run(CodeBytes::<V, R> { t, to, kind: PhantomData });
+        });
+    }
+}
+
+/// Writes the codes of a tile as bytes, as [`Decoded`](super::readers::Decoded) reads them.
+struct CodeBytes<V, R> {
+    t: TileView,
+    to: *mut u8,
+    kind: PhantomData<(V, R)>,
+}
+
+impl<V: Vector, R: CodeReader<V>> Task for CodeBytes<V, R> {
+    #[inline(always)]
+    unsafe fn work(self) {
+        for b in 0..self.t.blocks {
+            for first in (0..TILE).step_by(V::LANES) {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    let v = self.t.v.rows_from::<V, R>(first);
+                    let to = self.to.add(b * CODE_LINES * LINE + first * (LINE / TILE));
+                    eight_times!(g => {
+                        let codes = R::codes(&v, self.t.block + b, g);
+                        V::store_line(to.add(g * LINE), codes);
+                    });
+                }
+            }
+        }
     }
 }
 

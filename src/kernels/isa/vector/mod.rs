@@ -6,8 +6,9 @@
 pub(super) mod decode;
 pub(super) mod readers;
 
-use self::readers::Reader;
-use crate::kernels::packing::{PackedMatrix, TILE};
+use self::readers::Layout;
+use crate::kernels::memory::Line;
+use crate::kernels::packing::{CODE_LINES, LINE, PackedMatrix, TILE};
 
 /// A vector instruction set.
 ///
@@ -53,6 +54,8 @@ pub(super) trait Vector: Copy {
 
     /// The bytes at an address that is a multiple of their number.
     unsafe fn line(at: *const u8) -> Self::Codes;
+    /// Writes the bytes to such an address.
+    unsafe fn store_line(to: *mut u8, codes: Self::Codes);
     /// Bits `shift .. shift + width` of each byte. Both are constants in the end.
     unsafe fn field(line: Self::Codes, shift: usize, width: usize) -> Self::Codes;
     /// Sets bit `to` of each code, where it is clear, to bit `from` of the line's byte.
@@ -101,7 +104,7 @@ impl View {
 
     /// The same matrix from row `first` of each tile on.
     #[inline(always)]
-    pub(super) fn rows_from<V: Vector, R: Reader<V>>(self, first: usize) -> Self {
+    pub(super) fn rows_from<V: Vector, R: Layout<V>>(self, first: usize) -> Self {
         Self {
             codes: self.codes.wrapping_add(first * R::CODE_ROW),
             subs: self.subs.wrapping_add(first * R::SUB_ROW),
@@ -113,7 +116,7 @@ impl View {
     /// Where the codes of a block and its own scales are stored; also beyond the matrix, to prefetch.
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    pub(super) fn block<V: Vector, R: Reader<V>>(&self, block: usize) -> (*const u8, *const u8) {
+    pub(super) fn block<V: Vector, R: Layout<V>>(&self, block: usize) -> (*const u8, *const u8) {
         let subs = self.subs.wrapping_add(block * R::SUB_BYTES);
         (self.codes.wrapping_add(block * R::CODE_BYTES), subs)
     }
@@ -136,10 +139,17 @@ impl TileView {
         Self { v: View::of(w), block: tile * w.blocks, blocks: w.blocks, width }
     }
 
+    /// The same tile for the reader [`Decoded`](readers::Decoded), with the codes that it is to read.
+    pub(super) fn with_decoded(self, codes: &[Line]) -> Self {
+        let before = self.block * CODE_LINES * LINE;
+        let codes = codes.as_ptr().cast::<u8>().wrapping_sub(before);
+        Self { v: View { codes, ..self.v }, ..self }
+    }
+
     /// The rows from `first` on.
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    pub(super) fn rows_from<V: Vector, R: Reader<V>>(self, first: usize) -> Self {
+    pub(super) fn rows_from<V: Vector, R: Layout<V>>(self, first: usize) -> Self {
         Self { v: self.v.rows_from::<V, R>(first), width: self.width - first, ..self }
     }
 }

@@ -7,7 +7,7 @@
 use std::marker::PhantomData;
 
 use super::{Vector, View};
-use crate::kernels::packing::{LINE, SUPER, TILE};
+use crate::kernels::packing::{CODE_LINES, LINE, SUPER, TILE};
 
 /// `w = d·q + m` for the rows of a register.
 #[derive(Clone, Copy)]
@@ -16,12 +16,12 @@ pub(in crate::kernels::isa) struct Affine<V: Vector> {
     pub(in crate::kernels::isa) m: V::Floats,
 }
 
-/// Reads the blocks of one layout.
+/// How the blocks of a matrix are stored.
 ///
 /// # Safety
-/// All functions: the set's instructions are there, `block` is a block of the matrix that `v` views, its layout
-/// is this reader's, and `g` is below 8.
-pub(in crate::kernels::isa) trait Reader<V: Vector> {
+/// All functions here and in the traits built on this one: the set's instructions are there, `block` is a block of
+/// the matrix that `v` views, its layout is this one, and `g` is below 8.
+pub(in crate::kernels::isa) trait Layout<V: Vector> {
     /// Whether the two halves of a block have scales of their own.
     const SPLIT: bool;
     /// Bytes of a block's codes, and of a row's in each run of 16.
@@ -31,10 +31,19 @@ pub(in crate::kernels::isa) trait Reader<V: Vector> {
     #[cfg_attr(target_arch = "aarch64", expect(dead_code, reason = "x86 alone prefetches"))]
     const SUB_BYTES: usize;
     const SUB_ROW: usize;
+    /// Whether reading codes ahead of computing may gain something.
+    #[cfg_attr(target_arch = "aarch64", expect(dead_code, reason = "x86 alone prefetches"))]
+    const AHEAD: bool;
 
     /// The scales of both halves.
     unsafe fn scales(v: &View, block: usize) -> [Affine<V>; 2];
+}
 
+/// Layouts that decode to f32.
+///
+/// # Safety
+/// As [`Layout`].
+pub(in crate::kernels::isa) trait Reader<V: Vector>: Layout<V> {
     /// Columns `4 g .. 4 g + 4` as f32.
     unsafe fn weights(v: &View, block: usize, g: usize, scales: &[Affine<V>; 2]) -> [V::Floats; 4];
 }
@@ -42,12 +51,12 @@ pub(in crate::kernels::isa) trait Reader<V: Vector> {
 /// Layouts with integer codes.
 ///
 /// # Safety
-/// As [`Reader`].
-pub(in crate::kernels::isa) trait CodeReader<V: Vector>: Reader<V> {
+/// As [`Layout`].
+pub(in crate::kernels::isa) trait CodeReader<V: Vector>: Layout<V> {
     /// Bits of a code.
     const BITS: usize;
     /// Whether `m = -d·2^(BITS - 1)`: codes stand for signed numbers.
-    #[cfg_attr(target_arch = "x86_64", expect(dead_code, reason = "x86 multiplies unsigned codes"))]
+    #[cfg_attr(target_arch = "x86_64", allow(dead_code, reason = "x86 multiplies unsigned codes"))]
     const SIGNED: bool;
 
     /// The codes of columns `4 g .. 4 g + 4`, as bytes of each 32-bit lane.
@@ -66,11 +75,12 @@ pub(in crate::kernels::isa) const BF16: u8 = 2;
 /// Reads scales; the variants of [`crate::kernels::packing::Scales`].
 ///
 /// # Safety
-/// As [`Reader`].
+/// As [`Layout`].
 pub(in crate::kernels::isa) trait ScaleReader<V: Vector> {
-    /// As in [`Reader`].
+    /// As in [`Layout`].
     const SPLIT: bool;
     /// As in [`CodeReader`].
+    #[cfg_attr(target_arch = "x86_64", allow(dead_code, reason = "as there"))]
     const SIGNED: bool = false;
     const SUB_BYTES: usize = 2 * TILE;
     const SUB_ROW: usize;
@@ -193,7 +203,7 @@ impl<V: Vector, const LOW: usize, const PLANES: usize, S: ScaleReader<V>> CodeRe
     unsafe fn codes(v: &View, block: usize, g: usize) -> V::Codes {
         // SAFETY: the caller's promise; a block has LOW + PLANES lines, and g % LOW < LOW.
         unsafe {
-            let lines = v.codes.add(block * <Self as Reader<V>>::CODE_BYTES);
+            let lines = v.codes.add(block * <Self as Layout<V>>::CODE_BYTES);
             let line = V::line(lines.add(g % LOW * LINE));
             let mut codes = V::field(line, LOW * (g / LOW), LOW);
             for plane in 0..PLANES {
@@ -205,7 +215,7 @@ impl<V: Vector, const LOW: usize, const PLANES: usize, S: ScaleReader<V>> CodeRe
     }
 }
 
-impl<V: Vector, const LOW: usize, const PLANES: usize, S: ScaleReader<V>> Reader<V>
+impl<V: Vector, const LOW: usize, const PLANES: usize, S: ScaleReader<V>> Layout<V>
     for Bits<LOW, PLANES, S>
 {
     const SPLIT: bool = S::SPLIT;
@@ -213,13 +223,18 @@ impl<V: Vector, const LOW: usize, const PLANES: usize, S: ScaleReader<V>> Reader
     const CODE_ROW: usize = LINE / TILE;
     const SUB_BYTES: usize = S::SUB_BYTES;
     const SUB_ROW: usize = S::SUB_ROW;
+    const AHEAD: bool = true;
 
     #[inline(always)]
     unsafe fn scales(v: &View, block: usize) -> [Affine<V>; 2] {
         // SAFETY: the caller's promise.
         unsafe { S::read(v, block) }
     }
+}
 
+impl<V: Vector, const LOW: usize, const PLANES: usize, S: ScaleReader<V>> Reader<V>
+    for Bits<LOW, PLANES, S>
+{
     #[inline(always)]
     unsafe fn weights(v: &View, block: usize, g: usize, scales: &[Affine<V>; 2]) -> [V::Floats; 4] {
         // SAFETY: the caller's promise; a block has LOW + PLANES lines, and g % LOW < LOW.
@@ -242,17 +257,47 @@ impl<V: Vector, const LOW: usize, const PLANES: usize, S: ScaleReader<V>> Reader
     }
 }
 
+/// Codes of `R` that have been [decoded to bytes](super::decode), with its scales.
+pub(in crate::kernels::isa) struct Decoded<R>(PhantomData<R>);
+
+impl<V: Vector, R: CodeReader<V>> CodeReader<V> for Decoded<R> {
+    const BITS: usize = R::BITS;
+    const SIGNED: bool = R::SIGNED;
+
+    #[inline(always)]
+    unsafe fn codes(v: &View, block: usize, g: usize) -> V::Codes {
+        // SAFETY: the caller's promise.
+        unsafe { V::line(v.codes.wrapping_add((block * CODE_LINES + g) * LINE)) }
+    }
+}
+
+impl<V: Vector, R: CodeReader<V>> Layout<V> for Decoded<R> {
+    const SPLIT: bool = R::SPLIT;
+    const CODE_BYTES: usize = CODE_LINES * LINE;
+    const CODE_ROW: usize = LINE / TILE;
+    const SUB_BYTES: usize = R::SUB_BYTES;
+    const SUB_ROW: usize = R::SUB_ROW;
+    const AHEAD: bool = false;
+
+    #[inline(always)]
+    unsafe fn scales(v: &View, block: usize) -> [Affine<V>; 2] {
+        // SAFETY: the caller's promise.
+        unsafe { R::scales(v, block) }
+    }
+}
+
 impl<const TYPE: u8> Float<TYPE> {
     /// Bytes of a value.
     const BYTES: usize = if TYPE == F32 { 4 } else { 2 };
 }
 
-impl<V: Vector, const TYPE: u8> Reader<V> for Float<TYPE> {
+impl<V: Vector, const TYPE: u8> Layout<V> for Float<TYPE> {
     const SPLIT: bool = false;
     const CODE_BYTES: usize = 8 * 4 * TILE * Self::BYTES;
     const CODE_ROW: usize = Self::BYTES;
     const SUB_BYTES: usize = 0;
     const SUB_ROW: usize = 0;
+    const AHEAD: bool = false;
 
     #[inline(always)]
     unsafe fn scales(_: &View, _: usize) -> [Affine<V>; 2] {
@@ -260,7 +305,9 @@ impl<V: Vector, const TYPE: u8> Reader<V> for Float<TYPE> {
         let zero = unsafe { V::zero() };
         [Affine { d: zero, m: zero }; 2]
     }
+}
 
+impl<V: Vector, const TYPE: u8> Reader<V> for Float<TYPE> {
     #[inline(always)]
     unsafe fn weights(v: &View, block: usize, g: usize, _: &[Affine<V>; 2]) -> [V::Floats; 4] {
         // SAFETY: the caller's promise; a block has 32 x 16 values.

@@ -13,8 +13,9 @@ use std::arch::x86_64::*;
 use self::panels::PanelRows;
 use super::dispatch::Operations;
 use super::operands::{Left, Output, Value};
-use super::vector::readers::{Affine, Reader};
+use super::vector::readers::{Affine, Layout};
 use super::vector::{Vector, View};
+use crate::kernels::memory::Line;
 use crate::kernels::packing::{BLOCK, LINE, PackedMatrix};
 use crate::kernels::products::ActBlock;
 
@@ -30,9 +31,6 @@ trait X86: Vector {
     /// Bytes by which reading packed weights runs ahead of computing; 0 if that gains nothing.
     const CODES_AHEAD: usize;
 
-    /// As [`Operations::MOST_HALF_ROWS`].
-    const MOST_HALF_ROWS: Option<usize>;
-
     unsafe fn splat(value: f32) -> Self::Floats;
     unsafe fn add(a: Self::Floats, b: Self::Floats) -> Self::Floats;
     /// 32-bit integers as f32.
@@ -45,10 +43,21 @@ trait X86: Vector {
     /// additions.
     unsafe fn multiply_rows<P: Value>(rows: usize, job: PanelRows<P>);
 
+    /// As [`Operations::MOST_HALF_ROWS`].
+    const MOST_HALF_ROWS: Option<usize>;
+    /// As [`Operations::DECODED_ROWS`].
+    const DECODED_ROWS: Option<usize>;
+
     /// See [`Operations::quantize_block`].
     unsafe fn quantize_block(values: &[f32; BLOCK], to: &mut ActBlock);
     /// See [`Operations::multiply_int8`].
-    unsafe fn multiply_int8(w: &PackedMatrix, tile: usize, group: &[ActBlock], c: Output);
+    unsafe fn multiply_int8(
+        w: &PackedMatrix,
+        tile: usize,
+        decoded: Option<&[Line]>,
+        group: &[ActBlock],
+        c: Output,
+    );
 }
 
 impl<X: X86> Operations for X {
@@ -75,17 +84,25 @@ impl<X: X86> Operations for X {
         unsafe { panels::multiply_fused::<X>(w, tile, a, c) };
     }
 
-    unsafe fn multiply_int8(w: &PackedMatrix, tile: usize, group: &[ActBlock], c: Output) {
+    const DECODED_ROWS: Option<usize> = <X as X86>::DECODED_ROWS;
+
+    unsafe fn multiply_int8(
+        w: &PackedMatrix,
+        tile: usize,
+        decoded: Option<&[Line]>,
+        group: &[ActBlock],
+        c: Output,
+    ) {
         // SAFETY: the caller's promise.
-        unsafe { <X as X86>::multiply_int8(w, tile, group, c) };
+        unsafe { <X as X86>::multiply_int8(w, tile, decoded, group, c) };
     }
 }
 
 /// Asks for the codes of the block [`X86::CODES_AHEAD`] bytes further on, and for its scales. Whole cache lines
-/// in a row, as float weights are, need no hint.
+/// in a row, as float weights are, need no hint, nor does what was written just before.
 #[inline(always)]
-fn prefetch<X: X86, R: Reader<X>>(v: &View, block: usize) {
-    if X::CODES_AHEAD == 0 || R::SUB_BYTES == 0 {
+fn prefetch<X: X86, R: Layout<X>>(v: &View, block: usize) {
+    if X::CODES_AHEAD == 0 || !R::AHEAD {
         return;
     }
     let (codes, subs) = v.block::<X, R>(block + X::CODES_AHEAD / R::CODE_BYTES);

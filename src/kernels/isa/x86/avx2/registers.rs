@@ -7,6 +7,7 @@ use crate::kernels::isa::operands::{Output, Value};
 use crate::kernels::isa::vector::{Task, Vector, operations};
 use crate::kernels::isa::x86::panels::PanelRows;
 use crate::kernels::isa::x86::{X86, byte_of_lanes};
+use crate::kernels::memory::Line;
 use crate::kernels::packing::{BLOCK, PackedMatrix};
 use crate::kernels::products::ActBlock;
 
@@ -51,6 +52,7 @@ impl Vector for Avx2 {
         }
 
         fn line(at: *const u8) -> __m256i { _mm256_load_si256(at.cast()) }
+        fn store_line(to: *mut u8, codes: __m256i) { _mm256_store_si256(to.cast(), codes) }
         fn field(line: __m256i, shift: usize, width: usize) -> __m256i {
             if width == 8 {
                 return line;
@@ -90,6 +92,7 @@ impl X86 for Avx2 {
     const PANEL_AHEAD: usize = 0;
     const MOST_HALF_ROWS: Option<usize> = None;
     const CODES_AHEAD: usize = 0;
+    const DECODED_ROWS: Option<usize> = None;
 
     operations! {
         fn splat(value: f32) -> __m256 { _mm256_set1_ps(value) }
@@ -127,7 +130,14 @@ impl X86 for Avx2 {
         unsafe { int8::quantize_block(values, to) };
     }
 
-    unsafe fn multiply_int8(w: &PackedMatrix, tile: usize, group: &[ActBlock], c: Output) {
+    unsafe fn multiply_int8(
+        w: &PackedMatrix,
+        tile: usize,
+        decoded: Option<&[Line]>,
+        group: &[ActBlock],
+        c: Output,
+    ) {
+        debug_assert!(decoded.is_none(), "codes were decoded in vain");
         // SAFETY: the caller's promise.
         unsafe { int8::multiply_int8(w, tile, group, c) };
     }

@@ -4,9 +4,10 @@ use std::arch::x86_64::*;
 
 use super::Avx512;
 use crate::kernels::isa::Output;
-use crate::kernels::isa::vector::readers::CodeReader;
+use crate::kernels::isa::vector::readers::{CodeReader, Decoded};
 use crate::kernels::isa::vector::{TileView, eight_times, with_reader};
 use crate::kernels::isa::x86::{X86, add_scaled, prefetch};
+use crate::kernels::memory::Line;
 use crate::kernels::packing::{BLOCK, PackedMatrix};
 use crate::kernels::products::{ActBlock, TINY};
 
@@ -44,10 +45,24 @@ pub(super) unsafe fn quantize_block(values: &[f32; BLOCK], to: &mut ActBlock) {
 
 /// # Safety
 /// As [`X86::multiply_int8`].
-pub(super) unsafe fn multiply_int8(w: &PackedMatrix, tile: usize, group: &[ActBlock], c: Output) {
-    let job = Int8 { t: TileView::of(w, tile), group_rows: group.len() / w.blocks };
+pub(super) unsafe fn multiply_int8(
+    w: &PackedMatrix,
+    tile: usize,
+    decoded: Option<&[Line]>,
+    group: &[ActBlock],
+    c: Output,
+) {
+    let (t, group_rows) = (TileView::of(w, tile), group.len() / w.blocks);
     // SAFETY: the caller's promise; the reader is that of the matrix.
-    with_reader!(quantized w, R => unsafe { job.all_rows::<R>(group.as_ptr(), c) });
+    with_reader!(quantized w, R => unsafe {
+        match decoded {
+            Some(codes) => {
+                let job = Int8 { t: t.with_decoded(codes), group_rows };
+                job.all_rows::<Decoded<R>>(group.as_ptr(), c);
+            }
+            None => Int8 { t, group_rows }.all_rows::<R>(group.as_ptr(), c),
+        }
+    });
 }
 
 /// The part of a product that is the same for all rows of the group.

@@ -7,6 +7,7 @@ use crate::kernels::isa::operands::{Output, Value};
 use crate::kernels::isa::vector::{Task, Vector, operations};
 use crate::kernels::isa::x86::panels::PanelRows;
 use crate::kernels::isa::x86::{X86, byte_of_lanes};
+use crate::kernels::memory::Line;
 use crate::kernels::packing::{BLOCK, PackedMatrix};
 use crate::kernels::products::ActBlock;
 
@@ -51,6 +52,9 @@ impl Vector for Avx512 {
         }
 
         fn line(at: *const u8) -> __m512i { _mm512_load_si512(at.cast()) }
+        fn store_line(to: *mut u8, codes: __m512i) {
+            _mm512_store_si512(to.cast(), codes);
+        }
         fn field(line: __m512i, shift: usize, width: usize) -> __m512i {
             if width == 8 {
                 return line;
@@ -96,6 +100,7 @@ impl X86 for Avx512 {
     const MOST_HALF_ROWS: Option<usize> = Some(24);
     /// About what arrives from memory in the time that one access takes.
     const CODES_AHEAD: usize = 6 * 1024;
+    const DECODED_ROWS: Option<usize> = Some(24);
 
     operations! {
         fn splat(value: f32) -> __m512 { _mm512_set1_ps(value) }
@@ -135,9 +140,15 @@ impl X86 for Avx512 {
         unsafe { int8::quantize_block(values, to) };
     }
 
-    unsafe fn multiply_int8(w: &PackedMatrix, tile: usize, group: &[ActBlock], c: Output) {
+    unsafe fn multiply_int8(
+        w: &PackedMatrix,
+        tile: usize,
+        decoded: Option<&[Line]>,
+        group: &[ActBlock],
+        c: Output,
+    ) {
         // SAFETY: the caller's promise.
-        unsafe { int8::multiply_int8(w, tile, group, c) };
+        unsafe { int8::multiply_int8(w, tile, decoded, group, c) };
     }
 }
 
