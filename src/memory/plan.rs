@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::error::mib;
 use crate::arch::lora::Target;
 use crate::arch::spec::ModelSpec;
+use crate::engine::cpu::Trace;
 use crate::engine::cpu::adapter::PackedAdapter;
 use crate::engine::cpu::kv_cache::KvCache;
 use crate::engine::cpu::scratch::PassSize;
@@ -244,7 +245,7 @@ fn training(spec: &ModelSpec, s: &MemorySettings) -> Training {
     let passing = sum([at_targets(1), states(2), reference.forward_bytes(spec)]);
     let scoring = sum([states(1), at_targets(2), logits]);
     Training {
-        activations: states(spec.layers + 1),
+        activations: Trace::bytes(spec, rows, s.compute),
         block: passing.max(sum([policy.forward_bytes(spec), policy.backward_bytes(spec)])),
         head: scoring,
     }
@@ -350,6 +351,15 @@ mod tests {
             rows * (576 + 2 * 192) + piece * (576 + 576 + 1536 + 2 * 48) + (4 + 8) * 192 * slots;
         assert_eq!(plan.block, (forward + backward) * F32);
         assert_eq!(plan.head, (rows * 576 + 2 * targets * 576 + 128 * 49152) * F32);
+    }
+
+    #[test]
+    fn fast_training_keeps_inputs_of_blocks_in_half_precision() {
+        let settings = MemorySettings { compute: Compute::Fast, ..settings() };
+        let plan = MemoryPlan::predict(&smollm2(), &weights(), &settings);
+
+        let rows = 76 + 8 * 137;
+        assert_eq!(plan.activations, rows * 576 * (30 * 2 + F32));
     }
 
     #[test]

@@ -2,29 +2,75 @@
 //!
 //! The forward pass keeps only each block's input. The backward pass computes one block's values at a
 //! time once more from that input and runs them backwards, so that the memory of activations is one
-//! block's, not the model's.
+//! block's, not the model's. With [`Compute::Fast`], inputs are kept in half precision.
 
 use super::CpuEngine;
 use super::adapter::PackedAdapter;
 use super::forward::{Keys, Rows};
 use super::scratch::Scratch;
 use crate::arch::lora::LoraTensors;
+use crate::arch::spec::ModelSpec;
 use crate::engine::interrupt::Interrupt;
 use crate::engine::{Input, ModelError};
-use crate::kernels::Floats;
+use crate::kernels::elementwise::{narrow, widen};
+use crate::kernels::{Compute, Floats, float_bytes};
 
 /// What the backward pass needs of a forward pass.
 #[derive(Debug)]
 pub struct Trace {
     rows: Rows,
-    /// The input of each block and, last, of the output norm: `[rows, hidden]` each.
-    inputs: Vec<Floats>,
+    /// The input of each block, `[rows, hidden]`.
+    inputs: Vec<Kept>,
+    /// That of the output norm.
+    top: Floats,
 }
 
 impl Trace {
     /// What the output norm is given, `[rows, hidden]`.
     pub(super) fn top(&self) -> &Floats {
-        self.inputs.last().expect("a trace has inputs")
+        &self.top
+    }
+
+    /// Bytes of a trace of `rows` rows, or of one block's input taken from it, if that is more.
+    #[must_use]
+    pub fn bytes(spec: &ModelSpec, rows: usize, compute: Compute) -> u64 {
+        let state = float_bytes(&[rows, spec.hidden]);
+        let kept = match compute {
+            Compute::Exact => state,
+            Compute::Fast => state / 2,
+        };
+        state.saturating_add(kept.saturating_mul(spec.layers as u64))
+    }
+}
+
+/// A block's input, kept until its gradient is computed.
+#[derive(Debug)]
+enum Kept {
+    Whole(Floats),
+    Half(Vec<u16>),
+}
+
+impl Kept {
+    fn new(x: &Floats, compute: Compute) -> Self {
+        match compute {
+            Compute::Exact => Self::Whole(x.clone()),
+            Compute::Fast => {
+                let mut halves = vec![0; x.len()];
+                narrow(x, &mut halves);
+                Self::Half(halves)
+            }
+        }
+    }
+
+    /// The input in `x`, as large as it.
+    fn take_to(self, x: &mut Floats) {
+        match self {
+            Self::Whole(values) => *x = values,
+            Self::Half(halves) => {
+                x.resize(halves.len());
+                widen(&halves, x);
+            }
+        }
     }
 }
 
@@ -42,34 +88,33 @@ impl CpuEngine {
         let mut inputs = Vec::with_capacity(self.spec.layers + 1);
         for index in 0..self.spec.layers {
             interrupt.check()?;
-            inputs.push(x.clone());
+            inputs.push(Kept::new(&x, self.compute));
             let lora = Some(adapter.block(index));
             self.block(index, &mut x, &rows, &mut Keys::Pass, lora, &mut scratch.forward);
         }
-        inputs.push(x);
-        Ok(Trace { rows, inputs })
+        Ok(Trace { rows, inputs, top: x })
     }
 
     /// From the gradient of the hidden states behind the output norm to those of the LoRA factors.
     pub(super) fn blocks_backward(
         &self,
-        mut trace: Trace,
+        trace: Trace,
         g: Vec<f32>,
         adapter: &PackedAdapter,
         sums: &mut LoraTensors,
         interrupt: &Interrupt,
     ) -> Result<(), ModelError> {
-        let top = trace.inputs.pop().expect("the output norm has an input");
+        let Trace { rows, inputs, top } = trace;
         let mut gradient = Floats::zeroed(top.len());
         self.output_norm().backward(&top, &g, &mut gradient);
-        drop((g, top));
-        let mut scratch = Scratch::default();
-        for index in (0..self.spec.layers).rev() {
+        drop(g);
+        let (mut x, mut scratch) = (top, Scratch::default());
+        for (index, input) in inputs.into_iter().enumerate().rev() {
             interrupt.check()?;
-            let mut x = trace.inputs.pop().expect("an input a block");
+            input.take_to(&mut x);
             let stream = (&mut x[..], &mut gradient[..]);
             let lora = adapter.block(index);
-            self.block_backward(index, stream, &trace.rows, lora, &mut scratch, sums);
+            self.block_backward(index, stream, &rows, lora, &mut scratch, sums);
         }
         Ok(())
     }
