@@ -154,7 +154,7 @@ def behind(a, name, model):
 
 def report(a):
     yield "# Speed and memory\n"
-    yield f"Made by `benches/results.py`, which says how, on {a.threads} cores of: {machine()}; medians of {a.runs} rounds."
+    yield f"Made by `benches/results.py`, which says how, on {a.threads} cores of: {machine()}; medians of {a.runs} round{'s' if a.runs > 1 else ''}."
     if a.torch or a.llama:
         packages = (["torch", "peft", "transformers"] if a.torch else []) + (["llama-cpp-python"] if a.llama else [])
         yield f"With {versions(a.python, *packages)}."
