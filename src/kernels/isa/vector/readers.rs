@@ -28,7 +28,7 @@ pub(in crate::kernels::isa) trait Layout<V: Vector> {
     const CODE_BYTES: usize;
     const CODE_ROW: usize;
     /// Bytes of a block's own scales, and of a row's in each run of 16.
-    #[cfg_attr(target_arch = "aarch64", expect(dead_code, reason = "x86 alone prefetches"))]
+    #[cfg_attr(target_arch = "aarch64", allow(dead_code, reason = "x86 alone prefetches"))]
     const SUB_BYTES: usize;
     const SUB_ROW: usize;
     /// Whether reading codes ahead of computing may gain something.
