@@ -6,9 +6,10 @@
         --torch torch_reference.py --llama llama_cpp_reference.py --write    # makes results.md
 
 The models are those that scripts/fetch-model.sh fetches; what the other programs are is said by
-scripts/compare_peers.py. Programs take turns, round by round. Run nothing else meanwhile: it takes about 20 minutes.
+scripts/compare_peers.py. Run nothing else meanwhile: a round takes about 12 minutes.
 """
 import argparse
+import json
 import os
 import re
 import statistics
@@ -26,20 +27,20 @@ PHASES = {"rollout_s": "rollout", "score_s": "forward passes and head", "update_
 
 
 def bench(name, *options):
-    """The lines that one of our benches prints, as objects."""
-    command = ["cargo", "bench", "--locked", "--quiet", "--bench", name, "--", *map(str, options)]
-    return peers.lines(command, cwd=ROOT)
+    """The command that runs one of our benches."""
+    return ["cargo", "bench", "--locked", "--quiet", "--bench", name, "--", *map(str, options)]
 
 
 def step(model, *options, iters=3):
     """The steps of one run without the first, which is a warm-up."""
-    return bench("step", "--model", model, "--iters", iters, *options)[1:]
+    return peers.lines(bench("step", "--model", model, "--iters", iters, *options), cwd=ROOT)[1:]
 
 
 def limits(*options):
-    command = ["cargo", "bench", "--locked", "--quiet", "--bench", "limits", "--", "--json", *map(str, options)]
+    """What the limits bench says, one object."""
+    command = bench("limits", "--json", *options)
     print("+", " ".join(command), file=sys.stderr, flush=True)
-    return peers.json.loads(subprocess.run(command, cwd=ROOT, check=True, text=True, stdout=subprocess.PIPE).stdout)
+    return json.loads(subprocess.run(command, cwd=ROOT, check=True, text=True, stdout=subprocess.PIPE).stdout)
 
 
 def machine():
@@ -65,9 +66,8 @@ def rates(a):
     yield "## What the machine can do\n"
     best = {}
     for product in peak["products"]:
-        best.setdefault(product["operands"], product)
-        if product["giga_per_s"]["all"] > best[product["operands"]]["giga_per_s"]["all"]:
-            best[product["operands"]] = product
+        kind = product["operands"]
+        best[kind] = max(product, best.get(kind, product), key=lambda p: p["giga_per_s"]["all"])
     rows = [[f"{kind}, `{p['instructions']}`, 1e9 operations a second", *(f"{p['giga_per_s'][n]:.0f}" for n in ("one", "all"))]
             for kind, p in best.items()]
     for name in ("cache", "memory"):
@@ -79,7 +79,8 @@ def rates(a):
 def phases(a, name, model, options):
     """Each part of a step beside the least time that the machine allows."""
     least = limits("--model", model, "--threads", a.threads, *options)
-    of = {part["name"]: part["least_s"][[mode["name"] for mode in least["modes"]].index("fast")] for part in least["parts"]}
+    fast = [mode["name"] for mode in least["modes"]].index("fast")
+    of = {part["name"]: part["least_s"][fast] for part in least["parts"]}
     at_least = {
         "rollout_s": of["rollout"],
         "score_s": of["reference forward"] + of["policy forward"],
@@ -100,17 +101,8 @@ def phases(a, name, model, options):
 def against_peers(a, name, model):
     """compare_peers's table."""
     b = argparse.Namespace(model=model, python=a.python, torch=a.torch, llama=a.llama, prompt=76, new=128, prefill=512,
-                           threads=a.threads, iters=2)
-    programs = {"latrod fast": lambda: peers.latrod(b, "fast")}
-    if a.torch:
-        programs["PyTorch"] = lambda: peers.torch(b)
-    if a.llama:
-        programs["llama.cpp"] = lambda: peers.llama(b)
-    rounds = {program: [] for program in programs}
-    for _ in range(a.runs):
-        for program, run in programs.items():
-            rounds[program].append(run())
-    medians = {program: {m: peers.median(rows, m) for m in peers.METRICS if m in rows[0]} for program, rows in rounds.items()}
+                           threads=a.threads, iters=2, runs=a.runs)
+    _, medians = peers.measure(b, ["fast"])
     yield f"\n## Beside other programs: {name}\n\nK 8, 76 + 128 tokens.\n"
     yield peers.table(medians)
 

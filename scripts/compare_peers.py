@@ -96,6 +96,21 @@ def llama(a):
     }
 
 
+def measure(a, computes):
+    """The rounds of each program, which take turns, and their medians."""
+    programs = {f"latrod {compute}": lambda compute=compute: latrod(a, compute) for compute in computes}
+    if a.torch:
+        programs["PyTorch"] = lambda: torch(a)
+    if a.llama:
+        programs["llama.cpp"] = lambda: llama(a)
+
+    rounds = {name: [] for name in programs}
+    for _ in range(a.runs):
+        for name, run in programs.items():
+            rounds[name].append(run())
+    return rounds, {name: {m: median(rows, m) for m in METRICS if m in rows[0]} for name, rows in rounds.items()}
+
+
 def table(medians):
     """Markdown: the figures, and by what factor our first column is better than each other program."""
     names = list(medians)
@@ -130,17 +145,7 @@ def main():
     a = p.parse_args()
     a.model = os.path.abspath(a.model)
 
-    programs = {"latrod fast": lambda: latrod(a, "fast"), "latrod exact": lambda: latrod(a, "exact")}
-    if a.torch:
-        programs["PyTorch"] = lambda: torch(a)
-    if a.llama:
-        programs["llama.cpp"] = lambda: llama(a)
-
-    rounds = {name: [] for name in programs}
-    for _ in range(a.runs):
-        for name, run in programs.items():
-            rounds[name].append(run())
-    medians = {name: {m: median(rows, m) for m in METRICS if m in rows[0]} for name, rows in rounds.items()}
+    rounds, medians = measure(a, ("fast", "exact"))
 
     settings = {name: getattr(a, name) for name in ("prompt", "new", "prefill", "threads", "iters", "runs")}
     settings["model"] = os.path.basename(a.model)

@@ -193,22 +193,6 @@ multiversion! {
 }
 
 multiversion! {
-    /// Rounds to IEEE 754 half precision, to nearest; values beyond ±65504 become these.
-    pub fn narrow(values: &[f32], to: &mut [u16]) {
-        // The exponent's offset becomes 15 by a multiplication, for subnormal numbers as well.
-        let factor = f32::from_bits((127 + 15 - 127) << 23);
-        for (to, value) in to.iter_mut().zip(values) {
-            let size = value.abs();
-            let clamped = if size > 65504.0 { 65504.0 } else { size };
-            let bits = (clamped * factor).to_bits();
-            // To nearest, ties to even, on the last of the 10 bits that stay.
-            let rounded = (bits + 0xfff + (bits >> 13 & 1)) >> 13;
-            *to = rounded as u16 | (value.to_bits() >> 16 & 0x8000) as u16;
-        }
-    }
-}
-
-multiversion! {
     /// yᵢ += xᵢ
     pub fn add(x: &[f32], y: &mut [f32]) {
         for (y, x) in y.iter_mut().zip(x) {
@@ -284,20 +268,6 @@ mod tests {
         widen(&all, &mut wide);
         for (bits, wide) in all.iter().zip(wide) {
             assert_eq!(wide.to_bits(), half::f16::from_bits(*bits).to_f32().to_bits());
-        }
-    }
-
-    #[test]
-    fn numbers_are_rounded_to_the_nearest_half() {
-        let mut values: Vec<f32> = (-30..20).map(|e| 1.234_567 * 2f32.powi(e)).collect();
-        // Ties, the largest numbers, and those beyond them.
-        values.extend([0.0, 1.0 + 2f32.powi(-11), 1.0 + 3.0 * 2f32.powi(-11), 65504.0, 1e9]);
-        values.extend(values.clone().iter().map(|v| -v));
-        let mut halves = vec![0; values.len()];
-        narrow(&values, &mut halves);
-        for (value, half) in values.iter().zip(halves) {
-            let wanted = half::f16::from_f32(value.clamp(-65504.0, 65504.0));
-            assert_eq!(half, wanted.to_bits(), "{value}");
         }
     }
 

@@ -4,6 +4,9 @@
 //! time once more from that input and runs them backwards, so that the memory of activations is one
 //! block's, not the model's. With [`Compute::Fast`], inputs are kept in half precision.
 
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+
 use super::CpuEngine;
 use super::adapter::PackedAdapter;
 use super::forward::{Keys, Rows};
@@ -12,7 +15,6 @@ use crate::arch::lora::LoraTensors;
 use crate::arch::spec::ModelSpec;
 use crate::engine::interrupt::Interrupt;
 use crate::engine::{Input, ModelError};
-use crate::kernels::elementwise::{narrow, widen};
 use crate::kernels::{Compute, Floats, float_bytes};
 
 /// What the backward pass needs of a forward pass.
@@ -31,7 +33,8 @@ impl Trace {
         &self.top
     }
 
-    /// Bytes of a trace of `rows` rows, or of one block's input taken from it, if that is more.
+    /// Bytes of a trace of `rows` rows whose numbers fit half precision. While blocks run backwards, the place of the
+    /// top is taken by one input after the other.
     #[must_use]
     pub fn bytes(spec: &ModelSpec, rows: usize, compute: Compute) -> u64 {
         let state = float_bytes(&[rows, spec.hidden]);
@@ -47,29 +50,27 @@ impl Trace {
 #[derive(Debug)]
 enum Kept {
     Whole(Floats),
-    Half(Vec<u16>),
+    Half(Vec<f16>),
 }
 
 impl Kept {
+    /// In half precision for [`Compute::Fast`], unless a number is too large for it or not finite.
     fn new(x: &Floats, compute: Compute) -> Self {
-        match compute {
-            Compute::Exact => Self::Whole(x.clone()),
-            Compute::Fast => {
-                let mut halves = vec![0; x.len()];
-                narrow(x, &mut halves);
-                Self::Half(halves)
+        if compute == Compute::Fast {
+            let mut halves = vec![f16::ZERO; x.len()];
+            halves.convert_from_f32_slice(x);
+            if halves.iter().all(|value| value.is_finite()) {
+                return Self::Half(halves);
             }
         }
+        Self::Whole(x.clone())
     }
 
     /// The input in `x`, as large as it.
     fn take_to(self, x: &mut Floats) {
         match self {
             Self::Whole(values) => *x = values,
-            Self::Half(halves) => {
-                x.resize(halves.len());
-                widen(&halves, x);
-            }
+            Self::Half(halves) => halves.convert_to_f32_slice(x),
         }
     }
 }
@@ -85,7 +86,7 @@ impl CpuEngine {
         let rows = self.rows(input.positions, input.plan);
         let mut scratch = Scratch::default();
         let mut x = self.embed(input.tokens);
-        let mut inputs = Vec::with_capacity(self.spec.layers + 1);
+        let mut inputs = Vec::with_capacity(self.spec.layers);
         for index in 0..self.spec.layers {
             interrupt.check()?;
             inputs.push(Kept::new(&x, self.compute));
@@ -117,5 +118,34 @@ impl CpuEngine {
             self.block_backward(index, stream, &rows, lora, &mut scratch, sums);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept(values: &[f32], compute: Compute) -> (Kept, Vec<f32>) {
+        let mut x = Floats::zeroed(values.len());
+        x.copy_from_slice(values);
+        let back = |kept: Kept| {
+            let mut to = Floats::zeroed(values.len());
+            kept.take_to(&mut to);
+            to.to_vec()
+        };
+        (Kept::new(&x, compute), back(Kept::new(&x, compute)))
+    }
+
+    #[test]
+    fn inputs_are_kept_in_half_precision_where_they_fit_it() {
+        let values = [0.1, -3.0, 65504.0];
+        assert!(matches!(kept(&values, Compute::Exact), (Kept::Whole(_), back) if back == values));
+        let (halves, back) = kept(&values, Compute::Fast);
+        assert!(matches!(halves, Kept::Half(_)));
+        assert_eq!(back, values.map(|v| f16::from_f32(v).to_f32()));
+
+        let large = [0.1, 70000.0];
+        assert!(matches!(kept(&large, Compute::Fast), (Kept::Whole(_), back) if back == large));
+        assert!(kept(&[0.1, f32::NAN], Compute::Fast).1[1].is_nan());
     }
 }

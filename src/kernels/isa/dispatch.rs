@@ -4,7 +4,7 @@
 
 #[cfg(target_arch = "aarch64")]
 use super::neon::{self, Neon};
-use super::operands::{Left, Output, PANEL, Value};
+use super::operands::{CodeTile, Left, Output, PANEL, Value};
 use super::{Isa, portable::Portable};
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, avx2::Avx2, avx512::Avx512};
@@ -70,13 +70,7 @@ pub(super) trait Operations: Decode {
     const DECODED_ROWS: Option<usize>;
 
     /// See [`Isa::multiply_int8`]; decoded codes come only where [`Self::DECODED_ROWS`] is a number.
-    unsafe fn multiply_int8(
-        w: &PackedMatrix,
-        tile: usize,
-        decoded: Option<&[Line]>,
-        group: &[ActBlock],
-        c: Output,
-    );
+    unsafe fn multiply_int8(w: CodeTile<'_>, group: &[ActBlock], c: Output);
 }
 
 /// Runs a body with a type alias for the [`Operations`] of a set. Since an [`Isa`] is always one that the
@@ -221,33 +215,33 @@ impl Isa {
         on_set!(self, Set => unsafe { Set::decode_codes(w, tile, to) });
     }
 
-    /// `c[rows, 16] = group · Wᵀ` for the rows of W in one tile, in int8; `group: [blocks, rows]`. `decoded` are the
-    /// tile's codes if [`Self::decodes_codes`] and [`Self::decode_codes`] has decoded them.
+    /// `c[rows, 16] = group · Wᵀ` for the rows of W in one tile, in int8; `group: [blocks, rows]`. Decoded codes are
+    /// for products that [`Self::decodes_codes`].
     ///
     /// # Safety
     /// As [`Self::multiply_fused`]. W must be quantized.
     pub(in crate::kernels) unsafe fn multiply_int8(
         self,
-        w: &PackedMatrix,
-        tile: usize,
-        decoded: Option<&[Line]>,
+        w: CodeTile<'_>,
         group: &[ActBlock],
         c: Output,
     ) {
-        assert!(tile < w.tiles && group.len().is_multiple_of(w.blocks), "tile outside the matrix");
+        let CodeTile { matrix, tile, decoded } = w;
+        let blocks = matrix.blocks;
         assert!(
-            decoded.is_none_or(|codes| codes.len() >= w.blocks * CODE_LINES),
-            "codes of another matrix"
+            tile < matrix.tiles && group.len().is_multiple_of(blocks),
+            "tile outside the matrix"
         );
+        assert!(decoded.is_none_or(|d| d.len() >= blocks * CODE_LINES), "codes of another matrix");
         // SAFETY: the machine has the set; `c` is the caller's promise.
         unsafe {
             match self {
                 // These differ from the next best set in their int8 products alone.
                 #[cfg(target_arch = "x86_64")]
-                Self::AvxVnni => avx2::multiply_int8_vnni(w, tile, group, c),
+                Self::AvxVnni => avx2::multiply_int8_vnni(matrix, tile, group, c),
                 #[cfg(target_arch = "aarch64")]
-                Self::Dotprod => neon::multiply_int8_dotprod(w, tile, decoded, group, c),
-                _ => on_set!(self, Set => Set::multiply_int8(w, tile, decoded, group, c)),
+                Self::Dotprod => neon::multiply_int8_dotprod(w, group, c),
+                _ => on_set!(self, Set => Set::multiply_int8(w, group, c)),
             }
         }
     }

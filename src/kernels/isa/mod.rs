@@ -15,7 +15,7 @@ mod x86;
 
 use std::sync::OnceLock;
 
-pub(super) use self::operands::{Left, Output, PANEL};
+pub(super) use self::operands::{CodeTile, Left, Output, PANEL};
 #[cfg(target_arch = "x86_64")]
 pub(super) use self::x86::amx;
 #[cfg(target_arch = "x86_64")]

@@ -2,6 +2,8 @@
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use super::vector::Vector;
+use crate::kernels::memory::Line;
+use crate::kernels::packing::PackedMatrix;
 
 /// Columns of a panel: two tiles, or one block.
 pub(in crate::kernels) const PANEL: usize = 32;
@@ -29,6 +31,15 @@ impl Output {
         // SAFETY: the caller's promise.
         Self { at: unsafe { self.at.add(row * self.stride + col) }, stride: self.stride }
     }
+}
+
+/// A tile of a quantized matrix, for int8 products.
+#[derive(Clone, Copy)]
+pub(in crate::kernels) struct CodeTile<'a> {
+    pub(in crate::kernels) matrix: &'a PackedMatrix,
+    pub(in crate::kernels) tile: usize,
+    /// Its codes, if `Isa::decode_codes` has decoded them.
+    pub(in crate::kernels) decoded: Option<&'a [Line]>,
 }
 
 /// Left operand rows: `rows` rows of at least `depth` values, `stride` apart.

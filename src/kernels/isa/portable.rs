@@ -3,7 +3,7 @@
 //! Loops are written so that the compiler vectorizes the products; decoding is simple, not fast.
 
 use super::dispatch::{Decode, Operations};
-use super::operands::{Left, Output, PANEL, Value};
+use super::operands::{CodeTile, Left, Output, PANEL, Value};
 use crate::kernels::memory::Line;
 use crate::kernels::packing::{BLOCK, PackedMatrix, TILE};
 use crate::kernels::products::{ActBlock, GROUP_ROWS, TINY};
@@ -122,13 +122,8 @@ impl Operations for Portable {
         }
     }
 
-    unsafe fn multiply_int8(
-        w: &PackedMatrix,
-        tile: usize,
-        _: Option<&[Line]>,
-        group: &[ActBlock],
-        c: Output,
-    ) {
+    unsafe fn multiply_int8(w: CodeTile<'_>, group: &[ActBlock], c: Output) {
+        let CodeTile { matrix: w, tile, .. } = w;
         let rows = group.len() / w.blocks;
         let width = TILE.min(w.rows - tile * TILE);
         for lane in 0..width {

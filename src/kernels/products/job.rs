@@ -9,7 +9,7 @@ use super::{EXACT_ROWS, PANEL_DEPTH, Product, Update, with_panel};
 #[cfg(target_arch = "x86_64")]
 use super::{MOST_SHARED, tiles};
 use crate::kernels::Compute;
-use crate::kernels::isa::{Isa, Left, Output, PANEL};
+use crate::kernels::isa::{CodeTile, Isa, Left, Output, PANEL};
 use crate::kernels::memory::Line;
 use crate::kernels::packing::{BLOCK, CODE_LINES, LINE, PackedMatrix, TILE};
 use crate::kernels::threads::{Shared, in_parts};
@@ -231,11 +231,12 @@ impl Input<'_> {
             }
             for (i, group) in acts.groups().enumerate() {
                 for tile in here.clone() {
-                    let codes = decodes.then(|| &store[(tile - first) * lines..][..lines]);
+                    let decoded = decodes.then(|| &store[(tile - first) * lines..][..lines]);
+                    let w = CodeTile { matrix: job.w, tile, decoded };
                     // SAFETY: `y` has m rows; the columns of a tile belong to this task.
                     unsafe {
                         let y = job.y.from(rows.start + i * GROUP_ROWS, tile * TILE);
-                        self.isa.multiply_int8(job.w, tile, codes, group, y);
+                        self.isa.multiply_int8(w, group, y);
                     }
                 }
             }

@@ -8,11 +8,10 @@ use super::Neon;
 use super::dots::{Codes, DotProducts};
 use super::panels::store;
 use super::registers::{PART, Rows};
-use crate::kernels::isa::Output;
 use crate::kernels::isa::vector::readers::{Affine, CodeReader, Decoded};
 use crate::kernels::isa::vector::{TileView, eight_times, with_reader};
-use crate::kernels::memory::Line;
-use crate::kernels::packing::{BLOCK, PackedMatrix};
+use crate::kernels::isa::{CodeTile, Output};
+use crate::kernels::packing::BLOCK;
 use crate::kernels::products::{ActBlock, GROUP_ROWS, TINY};
 
 /// The same bits as the portable set's for finite values.
@@ -46,17 +45,11 @@ pub(super) fn quantize_block(values: &[f32; BLOCK], to: &mut ActBlock) {
 /// # Safety
 /// As [`Operations::multiply_int8`](crate::kernels::isa::dispatch::Operations::multiply_int8); the processor has
 /// what `D` needs.
-pub(super) unsafe fn multiply_int8<D: DotProducts>(
-    w: &PackedMatrix,
-    tile: usize,
-    decoded: Option<&[Line]>,
-    group: &[ActBlock],
-    c: Output,
-) {
-    let t = TileView::of(w, tile);
+pub(super) unsafe fn multiply_int8<D: DotProducts>(w: CodeTile<'_>, group: &[ActBlock], c: Output) {
+    let t = TileView::of(w.matrix, w.tile);
     // SAFETY: the caller's promise; the reader is that of the matrix.
-    with_reader!(quantized w, R => unsafe {
-        match decoded {
+    with_reader!(quantized w.matrix, R => unsafe {
+        match w.decoded {
             Some(codes) => {
                 let job = Int8 { t: t.with_decoded(codes) };
                 D::multiply::<Decoded<R>>(&job, group, c);

@@ -15,8 +15,7 @@ use std::arch::is_aarch64_feature_detected;
 
 use self::dots::{Dotprod, Widening};
 use super::dispatch::Operations;
-use super::operands::{Left, Output, Value};
-use crate::kernels::memory::Line;
+use super::operands::{CodeTile, Left, Output, Value};
 use crate::kernels::packing::{BLOCK, PackedMatrix};
 use crate::kernels::products::ActBlock;
 
@@ -54,27 +53,15 @@ impl Operations for Neon {
         unsafe { panels::multiply_fused(w, tile, a, c) };
     }
 
-    unsafe fn multiply_int8(
-        w: &PackedMatrix,
-        tile: usize,
-        decoded: Option<&[Line]>,
-        group: &[ActBlock],
-        c: Output,
-    ) {
+    unsafe fn multiply_int8(w: CodeTile<'_>, group: &[ActBlock], c: Output) {
         // SAFETY: the caller's promise.
-        unsafe { int8::multiply_int8::<Widening>(w, tile, decoded, group, c) };
+        unsafe { int8::multiply_int8::<Widening>(w, group, c) };
     }
 }
 
 /// # Safety
 /// As [`Operations::multiply_int8`], with [`dotprod_available`].
-pub(super) unsafe fn multiply_int8_dotprod(
-    w: &PackedMatrix,
-    tile: usize,
-    decoded: Option<&[Line]>,
-    group: &[ActBlock],
-    c: Output,
-) {
+pub(super) unsafe fn multiply_int8_dotprod(w: CodeTile<'_>, group: &[ActBlock], c: Output) {
     // SAFETY: the caller's promise.
-    unsafe { int8::multiply_int8::<Dotprod>(w, tile, decoded, group, c) };
+    unsafe { int8::multiply_int8::<Dotprod>(w, group, c) };
 }

@@ -12,10 +12,9 @@ use std::arch::x86_64::*;
 
 use self::panels::PanelRows;
 use super::dispatch::Operations;
-use super::operands::{Left, Output, Value};
+use super::operands::{CodeTile, Left, Output, Value};
 use super::vector::readers::{Affine, Layout};
 use super::vector::{Vector, View};
-use crate::kernels::memory::Line;
 use crate::kernels::packing::{BLOCK, LINE, PackedMatrix};
 use crate::kernels::products::ActBlock;
 
@@ -31,6 +30,11 @@ trait X86: Vector {
     /// Bytes by which reading packed weights runs ahead of computing; 0 if that gains nothing.
     const CODES_AHEAD: usize;
 
+    /// As [`Operations::MOST_HALF_ROWS`].
+    const MOST_HALF_ROWS: Option<usize>;
+    /// As [`Operations::DECODED_ROWS`].
+    const DECODED_ROWS: Option<usize>;
+
     unsafe fn splat(value: f32) -> Self::Floats;
     unsafe fn add(a: Self::Floats, b: Self::Floats) -> Self::Floats;
     /// 32-bit integers as f32.
@@ -43,21 +47,10 @@ trait X86: Vector {
     /// additions.
     unsafe fn multiply_rows<P: Value>(rows: usize, job: PanelRows<P>);
 
-    /// As [`Operations::MOST_HALF_ROWS`].
-    const MOST_HALF_ROWS: Option<usize>;
-    /// As [`Operations::DECODED_ROWS`].
-    const DECODED_ROWS: Option<usize>;
-
     /// See [`Operations::quantize_block`].
     unsafe fn quantize_block(values: &[f32; BLOCK], to: &mut ActBlock);
     /// See [`Operations::multiply_int8`].
-    unsafe fn multiply_int8(
-        w: &PackedMatrix,
-        tile: usize,
-        decoded: Option<&[Line]>,
-        group: &[ActBlock],
-        c: Output,
-    );
+    unsafe fn multiply_int8(w: CodeTile<'_>, group: &[ActBlock], c: Output);
 }
 
 impl<X: X86> Operations for X {
@@ -67,6 +60,7 @@ impl<X: X86> Operations for X {
     }
 
     const MOST_HALF_ROWS: Option<usize> = <X as X86>::MOST_HALF_ROWS;
+    const DECODED_ROWS: Option<usize> = <X as X86>::DECODED_ROWS;
 
     unsafe fn multiply_panel<P: Value>(
         a: Left<'_>,
@@ -84,17 +78,9 @@ impl<X: X86> Operations for X {
         unsafe { panels::multiply_fused::<X>(w, tile, a, c) };
     }
 
-    const DECODED_ROWS: Option<usize> = <X as X86>::DECODED_ROWS;
-
-    unsafe fn multiply_int8(
-        w: &PackedMatrix,
-        tile: usize,
-        decoded: Option<&[Line]>,
-        group: &[ActBlock],
-        c: Output,
-    ) {
+    unsafe fn multiply_int8(w: CodeTile<'_>, group: &[ActBlock], c: Output) {
         // SAFETY: the caller's promise.
-        unsafe { <X as X86>::multiply_int8(w, tile, decoded, group, c) };
+        unsafe { <X as X86>::multiply_int8(w, group, c) };
     }
 }
 

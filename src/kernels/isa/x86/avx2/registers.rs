@@ -3,12 +3,11 @@
 use std::arch::x86_64::*;
 
 use super::{Avx2, LANES, int8};
-use crate::kernels::isa::operands::{Output, Value};
+use crate::kernels::isa::operands::{CodeTile, Output, Value};
 use crate::kernels::isa::vector::{Task, Vector, operations};
 use crate::kernels::isa::x86::panels::PanelRows;
 use crate::kernels::isa::x86::{X86, byte_of_lanes};
-use crate::kernels::memory::Line;
-use crate::kernels::packing::{BLOCK, PackedMatrix};
+use crate::kernels::packing::BLOCK;
 use crate::kernels::products::ActBlock;
 
 impl Vector for Avx2 {
@@ -130,16 +129,10 @@ impl X86 for Avx2 {
         unsafe { int8::quantize_block(values, to) };
     }
 
-    unsafe fn multiply_int8(
-        w: &PackedMatrix,
-        tile: usize,
-        decoded: Option<&[Line]>,
-        group: &[ActBlock],
-        c: Output,
-    ) {
-        debug_assert!(decoded.is_none(), "codes were decoded in vain");
+    unsafe fn multiply_int8(w: CodeTile<'_>, group: &[ActBlock], c: Output) {
+        debug_assert!(w.decoded.is_none(), "codes were decoded in vain");
         // SAFETY: the caller's promise.
-        unsafe { int8::multiply_int8(w, tile, group, c) };
+        unsafe { int8::multiply_int8(w.matrix, w.tile, group, c) };
     }
 }
 

@@ -3,12 +3,11 @@
 use std::arch::x86_64::*;
 
 use super::Avx512;
-use crate::kernels::isa::Output;
 use crate::kernels::isa::vector::readers::{CodeReader, Decoded};
 use crate::kernels::isa::vector::{TileView, eight_times, with_reader};
 use crate::kernels::isa::x86::{X86, add_scaled, prefetch};
-use crate::kernels::memory::Line;
-use crate::kernels::packing::{BLOCK, PackedMatrix};
+use crate::kernels::isa::{CodeTile, Output};
+use crate::kernels::packing::BLOCK;
 use crate::kernels::products::{ActBlock, TINY};
 
 /// The same bits as the portable set's for finite values.
@@ -45,17 +44,11 @@ pub(super) unsafe fn quantize_block(values: &[f32; BLOCK], to: &mut ActBlock) {
 
 /// # Safety
 /// As [`X86::multiply_int8`].
-pub(super) unsafe fn multiply_int8(
-    w: &PackedMatrix,
-    tile: usize,
-    decoded: Option<&[Line]>,
-    group: &[ActBlock],
-    c: Output,
-) {
-    let (t, group_rows) = (TileView::of(w, tile), group.len() / w.blocks);
+pub(super) unsafe fn multiply_int8(w: CodeTile<'_>, group: &[ActBlock], c: Output) {
+    let (t, group_rows) = (TileView::of(w.matrix, w.tile), group.len() / w.matrix.blocks);
     // SAFETY: the caller's promise; the reader is that of the matrix.
-    with_reader!(quantized w, R => unsafe {
-        match decoded {
+    with_reader!(quantized w.matrix, R => unsafe {
+        match w.decoded {
             Some(codes) => {
                 let job = Int8 { t: t.with_decoded(codes), group_rows };
                 job.all_rows::<Decoded<R>>(group.as_ptr(), c);

@@ -3,12 +3,11 @@
 use std::arch::x86_64::*;
 
 use super::{Avx512, int8};
-use crate::kernels::isa::operands::{Output, Value};
+use crate::kernels::isa::operands::{CodeTile, Output, Value};
 use crate::kernels::isa::vector::{Task, Vector, operations};
 use crate::kernels::isa::x86::panels::PanelRows;
 use crate::kernels::isa::x86::{X86, byte_of_lanes};
-use crate::kernels::memory::Line;
-use crate::kernels::packing::{BLOCK, PackedMatrix};
+use crate::kernels::packing::BLOCK;
 use crate::kernels::products::ActBlock;
 
 impl Vector for Avx512 {
@@ -140,15 +139,9 @@ impl X86 for Avx512 {
         unsafe { int8::quantize_block(values, to) };
     }
 
-    unsafe fn multiply_int8(
-        w: &PackedMatrix,
-        tile: usize,
-        decoded: Option<&[Line]>,
-        group: &[ActBlock],
-        c: Output,
-    ) {
+    unsafe fn multiply_int8(w: CodeTile<'_>, group: &[ActBlock], c: Output) {
         // SAFETY: the caller's promise.
-        unsafe { int8::multiply_int8(w, tile, decoded, group, c) };
+        unsafe { int8::multiply_int8(w, group, c) };
     }
 }
 
