@@ -16,6 +16,7 @@ import json
 import os
 import statistics
 import subprocess
+import sys
 import tempfile
 
 # The quantile 0.975 of Student's t for 1, 2, … degrees of freedom.
@@ -28,7 +29,9 @@ def rewards(a, compute, seed):
         adapter = os.path.join(folder, "adapter")
         command = [a.program, "train", "--model", a.model, "--tasks", a.tasks, "--adapter", adapter, "--compute", compute,
                    "--seed", seed, "--steps", a.steps, "--eval-questions", 0, *a.more]
-        subprocess.run([str(c) for c in command], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        done = subprocess.run([str(c) for c in command], text=True, capture_output=True)
+        if done.returncode:
+            sys.exit(f"cannot train: {done.stderr.strip()}")
         with open(os.path.join(adapter, "metrics.jsonl")) as f:
             lines = [json.loads(line) for line in f]
     return [line["reward"] for line in lines if "reward" in line]
@@ -41,8 +44,9 @@ def main():
     p.add_argument("--tasks", required=True, help="questions with answers")
     p.add_argument("--steps", type=int, default=16, help="steps of each run (%(default)s)")
     p.add_argument("--seeds", type=int, default=3, help="runs of each kind, 2 to 10 (%(default)s)")
-    p.add_argument("more", nargs="*", help="options of latrod train, behind --")
-    a = p.parse_args()
+    # argparse takes no list of options behind other options.
+    end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    a = p.parse_args(sys.argv[1:end], argparse.Namespace(more=sys.argv[end + 1:]))
     if not 2 <= a.seeds <= len(T) + 1:
         p.error("--seeds must be 2 to 10")
 
