@@ -149,6 +149,7 @@ fn decoding() -> Work {
         branches: 8,
         max_new_tokens: 16,
         batch: 8,
+        continuation: 0,
         pick: Pick::Sample { temperature: 1.0 },
     };
     Box::new(move || {

@@ -30,7 +30,7 @@ use latrod::latro::settings::TrainSettings;
 use latrod::memory::plan::{MemoryPlan, MemorySettings};
 use latrod::settings::Choice;
 use latrod::system::memory::peak_memory_mib;
-use latrod::text::TextFormat;
+use latrod::text::{TextFormat, Wording};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
@@ -205,7 +205,7 @@ fn run(args: &Args) -> Outcome<()> {
     let mut model = CpuEngine::load(&file, s.compute, DeviceKind::Cpu)?;
     model.set_row_chunks(RowChunks { rows: s.rows, head_rows: s.head_rows });
     phase("loading", Some(plan.program + plan.weights + plan.loading));
-    let prompter = Prompter::new(TextFormat::from_gguf(&file)?)?;
+    let prompter = Prompter::new(TextFormat::from_gguf(&file)?, Wording::default())?;
     phase("tokenizer", Some(plan.program + plan.weights));
     let settings = TrainSettings {
         num_generations: s.num_generations,
@@ -243,20 +243,15 @@ fn sample(learner: &Learner<'_, CpuEngine>, s: &Setting, step: u64) -> Outcome<S
         branches: s.num_generations,
         max_new_tokens: s.new,
         batch: s.batch,
+        continuation: 0,
         pick: Pick::Sample { temperature: 1.0 },
     };
     let rng = |task: usize, branch: usize| stream(0, step, task as u64, branch as u64);
     let rationales =
         generate(policy, std::slice::from_ref(&prompt), limits, rng, |_| Never, |_| {})?
             .swap_remove(0);
-    let rollout = RolloutGroup {
-        prompt,
-        answer: vec![9; ANSWER],
-        answer_span: None,
-        rationales,
-        truncated: Vec::new(),
-        stops: Vec::new(),
-    };
+    let rollout =
+        RolloutGroup { prompt, answer: vec![9; ANSWER], rationales, ..RolloutGroup::default() };
     let tokens = (s.num_generations * s.new) as u64;
     Ok(Sampled { step, trips: 0, rollouts: vec![rollout], tokens, seconds: 1.0 })
 }

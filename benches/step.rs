@@ -25,7 +25,7 @@ use latrod::latro::sampling::generate::{Limits, Policy, Stop, generate};
 use latrod::latro::sampling::sampler::{Pick, stream};
 use latrod::latro::settings::TrainSettings;
 use latrod::system::memory::peak_memory_mib;
-use latrod::text::TextFormat;
+use latrod::text::{TextFormat, Wording};
 use serde_json::json;
 
 #[derive(Parser)]
@@ -85,7 +85,7 @@ fn run<E: Engine>(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     let file = GgufFile::open(&args.model)?;
     let model = E::load(&file, args.compute, args.device)?;
     let load_s = start.elapsed().as_secs_f64();
-    let prompter = Prompter::new(TextFormat::from_gguf(&file)?)?;
+    let prompter = Prompter::new(TextFormat::from_gguf(&file)?, Wording::default())?;
     let settings = TrainSettings {
         num_generations: args.num_generations,
         prompts_per_step: args.prompts_per_step,
@@ -149,6 +149,7 @@ fn sample(
         branches: args.num_generations,
         max_new_tokens: args.new,
         batch: learner.batch,
+        continuation: 0,
         pick: Pick::Sample { temperature: 1.0 },
     };
     let rng = |task: usize, branch: usize| stream(0, step, task as u64, branch as u64);
@@ -158,10 +159,8 @@ fn sample(
     let group = |(prompt, rationales): (&Vec<u32>, _)| RolloutGroup {
         prompt: prompt.clone(),
         answer: answer.clone(),
-        answer_span: None,
         rationales,
-        truncated: Vec::new(),
-        stops: Vec::new(),
+        ..RolloutGroup::default()
     };
     let rollouts = prompts.iter().zip(rationales).map(group).collect();
     let tokens = (learner.batch * args.new) as u64;

@@ -23,7 +23,7 @@ latrod() {
     cargo run --release --locked --quiet -- "$@"
 }
 latrod train --model "$model" --tasks samples/sums-train.jsonl --eval-tasks samples/sums-dev.jsonl \
-    --eval-questions 50 --steps "$steps" --max-new-tokens 64 --adapter "$adapter"
+    --eval-questions 50 --steps "$steps" --prompts-per-step 4 --max-new-tokens 64 --adapter "$adapter"
 
 cat << EOF
 

@@ -4,6 +4,7 @@
 //!
 //! ARCHITECTURE.md has the map of the folders and the table of what may use what.
 
+pub mod answer;
 pub mod arch;
 pub mod cli;
 pub mod config;

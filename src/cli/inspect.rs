@@ -20,7 +20,7 @@ use crate::latro::prompt::Prompter;
 use crate::latro::settings::TrainSettings;
 use crate::memory::fit::{Fitting, fit_given};
 use crate::memory::plan::{MemoryPlan, MemorySettings};
-use crate::text::TextFormat;
+use crate::text::{TextFormat, Wording};
 
 /// Show what is in a GGUF model, whether it can be trained, and the memory that would take
 #[derive(Debug, clap::Args)]
@@ -182,7 +182,9 @@ impl Report {
         let spec = ModelSpec::from_gguf(file);
         let mut problems = problems(&quantization, &spec);
         problems.extend(match TextFormat::from_gguf(file) {
-            Ok(format) => Prompter::new(format).err().map(|error| error.to_string()),
+            Ok(format) => {
+                Prompter::new(format, Wording::default()).err().map(|error| error.to_string())
+            }
             Err(error) => Some(error.to_string()),
         });
         let spec = spec.ok();

@@ -14,6 +14,8 @@ pub(crate) mod split;
 
 use sha2::{Digest, Sha256};
 
+use crate::answer::Wanted;
+
 pub use parse::RejectReason;
 pub use read::{DataError, REJECTED_FILE, Rejected, TaskLimits, TaskSet, read_tasks};
 pub use split::{is_held_out, question_key, split};
@@ -26,6 +28,12 @@ pub struct Task {
 }
 
 impl Task {
+    /// The answer, ready to judge others with.
+    #[must_use]
+    pub fn wanted(&self) -> Wanted {
+        Wanted::new(&self.question, &self.answer, None)
+    }
+
     /// The task's identity: equal exactly when question and answer are.
     #[must_use]
     pub fn id(&self) -> TaskId {

@@ -8,16 +8,16 @@
 //!   sample ──► [Sampled] ──► update ──► StepMetrics ──► sample (next step) …
 //! ```
 
+use std::borrow::Cow;
 use std::time::Instant;
 
-use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::log_prob::{Forward, score};
 use super::metrics::StepMetrics;
-use super::objective::{Judged, ObjectiveError, judge};
+use super::objective::{ObjectiveError, judge, sampled_guess, sampled_rewards};
 use super::optimizer::{AdamW, OptimizerError, clip, global_norm, learning_rate};
-use super::prompt::{Finish, PromptError, Prompter, StopWatch};
+use super::prompt::{PromptError, Prompter};
 use super::rollout::RolloutGroup;
 use super::settings::{Method, TrainSettings};
 use crate::arch::lora::{Factor, LoraKey, LoraTensors, Matrix, zeros_like};
@@ -26,9 +26,8 @@ use crate::data::Task;
 use crate::engine::interrupt::Interrupt;
 use crate::engine::{Engine, ModelError};
 use crate::latro::metrics::tally::Tally;
-use crate::latro::objective::advantage::{FlatFilter, spread};
-use crate::latro::sampling::generate::{Limits, Policy, Stop, generate};
-use crate::latro::sampling::sampler::{Pick, stream, uniform};
+use crate::latro::objective::advantage::{FlatFilter, max_variance, spread};
+use crate::latro::sampling::sampler::{stream, uniform};
 
 /// Why a step could not be done. The learner's state is then as it was before the step.
 #[derive(Debug, thiserror::Error)]
@@ -137,12 +136,6 @@ pub struct Learner<'a, E: Engine> {
     pub state: LearnerState,
 }
 
-impl Stop for StopWatch<'_> {
-    fn push(&mut self, token: u32) -> bool {
-        Self::push(self, token).is_some()
-    }
-}
-
 impl<E: Engine> Learner<'_, E> {
     /// What has been learned so far, ready to compute with.
     ///
@@ -170,60 +163,10 @@ impl<E: Engine> Learner<'_, E> {
     ) -> Result<Sampled, LearnError> {
         let start = Instant::now();
         let (step, trips) = (self.state.progress.step + 1, self.state.progress.trips);
-        let think = self.settings.method == Method::Latro;
-        let mut rollouts = Vec::with_capacity(tasks.len());
-        for task in tasks {
-            rollouts.push(RolloutGroup {
-                prompt: self.prompter.prompt(&task.question, think)?,
-                answer: self.prompter.answer(&task.answer)?,
-                answer_span: Some(self.prompter.answer_span(&task.answer)?),
-                rationales: vec![Vec::new()],
-                truncated: Vec::new(),
-                stops: Vec::new(),
-            });
-        }
-        let mut tokens = 0;
-        if think {
-            let prompts: Vec<Vec<u32>> = rollouts.iter().map(|r| r.prompt.clone()).collect();
-            let generated = self.generate(&prompts, step, trips, progress)?;
-            for (rollout, branches) in rollouts.iter_mut().zip(generated) {
-                tokens += branches.iter().map(Vec::len).sum::<usize>() as u64;
-                let cuts: Vec<_> = branches.iter().map(|b| self.prompter.cut(b)).collect();
-                if self.settings.stop_counts {
-                    rollout.stops = branches
-                        .iter()
-                        .zip(&cuts)
-                        .map(|(b, cut)| b.get(cut.len).copied())
-                        .collect();
-                }
-                rollout.truncated = cuts.iter().map(|c| c.finish == Finish::Truncated).collect();
-                rollout.rationales =
-                    branches.iter().zip(cuts).map(|(b, cut)| b[..cut.len].to_vec()).collect();
-            }
-        }
+        let rollouts = self.rollouts(tasks, progress)?;
+        let (rollouts, tokens): (Vec<_>, Vec<u64>) = rollouts.into_iter().unzip();
+        let tokens = tokens.iter().sum();
         Ok(Sampled { step, trips, rollouts, tokens, seconds: start.elapsed().as_secs_f64() })
-    }
-
-    fn generate(
-        &self,
-        prompts: &[Vec<u32>],
-        step: u64,
-        trips: u64,
-        progress: impl FnMut(usize),
-    ) -> Result<Vec<Vec<Vec<u32>>>, LearnError> {
-        let adapter = self.adapter()?;
-        let policy = Policy { model: self.model, lora: Some(&adapter), interrupt: self.interrupt };
-        let limits = Limits {
-            branches: self.settings.num_generations,
-            max_new_tokens: self.settings.max_new_tokens,
-            batch: self.batch,
-            pick: Pick::Sample { temperature: self.settings.temperature },
-        };
-        let seed = self.settings.seed;
-        let rng = |task: usize, branch: usize| -> ChaCha8Rng {
-            stream(seed, step | trips << 48, task as u64, branch as u64)
-        };
-        Ok(generate(policy, prompts, limits, rng, |_| self.prompter.watch(), progress)?)
     }
 
     /// Turns what was sampled into an update of the adapter.
@@ -239,9 +182,12 @@ impl<E: Engine> Learner<'_, E> {
         let mut progress = self.state.progress.clone();
         let mut sums = zeros_like(&self.state.params);
         let mut tally = Tally::default();
-        for rollout in &sampled.rollouts {
+        for (i, rollout) in sampled.rollouts.iter().enumerate() {
             let prompts = sampled.rollouts.len();
-            self.learn_from(rollout, prompts, &adapter, &mut progress.flat, &mut sums, &mut tally)?;
+            // Where β is 0 the reference only informs the sentinel: one prompt is enough.
+            let with_reference = i == 0 || self.beta() > 0.0;
+            let work = Work { rollout, prompts, with_reference };
+            self.learn_from(work, &adapter, &mut progress.flat, &mut sums, &mut tally)?;
         }
         let update = Instant::now();
         // Coefficients point uphill; AdamW goes down the gradient of the loss.
@@ -273,14 +219,26 @@ impl<E: Engine> Learner<'_, E> {
     /// One task's share of the gradient.
     fn learn_from(
         &self,
-        rollout: &RolloutGroup,
-        prompts: usize,
+        work: Work<'_>,
         adapter: &E::Adapter,
         flat: &mut FlatFilter,
         sums: &mut LoraTensors,
         tally: &mut Tally,
     ) -> Result<(), LearnError> {
+        let Work { rollout, prompts, with_reference } = work;
         let (model, interrupt) = (self.model, self.interrupt);
+        let settings = self.settings;
+        // Where sampling has left the rewards, only what teaches something is computed at all.
+        let known = self.beta() == 0.0 && !rollout.scores.is_empty();
+        let (part, mut is_flat) = match known {
+            true => self.part_of(rollout, flat, tally)?,
+            false => (Cow::Borrowed(rollout), false),
+        };
+        if is_flat && !with_reference {
+            tally.skipped += 1;
+            return Ok(());
+        }
+        let rollout = part.as_ref();
         let tree = rollout.tree();
         let start = Instant::now();
         let forward = Forward::new(model, adapter, &tree, interrupt)?;
@@ -288,7 +246,7 @@ impl<E: Engine> Learner<'_, E> {
 
         let start = Instant::now();
         let latro = self.settings.method == Method::Latro;
-        let reference = match latro {
+        let reference = match latro && with_reference {
             true => score(model, None, &tree, interrupt)?.log_p,
             false => forward.scores().log_p.clone(),
         };
@@ -297,8 +255,13 @@ impl<E: Engine> Learner<'_, E> {
         let policy = forward.scores();
         let judged =
             judge(rollout, &tree, &policy.log_p, &reference, self.settings, self.beta(), prompts)?;
-        tally.add(rollout, &tree, policy, &judged);
-        if latro && self.settings.skip_flat && self.is_flat(&judged, flat) {
+        tally.add_pass(rollout, &tree, policy, &judged, with_reference);
+        if !known {
+            tally.add_rewards(rollout, &judged.rewards, judged.guess);
+            let totals: Vec<f64> = judged.rewards.iter().map(|r| r.reward).collect();
+            is_flat = latro && settings.skip_flat && self.is_flat(&totals, flat);
+        }
+        if is_flat {
             tally.skipped += 1;
             return Ok(());
         }
@@ -309,10 +272,40 @@ impl<E: Engine> Learner<'_, E> {
         Ok(())
     }
 
-    fn is_flat(&self, judged: &Judged, flat: &mut FlatFilter) -> bool {
-        let rewards: Vec<f64> = judged.rewards.iter().map(|r| r.reward).collect();
-        flat.is_flat(spread(&rewards), self.settings.flat_share)
+    /// What is worth computing of a task whose rewards are known: some of its rationales; and whether
+    /// these teach nothing.
+    fn part_of<'r>(
+        &self,
+        rollout: &'r RolloutGroup,
+        flat: &mut FlatFilter,
+        tally: &mut Tally,
+    ) -> Result<(Cow<'r, RolloutGroup>, bool), LearnError> {
+        let settings = self.settings;
+        let rewards = sampled_rewards(rollout, settings)?;
+        tally.add_rewards(rollout, &rewards, sampled_guess(rollout, settings)?);
+        let totals: Vec<f64> = rewards.iter().map(|r| r.reward).collect();
+        let is_flat = settings.skip_flat && self.is_flat(&totals, flat);
+        let most = settings.update_generations;
+        let part = match (1..totals.len()).contains(&most) {
+            true => Cow::Owned(rollout.only(&max_variance(&totals, most))),
+            false => Cow::Borrowed(rollout),
+        };
+        Ok((part, is_flat))
     }
+
+    fn is_flat(&self, rewards: &[f64], flat: &mut FlatFilter) -> bool {
+        let spread = spread(rewards);
+        flat.is_flat(spread, self.settings.flat_share) || spread < self.settings.flat_spread
+    }
+}
+
+/// A task's part in a step.
+struct Work<'a> {
+    rollout: &'a RolloutGroup,
+    /// Prompts of the step.
+    prompts: usize,
+    /// Whether the reference is computed, too.
+    with_reference: bool,
 }
 
 /// Which tasks step `step` (from 1) works on: the tasks in a new random order in every pass.

@@ -9,7 +9,7 @@ use super::tree::{Branch, Tree};
 
 /// A task's rationales, as tokens. Its JSON form is that of the PyTorch reference's rollout files;
 /// one without a prompt or an answer is refused when it is read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct RolloutGroup {
     #[serde(rename = "prompt_ids", deserialize_with = "some_tokens")]
     pub prompt: Vec<u32>,
@@ -21,6 +21,21 @@ pub struct RolloutGroup {
     pub answer_span: Option<Range<usize>>,
     /// `[K]` rationales; an empty one is allowed.
     pub rationales: Vec<Vec<u32>>,
+    /// With seam `policy`, what stands in `answer`'s place for each rationale: the right answer as the
+    /// model would say it there. Empty for one that announced no answer. `answer` for all if the list
+    /// is empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub answers: Vec<Spliced>,
+    /// An announcement without a rationale: `answer` after it is what a guess earns. None if empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub guess: Vec<u32>,
+    /// log p of the tokens behind each rationale (`answers`), as sampling has left them, nats; an empty
+    /// list where there are none. Not known if the list is empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scores: Vec<Vec<f32>>,
+    /// The same of `answer` behind the guess.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub guess_scores: Vec<f32>,
     /// Which rationales ran out of tokens; none if the list is empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub truncated: Vec<bool>,
@@ -31,8 +46,19 @@ pub struct RolloutGroup {
     pub stops: Vec<Option<u32>>,
 }
 
+/// The right answer behind one rationale.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Spliced {
+    pub ids: Vec<u32>,
+    /// Which of them are the answer's own text; the others close it.
+    pub span: Range<usize>,
+    /// Whether the model's own answer was right.
+    pub right: bool,
+}
+
 impl RolloutGroup {
-    /// The task as one packed sequence.
+    /// The task as one packed sequence: a branch for each rationale, and one more for the guess if
+    /// there is one.
     ///
     /// # Panics
     /// If the prompt is empty, which neither [`super::prompt::Prompter::prompt`] nor reading allows.
@@ -41,15 +67,49 @@ impl RolloutGroup {
         let branches = self.rationales.iter().enumerate().map(|(i, rationale)| Branch {
             rationale,
             stop: self.stops.get(i).copied().flatten(),
-            answer: &self.answer,
+            answer: self.answers.get(i).map_or(&self.answer, |answer| &answer.ids),
         });
-        Tree::new(&self.prompt, branches)
+        let guess = Branch { rationale: &self.guess, stop: None, answer: &self.answer };
+        Tree::new(&self.prompt, branches.chain((!self.guess.is_empty()).then_some(guess)))
     }
 
-    /// Which tokens of the answer are its own text.
+    /// The same with some of the rationales only.
     #[must_use]
-    pub fn span(&self) -> Range<usize> {
-        self.answer_span.clone().unwrap_or(0..self.answer.len())
+    pub fn only(&self, chosen: &[usize]) -> Self {
+        fn of<T: Clone>(all: &[T], chosen: &[usize]) -> Vec<T> {
+            if all.is_empty() {
+                Vec::new()
+            } else {
+                chosen.iter().map(|k| all[*k].clone()).collect()
+            }
+        }
+        Self {
+            prompt: self.prompt.clone(),
+            answer: self.answer.clone(),
+            answer_span: self.answer_span.clone(),
+            rationales: of(&self.rationales, chosen),
+            answers: of(&self.answers, chosen),
+            guess: self.guess.clone(),
+            scores: of(&self.scores, chosen),
+            guess_scores: self.guess_scores.clone(),
+            truncated: of(&self.truncated, chosen),
+            stops: of(&self.stops, chosen),
+        }
+    }
+
+    /// Which tokens of the answer behind rationale `branch` are its own text.
+    #[must_use]
+    pub fn span(&self, branch: usize) -> Range<usize> {
+        match self.answers.get(branch) {
+            Some(answer) => answer.span.clone(),
+            None => self.answer_span.clone().unwrap_or(0..self.answer.len()),
+        }
+    }
+
+    /// Whether rationale `branch` is followed by an answer at all.
+    #[must_use]
+    pub fn has_answer(&self, branch: usize) -> bool {
+        self.answers.get(branch).is_none_or(|answer| !answer.ids.is_empty())
     }
 
     /// Whether each rationale ran out of tokens. `[K]`

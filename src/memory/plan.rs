@@ -17,6 +17,7 @@ use crate::engine::row_chunks::RowChunks;
 use crate::engine::weights::WeightBytes;
 use crate::kernels::{Compute, float_bytes};
 use crate::latro::sampling::generate::{Limits, Places};
+use crate::latro::sampling::rollouts::longest_continuation;
 use crate::latro::sampling::sampler::Pick;
 use crate::latro::settings::{Method, TrainSettings};
 use crate::ops::attention::HeadShape;
@@ -39,7 +40,7 @@ pub struct MemorySettings {
     pub questions: usize,
     /// Length of a prompt, tokens.
     pub prompt_tokens: usize,
-    /// Longest rationale, tokens.
+    /// Longest rationale or response to a question, tokens.
     pub new_tokens: usize,
     /// Length of an answer with its phrase, tokens.
     pub answer_tokens: usize,
@@ -164,7 +165,7 @@ impl MemorySettings {
             batch: if latro { batch } else { 0 },
             questions: 0,
             prompt_tokens,
-            new_tokens: if latro { s.max_new_tokens } else { 0 },
+            new_tokens: s.max_new_tokens,
             answer_tokens,
             row_chunks: RowChunks::default(),
             threads,
@@ -199,24 +200,26 @@ impl MemorySettings {
 
 /// The larger of sampling for a step and of asking questions: cache, and the rest.
 fn sampling(spec: &ModelSpec, s: &MemorySettings) -> (u64, u64) {
-    let of = |prompts: usize, branches: usize, batch: usize, longest: usize, new: usize| {
-        let limits = Limits { branches, max_new_tokens: new, batch, pick: Pick::Greedy };
+    let longest = s.prompt_tokens;
+    let of = |prompts: usize, branches: usize, batch: usize, continuation: usize| {
+        let pick = Pick::Greedy;
+        let limits = Limits { branches, max_new_tokens: s.new_tokens, batch, continuation, pick };
         let places = Places::new(prompts, longest, &limits);
         let rows = places.rows(longest);
+        let scored = places.scored_rows.min(s.row_chunks.head_rows);
         let pass = PassSize { rows, slots: 0, ranks: s.ranks(spec), row_chunks: s.row_chunks };
         // Two hidden states a row, before and behind the output norm, and the logits of open prompts.
         let rest = sum([
             pass.forward_bytes(spec),
             float_bytes(&[2, rows, spec.hidden]),
-            float_bytes(&[places.branches + places.prompts, spec.vocab]),
+            float_bytes(&[places.branches + places.prompts + scored, spec.vocab]),
         ]);
         (KvCache::bytes(spec.layers, HeadShape::from(spec), places.slots(), s.compute), rest)
     };
-    // Answers follow on prompt, rationale and lead; they are as long as an answer may be.
-    let whole = s.prompt_tokens + s.new_tokens + s.answer_tokens;
-    let steps = (s.batch > 0)
-        .then(|| of(s.prompts_per_step, s.num_generations, s.batch, s.prompt_tokens, s.new_tokens));
-    let asked = (s.questions > 0).then(|| of(s.questions, 1, s.questions, whole, s.answer_tokens));
+    let continuation = longest_continuation(s.answer_tokens);
+    let steps =
+        (s.batch > 0).then(|| of(s.prompts_per_step, s.num_generations, s.batch, continuation));
+    let asked = (s.questions > 0).then(|| of(s.questions, 1, s.questions, 0));
     [steps, asked]
         .into_iter()
         .flatten()
@@ -231,8 +234,10 @@ struct Training {
 }
 
 fn training(spec: &ModelSpec, s: &MemorySettings) -> Training {
-    let targets = s.num_generations * (s.new_tokens + s.answer_tokens);
-    let inputs = (s.new_tokens + s.answer_tokens).saturating_sub(1);
+    // Scoring an answer behind a response is half of training on them.
+    let written = if s.batch > 0 || s.questions > 0 { s.new_tokens } else { 0 };
+    let targets = s.num_generations * (written + s.answer_tokens);
+    let inputs = (written + s.answer_tokens).saturating_sub(1);
     let rows = s.prompt_tokens + s.num_generations * inputs;
     let slots = aligned(s.prompt_tokens) + s.num_generations * aligned(inputs);
     let policy = PassSize { rows, slots, ranks: s.ranks(spec), row_chunks: s.row_chunks };
@@ -322,16 +327,18 @@ mod tests {
     fn sampling_is_what_one_counts_by_hand() {
         let plan = MemoryPlan::predict(&smollm2(), &weights(), &settings());
 
-        // Keys and values of 30 layers, 192 wide, for the prompt, filled up to 96, and 8 of 128.
-        assert_eq!(plan.kv_cache, 30 * 2 * 192 * (96 + 8 * 128) * F32);
-        // 8 + 76 rows: q and its result, twice, 576, k and v 192, 64 of the rotation, two hidden states; and
-        // in their one piece two of the width 576, two of 1536, 48 of x·Aᵀ. 8 + 1 rows of logits.
-        let pass = 84 * (3 * 576 + 2 * 192 + 64 + 2 * 576) + 84 * (2 * 576 + 2 * 1536 + 48);
-        assert_eq!(plan.sampling_pass, (pass + 9 * 49152) * F32);
+        // Keys and values of 30 layers, 192 wide, for the prompt, filled up to 96, and 8 of 128 and the
+        // 26 of an answer, filled up to 160.
+        assert_eq!(plan.kv_cache, 30 * 2 * 192 * (96 + 8 * 160) * F32);
+        // 8 + 76 rows and 32 of answers: q and its result, twice, 576, k and v 192, 64 of the rotation, two
+        // hidden states; and in their one piece two of the width 576, two of 1536, 48 of x·Aᵀ. 8 + 1 rows
+        // of logits, and those of the answers.
+        let pass = 116 * (3 * 576 + 2 * 192 + 64 + 2 * 576) + 116 * (2 * 576 + 2 * 1536 + 48);
+        assert_eq!(plan.sampling_pass, (pass + (9 + 32) * 49152) * F32);
 
         let one = MemorySettings { batch: 1, ..settings() };
         let one = MemoryPlan::predict(&smollm2(), &weights(), &one);
-        assert_eq!(one.kv_cache, 30 * 2 * 192 * (96 + 128) * F32);
+        assert_eq!(one.kv_cache, 30 * 2 * 192 * (96 + 160) * F32);
     }
 
     #[test]
@@ -384,9 +391,9 @@ mod tests {
         let asking = MemorySettings { questions: 5, ..settings.clone() };
 
         assert_eq!(MemoryPlan::predict(&smollm2(), &weights(), &settings).sampling(), 0);
-        // 5 questions of 76 + 10 tokens and the room of one more, which there is not.
+        // 5 questions of 76 tokens, and as many responses of 400.
         let asked = MemoryPlan::predict(&smollm2(), &weights(), &asking).kv_cache;
-        assert_eq!(asked, 30 * 2 * 192 * (5 * 96 + 5 * 32) * F32);
+        assert_eq!(asked, 30 * 2 * 192 * (5 * 96 + 5 * 416) * F32);
     }
 
     #[test]

@@ -40,6 +40,7 @@ impl Sampling {
             branches: self.branches.min(most),
             max_new_tokens: self.new_tokens.min(most),
             batch: self.prompts.saturating_mul(self.branches).min(most),
+            continuation: 0,
             pick: Pick::Greedy,
         };
         let slots = Places::new(self.prompts, self.prompt_tokens, &limits).slots();

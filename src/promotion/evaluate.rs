@@ -1,36 +1,37 @@
 //! Measures a policy on held-out tasks: greedy accuracy, the likelihood of the right answers, and the
 //! accuracy of a majority vote.
 //!
-//! For each question: a greedy rationale, cut at the end of the turn or at the answer phrase; then
-//! the phrase, and what the policy says after it is compared with the answer. The likelihood is that
-//! of the right answer after the same rationale.
+//! The policy writes to the end of its turn, and its answer is read from what it wrote: that is what
+//! whoever serves it will see. As a second figure the answer can be asked for: what was written, up
+//! to "the answer is", then that phrase, and what the policy says after it. The likelihood is that
+//! of the right answer in the same place.
 
 use std::time::Instant;
 
-use super::answer::{is_correct, majority};
+use crate::answer::{Found, Wanted};
 use crate::data::Task;
 use crate::engine::Engine;
 use crate::latro::learner::LearnError;
 use crate::latro::log_prob::score;
 use crate::latro::metrics::EvalMetrics;
-use crate::latro::prompt::{Finish, Prompter};
+use crate::latro::prompt::{Finish, PromptError, Prompter};
 use crate::latro::sampling::generate::{Limits, Policy, Stop, generate};
 use crate::latro::sampling::sampler::{Pick, stream};
 use crate::latro::tree::{Branch, Tree};
 
-/// Tokens in which an answer must be given.
-pub const ANSWER_TOKENS: usize = 12;
-
 /// How to evaluate.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct EvalSettings {
-    /// Whether the model is asked for a rationale first; a model trained on answers alone is not.
+    /// Whether what the model wrote stands before the answer that is asked for and whose likelihood
+    /// is measured; for a model that answers at once it doesn't.
     pub think: bool,
-    /// Longest rationale, tokens.
+    /// Whether the answer is asked for as well.
+    pub forced: bool,
+    /// The most that is written, tokens.
     pub max_new_tokens: usize,
     /// Branches that are computed together.
     pub batch: usize,
-    /// Sampled rationales in the majority vote; 0 for none.
+    /// Sampled responses in the majority vote; 0 for none.
     pub votes: usize,
     /// Temperature of the votes.
     pub temperature: f32,
@@ -41,20 +42,37 @@ pub struct EvalSettings {
 /// The result of one question.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct QuestionResult {
+    /// Whether the answer that the policy wrote is right.
     pub correct: bool,
-    /// What the policy answered.
-    pub given: String,
+    /// What was read as its answer; `None` if there is none.
+    pub given: Option<String>,
     /// The right answer.
     pub wanted: String,
+    /// All that the policy wrote.
+    pub response: String,
+    pub response_tokens: usize,
+    /// Whether it ended by itself.
+    pub finished: bool,
+    /// The answer when asked for it, if it was.
+    #[serde(flatten)]
+    pub forced: Option<Forced>,
     /// log p of the right answer (with phrase and end of turn) after the greedy rationale, nats.
     pub log_p_answer: f64,
     pub answer_tokens: usize,
+    /// Tokens before the answer's likelihood is measured.
     pub rationale_tokens: usize,
-    /// Whether the rationale ended by itself.
-    pub finished: bool,
     /// Whether the majority of sampled answers is right, if a vote was held.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub majority_correct: Option<bool>,
+}
+
+/// What a policy says after "The answer is".
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Forced {
+    #[serde(rename = "forced_correct")]
+    pub correct: bool,
+    #[serde(rename = "forced_given")]
+    pub given: String,
 }
 
 impl QuestionResult {
@@ -63,6 +81,16 @@ impl QuestionResult {
     pub fn log_p_answer_per_token(&self) -> f64 {
         self.log_p_answer / self.answer_tokens as f64
     }
+}
+
+/// Tokens that an answer asked for may take: twice those of the right one, which may be put in other
+/// words, and room for a beginning such as "approximately".
+///
+/// # Errors
+/// If the answer cannot be encoded.
+pub fn answer_room(prompter: &Prompter, answer: &str) -> Result<usize, PromptError> {
+    const BEGINNING: usize = 12;
+    Ok(BEGINNING + 2 * prompter.answer_span(answer)?.len())
 }
 
 /// Ends an answer at the end of the turn.
@@ -83,102 +111,141 @@ pub fn evaluate<E: Engine>(
     prompter: &Prompter,
     tasks: &[Task],
     settings: EvalSettings,
-    mut progress: impl FnMut(usize),
+    progress: impl FnMut(usize),
 ) -> Result<Vec<QuestionResult>, LearnError> {
-    let prompts = tasks
-        .iter()
-        .map(|t| prompter.prompt(&t.question, settings.think))
-        .collect::<Result<Vec<_>, _>>()?;
-    let rationales = match settings.think {
-        true => think(policy, prompter, &prompts, settings, 1, Pick::Greedy, &mut progress)?,
-        false => prompts.iter().map(|_| vec![(Vec::new(), Finish::EndOfTurn)]).collect(),
+    let prompts =
+        tasks.iter().map(|t| prompter.prompt(&t.question)).collect::<Result<Vec<_>, _>>()?;
+    let wanted: Vec<Wanted> = tasks.iter().map(Task::wanted).collect();
+    let mut examiner = Examiner { policy, prompter, tasks, prompts, wanted, settings, progress };
+    let written = examiner.write(1, Pick::Greedy)?;
+    let forced = match settings.forced {
+        true => examiner.force(&written)?.into_iter().map(Some).collect(),
+        false => vec![None; tasks.len()],
     };
-    let given = answers(policy, prompter, &prompts, &rationales, settings, &mut progress)?;
-    let mut votes = vec![None; tasks.len()];
-    if settings.votes > 0 && settings.think {
-        let pick = Pick::Sample { temperature: settings.temperature };
-        let sampled =
-            think(policy, prompter, &prompts, settings, settings.votes, pick, &mut progress)?;
-        votes = answers(policy, prompter, &prompts, &sampled, settings, &mut progress)?
-            .iter()
-            .map(|answers| majority(answers))
-            .collect();
-    }
+    let majority = match settings.votes {
+        0 => vec![None; tasks.len()],
+        votes => examiner.vote(votes)?,
+    };
     let mut results = Vec::with_capacity(tasks.len());
-    for (i, task) in tasks.iter().enumerate() {
-        let (rationale, finish) = &rationales[i][0];
-        let answer = prompter.answer(&task.answer)?;
-        let tree = Tree::new(&prompts[i], [Branch { rationale, stop: None, answer: &answer }]);
-        let scores = score(policy.model, policy.lora, &tree, policy.interrupt)?;
-        let log_p = &scores.log_p[tree.branches[0].answer.clone()];
-        results.push(QuestionResult {
-            correct: is_correct(&given[i][0], &task.answer),
-            given: given[i][0].trim().to_owned(),
-            wanted: task.answer.clone(),
-            log_p_answer: log_p.iter().map(|l| f64::from(*l)).sum(),
-            answer_tokens: answer.len(),
-            rationale_tokens: rationale.len(),
-            finished: *finish != Finish::Truncated,
-            majority_correct: (settings.votes > 0 && settings.think)
-                .then(|| votes[i].as_ref().is_some_and(|v| is_correct(v, &task.answer))),
-        });
-        progress(1);
+    for (i, (forced, majority_correct)) in forced.into_iter().zip(majority).enumerate() {
+        let read = examiner.read(i, &written[i][0]);
+        results.push(QuestionResult { forced, majority_correct, ..read? });
+        (examiner.progress)(1);
     }
     Ok(results)
 }
 
-/// A rationale's tokens, cut, and how it ended.
-type Rationale = (Vec<u32>, Finish);
-
-/// `branches` rationales for each prompt.
-fn think<E: Engine>(
-    policy: Policy<'_, E>,
-    prompter: &Prompter,
-    prompts: &[Vec<u32>],
+/// An evaluation in progress.
+struct Examiner<'a, E: Engine, P> {
+    policy: Policy<'a, E>,
+    prompter: &'a Prompter,
+    tasks: &'a [Task],
+    prompts: Vec<Vec<u32>>,
+    wanted: Vec<Wanted>,
     settings: EvalSettings,
-    branches: usize,
-    pick: Pick,
-    progress: &mut impl FnMut(usize),
-) -> Result<Vec<Vec<Rationale>>, LearnError> {
-    let limits =
-        Limits { branches, max_new_tokens: settings.max_new_tokens, batch: settings.batch, pick };
-    let rng = |p: usize, b: usize| stream(settings.seed, u64::MAX - 2, p as u64, b as u64);
-    let generated = generate(policy, prompts, limits, rng, |_| prompter.watch(), progress)?;
-    let cut = |ids: &Vec<u32>| {
-        let cut = prompter.cut(ids);
-        (ids[..cut.len].to_vec(), cut.finish)
-    };
-    Ok(generated.iter().map(|branches| branches.iter().map(cut).collect()).collect())
+    progress: P,
 }
 
-/// What the policy answers after each rationale and the answer phrase, greedily.
-fn answers<E: Engine>(
-    policy: Policy<'_, E>,
-    prompter: &Prompter,
-    prompts: &[Vec<u32>],
-    rationales: &[Vec<Rationale>],
-    settings: EvalSettings,
-    progress: &mut impl FnMut(usize),
-) -> Result<Vec<Vec<String>>, LearnError> {
-    let lead = prompter.answer_lead()?;
-    let asked: Vec<Vec<u32>> = prompts
-        .iter()
-        .zip(rationales)
-        .flat_map(|(prompt, rationales)| {
-            rationales.iter().map(|(z, _)| [prompt, z.as_slice(), &lead].concat())
+impl<E: Engine, P: FnMut(usize)> Examiner<'_, E, P> {
+    /// `branches` responses to each question, `[question][branch][token]`.
+    fn write(&mut self, branches: usize, pick: Pick) -> Result<Vec<Vec<Vec<u32>>>, LearnError> {
+        let EvalSettings { max_new_tokens, batch, seed, .. } = self.settings;
+        let limits = Limits { branches, max_new_tokens, batch, continuation: 0, pick };
+        let rng = |p: usize, b: usize| stream(seed, u64::MAX - 2, p as u64, b as u64);
+        let stop = |_| AtTurnEnd(self.prompter.stop_ids());
+        Ok(generate(self.policy, &self.prompts, limits, rng, stop, &mut self.progress)?)
+    }
+
+    /// The tokens of a response before the answer's place.
+    fn rationale<'r>(&self, response: &'r [u32]) -> &'r [u32] {
+        match self.settings.think {
+            true => &response[..self.prompter.cut(response).len],
+            false => &[],
+        }
+    }
+
+    /// Asks for the answers after the rationales.
+    fn force(&mut self, written: &[Vec<Vec<u32>>]) -> Result<Vec<Forced>, LearnError> {
+        let lead = self.prompter.answer_lead()?;
+        let mut asked = Vec::with_capacity(written.len());
+        let mut room = 0;
+        for ((prompt, task), responses) in self.prompts.iter().zip(self.tasks).zip(written) {
+            asked.push([prompt, self.rationale(&responses[0]), &lead].concat());
+            room = room.max(answer_room(self.prompter, &task.answer)?);
+        }
+        let batch = self.settings.batch;
+        let limits = Limits {
+            branches: 1,
+            max_new_tokens: room,
+            batch,
+            continuation: 0,
+            pick: Pick::Greedy,
+        };
+        let stop = |_| AtTurnEnd(self.prompter.stop_ids());
+        let rng = |_, _| stream(0, 0, 0, 0);
+        let said = generate(self.policy, &asked, limits, rng, stop, &mut self.progress)?;
+        let forced = |(wanted, said): (&Wanted, Vec<Vec<u32>>)| {
+            let given = self.prompter.response(&said[0]);
+            Forced { correct: wanted.is_given_by(&given), given: given.trim().to_owned() }
+        };
+        Ok(self.wanted.iter().zip(said).map(forced).collect())
+    }
+
+    /// Whether the majority of `votes` sampled responses is right, for each question.
+    fn vote(&mut self, votes: usize) -> Result<Vec<Option<bool>>, LearnError> {
+        let sampled = self.write(votes, Pick::Sample { temperature: self.settings.temperature })?;
+        let right = |(wanted, responses): (&Wanted, Vec<Vec<u32>>)| {
+            let texts = responses.iter().map(|ids| self.prompter.response(ids));
+            let said = texts.filter_map(|text| {
+                let found = wanted.find(&text)?;
+                Some(text[found.said].to_owned())
+            });
+            Some(majority(wanted, said).is_some_and(|said| wanted.is_given_by(&said)))
+        };
+        Ok(self.wanted.iter().zip(sampled).map(right).collect())
+    }
+
+    /// Reads a response and scores the right answer after it.
+    fn read(&self, question: usize, ids: &[u32]) -> Result<QuestionResult, LearnError> {
+        let (task, wanted) = (&self.tasks[question], &self.wanted[question]);
+        let response = self.prompter.response(ids);
+        let said = wanted.find(&response).map(|Found { said, .. }| response[said].to_owned());
+        let rationale = self.rationale(ids);
+        let answer = self.prompter.answer(&task.answer)?;
+        let tree =
+            Tree::new(&self.prompts[question], [Branch { rationale, stop: None, answer: &answer }]);
+        let Policy { model, lora, interrupt } = self.policy;
+        let scores = score(model, lora, &tree, interrupt)?;
+        let log_p = &scores.log_p[tree.branches[0].answer.clone()];
+        Ok(QuestionResult {
+            correct: said.as_ref().is_some_and(|said| wanted.is_given_by(said)),
+            given: said.map(|said| said.trim().to_owned()),
+            wanted: task.answer.clone(),
+            response_tokens: ids.len(),
+            finished: self.prompter.cut(ids).finish != Finish::Truncated,
+            response,
+            forced: None,
+            log_p_answer: log_p.iter().map(|l| f64::from(*l)).sum(),
+            answer_tokens: answer.len(),
+            rationale_tokens: rationale.len(),
+            majority_correct: None,
         })
-        .collect();
-    let limits = Limits {
-        branches: 1,
-        max_new_tokens: ANSWER_TOKENS,
-        batch: settings.batch,
-        pick: Pick::Greedy,
-    };
-    let rng = |_, _| stream(0, 0, 0, 0);
-    let stop = |_| AtTurnEnd(prompter.stop_ids());
-    let generated = generate(policy, &asked, limits, rng, stop, progress)?;
-    let mut said = generated.iter().map(|branches| prompter.read_answer(&branches[0]));
-    Ok(rationales.iter().map(|r| said.by_ref().take(r.len()).collect()).collect())
+    }
+}
+
+/// The answer that most of the texts give; the first one where several are equally frequent. Texts
+/// without an answer don't vote; `None` if none does.
+fn majority(wanted: &Wanted, said: impl Iterator<Item = String>) -> Option<String> {
+    let mut votes: Vec<(String, String, usize)> = Vec::new();
+    for said in said {
+        let Some(key) = wanted.key(&said) else { continue };
+        match votes.iter_mut().find(|(known, ..)| *known == key) {
+            Some((.., count)) => *count += 1,
+            None => votes.push((key, said, 1)),
+        }
+    }
+    let most = votes.iter().map(|(.., count)| *count).max()?;
+    votes.into_iter().find(|(.., count)| *count == most).map(|(_, said, _)| said)
 }
 
 /// The numbers of an evaluation that started at `start`, at training step `step`.
@@ -192,23 +259,27 @@ pub fn summarize(
 ) -> EvalMetrics {
     let n = results.len().max(1) as f64;
     let mean = |f: &dyn Fn(&QuestionResult) -> f64| results.iter().map(f).sum::<f64>() / n;
+    let share = |f: &dyn Fn(&QuestionResult) -> bool| mean(&|r| f64::from(u8::from(f(r))));
     let correct = results.iter().filter(|r| r.correct).count();
     let tokens: usize = results.iter().map(|r| r.answer_tokens).sum();
-    let vote = settings.votes > 0 && settings.think;
+    let vote = settings.votes > 0;
     EvalMetrics {
         step,
         elapsed_s,
         questions: results.len(),
         correct,
         accuracy: correct as f64 / n,
+        forced_accuracy: settings
+            .forced
+            .then(|| share(&|r| r.forced.as_ref().is_some_and(|forced| forced.correct))),
         majority_k: vote.then_some(settings.votes),
-        majority_accuracy: vote
-            .then(|| mean(&|r| f64::from(u8::from(r.majority_correct == Some(true))))),
+        majority_accuracy: vote.then(|| share(&|r| r.majority_correct == Some(true))),
         log_p_answer: mean(&|r| r.log_p_answer),
         log_p_answer_per_token: results.iter().map(|r| r.log_p_answer).sum::<f64>()
             / tokens.max(1) as f64,
-        rationale_tokens: mean(&|r| r.rationale_tokens as f64),
-        finished_share: mean(&|r| f64::from(u8::from(r.finished))),
+        response_tokens: mean(&|r| r.response_tokens as f64),
+        finished_share: share(&|r| r.finished),
+        readable_share: share(&|r| r.given.is_some()),
         eval_s: start.elapsed().as_secs_f64(),
     }
 }

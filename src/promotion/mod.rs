@@ -1,6 +1,5 @@
 //! Decides whether an adapter is better: held-out evaluation and its statistics.
 
-pub mod answer;
 pub mod compare;
 pub mod evaluate;
 pub mod forget;

@@ -23,11 +23,12 @@ use crate::latro::metrics::MetricLine;
 use crate::latro::optimizer::AdamW;
 use crate::latro::sentinel::Sentinel;
 use crate::latro::settings::TrainSettings;
+use crate::settings::Choice;
 use crate::store::adapter::WEIGHTS_FILE;
 use crate::store::{
     AdapterConfig, AdapterManifest, AdapterShape, Checkpoint, DirLock, JsonLines, StoreError, Sync,
-    checkpoint, durable::create_folder, json::hex, load_json, remove_stale_temps, save_json,
-    write_peft,
+    Training, checkpoint, durable::create_folder, json::hex, load_json, remove_stale_temps,
+    save_json, write_peft,
 };
 
 /// Good states that are kept: the older one is at least a sentinel's window old.
@@ -311,14 +312,21 @@ impl Folder {
         state: &LearnerState,
         shape: &AdapterShape,
     ) -> Result<(), StoreError> {
-        let RunIdentity { settings, base_sha256, base_name, .. } = &self.identity;
+        let RunIdentity { settings, base_sha256, base_name, tasks_sha256, .. } = &self.identity;
         let config = AdapterConfig {
             r: settings.rank,
             lora_alpha: f64::from(settings.alpha),
             target_modules: settings.target_modules.clone(),
             base_model_name_or_path: Some(base_name.clone()),
         };
-        AdapterManifest::new(base_sha256, base_name).write(&self.dir)?;
+        let training = Training {
+            method: settings.method.word().to_owned(),
+            prompt: settings.wording(),
+            tasks_sha256: tasks_sha256.clone(),
+            settings: serde_json::to_value(settings).unwrap_or_default(),
+        };
+        let manifest = AdapterManifest::new(base_sha256, base_name);
+        manifest.with_training(Some(training)).write(&self.dir)?;
         write_peft(&self.dir, &config, &state.params, shape)
     }
 }

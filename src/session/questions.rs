@@ -4,7 +4,7 @@ use crate::data::Task;
 use crate::engine::ModelError;
 use crate::engine::interrupt::Interrupt;
 use crate::latro::prompt::{PromptError, Prompter};
-use crate::promotion::evaluate::ANSWER_TOKENS;
+use crate::promotion::evaluate::answer_room;
 
 /// Why no task can be asked.
 #[derive(Debug, thiserror::Error)]
@@ -32,15 +32,15 @@ pub struct Questions {
 }
 
 impl Questions {
-    /// Chooses the tasks whose prompt, `rationale` tokens if there is one, and answer fit into a
-    /// context of `context` tokens.
+    /// Chooses the tasks whose prompt, `new_tokens` of a response, and answer fit into a context of
+    /// `context` tokens.
     ///
     /// # Errors
     /// If no task is left, with the reason; if it is interrupted.
     pub fn choose(
         prompter: &Prompter,
         tasks: Vec<Task>,
-        rationale: Option<usize>,
+        new_tokens: usize,
         context: usize,
         interrupt: &Interrupt,
     ) -> Result<Self, QuestionsError> {
@@ -55,7 +55,7 @@ impl Questions {
         };
         for task in tasks {
             interrupt.check()?;
-            match lengths(prompter, &task, rationale) {
+            match lengths(prompter, &task, new_tokens) {
                 Ok(Lengths { prompt, answer, whole }) if whole <= context => {
                     chosen.longest_prompt = chosen.longest_prompt.max(prompt);
                     chosen.longest_answer = chosen.longest_answer.max(answer);
@@ -110,15 +110,11 @@ struct Lengths {
     whole: usize,
 }
 
-fn lengths(
-    prompter: &Prompter,
-    task: &Task,
-    rationale: Option<usize>,
-) -> Result<Lengths, PromptError> {
-    let prompt = prompter.prompt(&task.question, rationale.is_some())?.len();
-    let asked = prompter.answer_lead()?.len() + ANSWER_TOKENS;
+fn lengths(prompter: &Prompter, task: &Task, new_tokens: usize) -> Result<Lengths, PromptError> {
+    let prompt = prompter.prompt(&task.question)?.len();
+    let asked = prompter.answer_lead()?.len() + answer_room(prompter, &task.answer)?;
     let answer = prompter.answer(&task.answer)?.len();
-    let whole = prompt.saturating_add(rationale.unwrap_or(0)).saturating_add(asked.max(answer));
+    let whole = prompt.saturating_add(new_tokens).saturating_add(asked.max(answer));
     Ok(Lengths { prompt, answer, whole })
 }
 
@@ -130,25 +126,26 @@ fn counted(n: usize, noun: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::text::TextFormat;
     use crate::text::tokenizer::fixture::tokenizer;
+    use crate::text::{TextFormat, Wording};
 
     fn task(question: &str) -> Task {
         Task { question: question.into(), answer: "7".into() }
     }
 
     fn prompter() -> Prompter {
-        Prompter::new(TextFormat { tokenizer: tokenizer(), template: None }).unwrap()
+        let format = TextFormat { tokenizer: tokenizer(), template: None };
+        Prompter::new(format, Wording::default()).unwrap()
     }
 
     fn choose(tasks: Vec<Task>, context: usize) -> Result<Questions, QuestionsError> {
-        Questions::choose(&prompter(), tasks, Some(30), context, &Interrupt::new())
+        Questions::choose(&prompter(), tasks, 30, context, &Interrupt::new())
     }
 
     #[test]
     fn what_does_not_fit_is_left_out_and_counted() {
         let (short, long) = (task("2 + 5"), task(&"2 + 5 ".repeat(200)));
-        let lengths = lengths(&prompter(), &short, Some(30)).unwrap();
+        let lengths = lengths(&prompter(), &short, 30).unwrap();
 
         let chosen = choose(vec![short.clone(), long], lengths.whole).unwrap();
 
@@ -161,7 +158,7 @@ mod tests {
 
     #[test]
     fn one_token_too_many_is_too_many() {
-        let whole = lengths(&prompter(), &task("2 + 5"), Some(30)).unwrap().whole;
+        let whole = lengths(&prompter(), &task("2 + 5"), 30).unwrap().whole;
 
         let error = choose(vec![task("2 + 5")], whole - 1).unwrap_err();
 
@@ -169,20 +166,11 @@ mod tests {
     }
 
     #[test]
-    fn asking_without_a_rationale_takes_less_room() {
-        let p = prompter();
-        let thinking = lengths(&p, &task("2 + 5"), Some(30)).unwrap().whole;
-        let at_once = lengths(&p, &task("2 + 5"), None).unwrap().whole;
-
-        assert!(at_once + 30 < thinking + 1, "{at_once} {thinking}");
-    }
-
-    #[test]
     fn choosing_can_be_interrupted() {
         let interrupt = Interrupt::new();
         interrupt.set();
 
-        let chosen = Questions::choose(&prompter(), vec![task("2 + 5")], None, 512, &interrupt);
+        let chosen = Questions::choose(&prompter(), vec![task("2 + 5")], 8, 512, &interrupt);
 
         assert!(matches!(chosen, Err(QuestionsError::Interrupted(ModelError::Interrupted))));
     }

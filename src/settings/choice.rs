@@ -46,6 +46,18 @@ macro_rules! choices {
             const WORDS: $crate::settings::Choices = &[$(($word, concat!($($doc),+))),+];
         }
 
+        impl std::str::FromStr for $name {
+            type Err = String;
+
+            fn from_str(word: &str) -> Result<Self, String> {
+                use $crate::settings::Choice;
+                Self::of_word(word).ok_or_else(|| {
+                    let words: Vec<_> = Self::WORDS.iter().map(|(word, _)| *word).collect();
+                    format!("use {}", words.join(", "))
+                })
+            }
+        }
+
         $crate::settings::setting_of_choice!($name);
     };
 }

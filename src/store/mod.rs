@@ -16,8 +16,8 @@ pub mod tensors;
 pub mod versions;
 
 pub use adapter::{
-    AdapterConfig, AdapterManifest, AdapterShape, file_sha256, lora_from_peft, peft_tensors,
-    read_peft, write_gguf_lora, write_peft,
+    AdapterConfig, AdapterManifest, AdapterShape, Training, file_sha256, lora_from_peft,
+    peft_tensors, read_peft, write_gguf_lora, write_peft,
 };
 pub use checkpoint::Checkpoint;
 pub use durable::{remove_stale_temps, write_atomic};

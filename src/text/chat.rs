@@ -58,6 +58,12 @@ pub struct Message {
 }
 
 impl Message {
+    /// A message that tells the model who it is.
+    #[must_use]
+    pub fn system(content: impl Into<String>) -> Self {
+        Self { role: "system".into(), content: content.into() }
+    }
+
     /// A message of the user.
     #[must_use]
     pub fn user(content: impl Into<String>) -> Self {

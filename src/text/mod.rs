@@ -7,6 +7,9 @@ use tokenizer::{Tokenizer, TokenizerError};
 
 pub mod chat;
 pub mod tokenizer;
+mod wording;
+
+pub use wording::Wording;
 
 /// How a model takes text.
 #[derive(Debug)]

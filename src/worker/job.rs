@@ -26,13 +26,14 @@ use crate::store::{AdapterManifest, AdapterShape, file_sha256, read_peft};
 /// # Errors
 /// [`Halt`]: interrupted, given up by the sentinels, or failed.
 pub fn train(
-    model: &Model<impl Engine>,
+    model: &mut Model<impl Engine>,
     job: &TrainJob,
     interrupt: &Interrupt,
     say: impl Fn(FromWorker),
 ) -> Result<FromWorker, Halt> {
     let settings = checked(&job.settings)?;
     model.check_unchanged()?;
+    model.prompter.reword(settings.wording()).map_err(Failure::from)?;
     let questions = questions(model, job, &settings, interrupt)?;
     let needs = model.needs(&settings, &questions);
     let running = Folder::batch_of_run_in(&job.dir).map_err(Failure::from)?;
@@ -102,8 +103,7 @@ fn questions(
     settings: &TrainSettings,
     interrupt: &Interrupt,
 ) -> Result<Questions, Halt> {
-    let rationale = (settings.method == Method::Latro).then_some(settings.max_new_tokens);
-    fitting(model, read(&job.tasks)?, rationale, interrupt)
+    fitting(model, read(&job.tasks)?, settings.max_new_tokens, interrupt)
 }
 
 fn read(path: &Path) -> Result<Vec<Task>, Failure> {
@@ -114,15 +114,15 @@ fn read(path: &Path) -> Result<Vec<Task>, Failure> {
     Ok(set.tasks)
 }
 
-/// Those that can be put to the model, with room for so long a rationale.
+/// Those that can be put to the model, with room for so long a response.
 fn fitting(
     model: &Model<impl Engine>,
     tasks: Vec<Task>,
-    rationale: Option<usize>,
+    new_tokens: usize,
     interrupt: &Interrupt,
 ) -> Result<Questions, Halt> {
     let context = model.engine.spec().context_length;
-    let questions = Questions::choose(&model.prompter, tasks, rationale, context, interrupt)?;
+    let questions = Questions::choose(&model.prompter, tasks, new_tokens, context, interrupt)?;
     if let Some(sentence) = questions.left_out_sentence() {
         warn!("{sentence}");
     }
@@ -135,16 +135,15 @@ fn fitting(
 /// # Errors
 /// [`Halt`], as [`train`].
 pub fn compare<E: Engine>(
-    model: &Model<E>,
+    model: &mut Model<E>,
     job: &CompareJob,
     interrupt: &Interrupt,
     say: impl Fn(FromWorker),
 ) -> Result<FromWorker, Halt> {
     let settings = checked(&job.settings)?;
     model.check_unchanged()?;
-    let think = settings.method == Method::Latro;
-    let rationale = think.then_some(settings.max_new_tokens);
-    let questions = fitting(model, asked(job)?, rationale, interrupt)?;
+    model.prompter.reword(settings.wording()).map_err(Failure::from)?;
+    let questions = fitting(model, asked(job)?, settings.max_new_tokens, interrupt)?;
     let texts = texts(model, job)?;
     let (baseline, baseline_sha256) =
         job.baseline.as_deref().map(|d| adapter(model, d)).transpose()?.unzip();
@@ -159,7 +158,8 @@ pub fn compare<E: Engine>(
         questions: &questions.tasks,
         texts: &texts,
         settings: EvalSettings {
-            think,
+            think: settings.method == Method::Latro,
+            forced: false,
             max_new_tokens: settings.max_new_tokens,
             batch,
             votes: 0,

@@ -71,7 +71,7 @@ pub fn load<E: Engine>(setup: &Setup) -> Result<(Model<E>, Loaded), Failure> {
     let mut engine = E::load(&file, setup.compute, setup.device)?;
     let row_chunks = needs.row_chunks;
     engine.set_row_chunks(row_chunks);
-    let prompter = Prompter::new(TextFormat::from_gguf(&file)?)?;
+    let prompter = Prompter::new(TextFormat::from_gguf(&file)?, setup.settings.wording())?;
     let loaded = Loaded {
         sha256: sha256.clone(),
         threads,

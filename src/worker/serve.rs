@@ -235,7 +235,7 @@ fn work(desk: &Desk, woken: &Receiver<Wake>) {
 
 /// The same, on the engine of the model's device.
 fn work_on<E: Engine>(desk: &Desk, woken: &Receiver<Wake>, setup: &Setup) {
-    let model: Model<E> = match guarded(|| load(setup)) {
+    let mut model: Model<E> = match guarded(|| load(setup)) {
         Ok(Ok((model, loaded))) => {
             desk.done(&FromWorker::Loaded(Box::new(loaded)));
             model
@@ -243,7 +243,7 @@ fn work_on<E: Engine>(desk: &Desk, woken: &Receiver<Wake>, setup: &Setup) {
         Ok(Err(failure)) | Err(failure) => return desk.end_with(FAILED, failure),
     };
     while let Ok(Wake::Ask(message)) = woken.recv() {
-        match guarded(|| answer(desk, &model, &message)) {
+        match guarded(|| answer(desk, &mut model, &message)) {
             Ok(last) => desk.done(&last),
             // After a panic the state in memory is anybody's guess; the one on disk is whole.
             Err(failure) => return desk.end_with(FAILED, failure),
@@ -255,7 +255,7 @@ fn work_on<E: Engine>(desk: &Desk, woken: &Receiver<Wake>, setup: &Setup) {
 }
 
 /// Does a job; returns the line that ends it.
-fn answer(desk: &Desk, model: &Model<impl Engine>, message: &ToWorker) -> FromWorker {
+fn answer(desk: &Desk, model: &mut Model<impl Engine>, message: &ToWorker) -> FromWorker {
     let interrupt = desk.current();
     let say = |message| desk.say(&message);
     let ended = match message {

@@ -41,55 +41,61 @@ pub struct Device {
     settings: toml::Table,
 }
 
+/// A device that is always idle and learns in seconds.
+fn quick_settings() -> toml::Table {
+    toml::toml! {
+        [device]
+        fleet = "test"
+        name = "dev1"
+        [tasks]
+        settle_s = 0
+        held_out_share = 0.25
+        [cycle]
+        min_new_tasks = 100
+        min_held_out = 50
+        max_held_out_questions = 100
+        repeat_after_s = 0
+        check_after_held_out = 0
+        [learn]
+        steps = 12
+        num_generations = 8
+        prompts_per_step = 4
+        max_new_tokens = 48
+        prompt_suffix = " Let's think step by step."
+        rank = 8
+        alpha = 16.0
+        learning_rate = 1e-3
+        [compute]
+        threads = 2
+        [idle]
+        idle_after_s = 0
+        busy_after_s = 0
+        max_cpu_percent = 0.0
+        max_cpu_training_percent = 0.0
+        max_cpu_pressure_percent = 0.0
+        max_io_pressure_percent = 0.0
+        max_memory_pressure_percent = 0.0
+        max_gpu_percent = 0.0
+        max_celsius = 0.0
+        require_mains = false
+        min_battery_percent = 0.0
+        users = "ignore"
+        systemd_inhibitors = false
+        min_free_disk_mib = 1
+        min_free_disk_percent = 0.0
+        min_free_memory_mib = 1
+        [promotion]
+        // The tiny model knows nothing but sums.
+        max_kl_nats_per_token = 0.0
+    }
+}
+
 impl Device {
     pub fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("latrod-").tempdir().expect("a folder");
         fs::create_dir(dir.path().join("spool")).expect("a folder");
         fs::copy(fixture("tiny.gguf"), dir.path().join("model.gguf")).expect("the model");
-        let settings = toml::toml! {
-            [device]
-            fleet = "test"
-            name = "dev1"
-            [tasks]
-            settle_s = 0
-            held_out_share = 0.25
-            [cycle]
-            min_new_tasks = 100
-            min_held_out = 50
-            max_held_out_questions = 100
-            repeat_after_s = 0
-            check_after_held_out = 0
-            [learn]
-            steps = 12
-            num_generations = 8
-            prompts_per_step = 4
-            max_new_tokens = 48
-            rank = 8
-            alpha = 16.0
-            learning_rate = 1e-3
-            [compute]
-            threads = 2
-            [idle]
-            idle_after_s = 0
-            busy_after_s = 0
-            max_cpu_percent = 0.0
-            max_cpu_training_percent = 0.0
-            max_cpu_pressure_percent = 0.0
-            max_io_pressure_percent = 0.0
-            max_memory_pressure_percent = 0.0
-            max_gpu_percent = 0.0
-            max_celsius = 0.0
-            require_mains = false
-            min_battery_percent = 0.0
-            users = "ignore"
-            systemd_inhibitors = false
-            min_free_disk_mib = 1
-            min_free_disk_percent = 0.0
-            min_free_memory_mib = 1
-            [promotion]
-            // The tiny model knows nothing but sums.
-            max_kl_nats_per_token = 0.0
-        };
+        let settings = quick_settings();
         let mut device = Self { dir, settings };
         for (key, name) in [
             ("model", "model.gguf"),

@@ -128,6 +128,43 @@ fn log_probs_rewards_and_advantages_are_those_of_pytorch() {
     }
 }
 
+/// The objectives other than the paper's (`scripts/parity_presets.py`).
+#[test]
+fn every_objective_is_that_of_pytorch() {
+    let cases = [
+        ("prob", "edge", "policy"),
+        ("mean_prob", "edge", "policy"),
+        ("jepo", "edge", "policy"),
+        ("released", "released", "released"),
+    ];
+    for (name, preset, rollouts) in cases {
+        let file = |name: String| LLAMA.file("presets").join(name);
+        let (model, adapter) = (fixture(LLAMA.model), LLAMA.file("adapter"));
+        let rollouts = file(format!("{rollouts}-rollouts.jsonl"));
+        let reward = if name == "released" { "log_prob" } else { name };
+        let of = ["--model", text(&model), "--rollouts", text(&rollouts), "--adapter"];
+        let how = [text(&adapter), "--compute", "exact", "--preset", preset, "--reward", reward];
+        let scored = latrod(&[&["debug", "score"], &of[..], &how].concat()).done();
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("gradient.safetensors");
+        latrod(&[&["debug", "grad"], &of[..], &how, &["--out", text(&out)]].concat()).done();
+
+        let theirs = lines(&fs::read_to_string(file(format!("{name}.jsonl"))).unwrap());
+        for (ours, theirs) in lines(&scored).iter().zip(&theirs) {
+            for field in ["reward", "advantage"] {
+                for (a, b) in values(ours, field).iter().zip(values(theirs, field)) {
+                    assert!((a - b).abs() <= 1e-3, "{name}: {field} {a} instead of {b}");
+                }
+            }
+        }
+        let gradients = tensors(&file(format!("{name}.safetensors")));
+        for (tensor, ours) in tensors(&out) {
+            let error = relative_error(&ours, &gradients[&tensor]);
+            assert!(error <= 1e-4, "{name}: {tensor} is off by {error:e}");
+        }
+    }
+}
+
 #[test]
 fn every_gradient_is_that_of_pytorch() {
     for case in CASES {

@@ -17,6 +17,9 @@ use serde_json::Value;
 /// Longer than any command here takes on a busy machine; whatever takes longer hangs.
 const LIMIT: Duration = Duration::from_secs(300);
 
+/// What the tiny model has learned to expect behind a question (`scripts/make_tiny_model.py`).
+pub const SUFFIX: &str = " Let's think step by step.";
+
 /// How a command ended.
 pub struct Outcome {
     pub code: i32,
@@ -105,6 +108,7 @@ impl Train {
             .with("--num-generations", "4")
             .with("--prompts-per-step", "2")
             .with("--max-new-tokens", "24")
+            .with("--prompt-suffix", SUFFIX)
             .with("--rank", "4")
             .with("--learning-rate", "1e-3")
             .with("--eval-questions", "0")

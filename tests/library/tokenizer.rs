@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use assert_cmd::Command;
 use latrod::gguf::GgufFile;
 use latrod::latro::prompt::{Finish, Prompter};
-use latrod::text::TextFormat;
 use latrod::text::tokenizer::Tokenizer;
+use latrod::text::{TextFormat, Wording};
 use serde_json::Value;
 
 fn fixture(name: &str) -> PathBuf {
@@ -80,13 +80,14 @@ fn the_command_refuses_bad_input_with_exit_code_64() {
 
 #[test]
 fn a_task_becomes_a_chat_and_a_rationale_ends_where_it_should() {
-    let prompter = Prompter::new(TextFormat::from_gguf(&tiny()).unwrap()).unwrap();
+    let prompter =
+        Prompter::new(TextFormat::from_gguf(&tiny()).unwrap(), Wording::default()).unwrap();
     let tokenizer = prompter.tokenizer();
     let text = |ids: &[u32]| String::from_utf8(tokenizer.decode(ids, true)).unwrap();
 
     assert_eq!(
-        text(&prompter.prompt("What is 3 plus 4?", true).unwrap()),
-        "<|im_start|>user\nWhat is 3 plus 4? Let's think step by step.<|im_end|>\n\
+        text(&prompter.prompt("What is 3 plus 4?").unwrap()),
+        "<|im_start|>user\nWhat is 3 plus 4?<|im_end|>\n\
          <|im_start|>assistant\n"
     );
     let answer = prompter.answer("7").unwrap();
@@ -95,8 +96,8 @@ fn a_task_becomes_a_chat_and_a_rationale_ends_where_it_should() {
 
     let generated = tokenizer.encode("3 plus 4 makes 7. The answer is 7.", false).unwrap();
     let cut = prompter.cut(&generated);
-    assert_eq!(cut.finish, Finish::AnswerPhrase);
+    assert_eq!(cut.finish, Finish::Announced);
     assert_eq!(text(&generated[..cut.len]).trim_end(), "3 plus 4 makes 7.");
     let mut watch = prompter.watch();
-    assert!(generated.iter().any(|&id| watch.push(id) == Some(Finish::AnswerPhrase)));
+    assert!(generated.iter().any(|&id| watch.push(id) == Some(Finish::Announced)));
 }

@@ -14,9 +14,10 @@ use latrod::arch::spec::ModelSpec;
 use latrod::engine::device::DeviceKind;
 use latrod::gguf::{GgufFile, TensorInfo};
 use latrod::store::{
-    AdapterConfig, AdapterManifest, AdapterShape, file_sha256, read_peft, read_safetensors,
-    write_peft,
+    AdapterConfig, AdapterManifest, AdapterShape, Training, file_sha256, read_peft,
+    read_safetensors, write_peft,
 };
+use latrod::text::Wording;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -93,6 +94,19 @@ impl Place {
         ModelSpec::from_gguf(&GgufFile::open(&self.path("model.gguf")).unwrap()).unwrap()
     }
 
+    /// An adapter that changes nothing, whose folder says how it was trained.
+    fn trained(&self, name: &str, method: &str, prompt: Wording) {
+        let dir = self.adapter(name, 0.0);
+        let sha256 = file_sha256(&self.path("model.gguf")).unwrap();
+        let training = Training {
+            method: method.into(),
+            prompt,
+            tasks_sha256: String::new(),
+            settings: Value::Null,
+        };
+        AdapterManifest::new(&sha256, "small").with_training(Some(training)).write(&dir).unwrap();
+    }
+
     /// An adapter folder of our own making; with a `strength` of 0 it changes nothing.
     fn adapter(&self, name: &str, strength: f32) -> PathBuf {
         let (dir, spec) = (self.path(name), self.spec());
@@ -167,16 +181,17 @@ fn eval_reports_the_untouched_model() {
     assert_eq!((&base["questions"], &base["majority_k"]), (&4.into(), &3.into()));
     assert_eq!(number(&base["accuracy"]), number(&base["correct"]) / 4.0);
     assert!(report.get("adapter").is_none() && report.get("comparison").is_none());
-    for name in ["accuracy", "majority_accuracy", "rationale_tokens"] {
+    for name in ["accuracy", "majority_accuracy", "response_tokens"] {
         assert_eq!(base[name], again["base"][name], "{name} depends on --batch");
     }
 }
 
 #[cfg(feature = "debug")]
 #[test]
-fn eval_without_a_rationale_gives_the_log_probabilities_of_debug_score() {
+fn an_adapter_that_answers_at_once_has_the_log_probabilities_of_debug_score() {
     let place = Place::new();
     place.tasks(&[("CAB", "A")]);
+    place.trained("direct", "sft", Wording::default());
     let ids = |text: &str| -> Value {
         let line = format!("{}\n", serde_json::to_string(text).unwrap());
         let out = Command::new(env!("CARGO_BIN_EXE_latrod"))
@@ -194,11 +209,11 @@ fn eval_without_a_rationale_gives_the_log_probabilities_of_debug_score() {
     });
     std::fs::write(place.path("rollouts.jsonl"), rollout.to_string()).unwrap();
 
-    let report = place.eval(&["--json", "--no-rationale", "--compute", "exact"]).json();
+    let report = place.eval(&["--json", "--adapter", "direct", "--compute", "exact"]).json();
     let fixed = ["debug", "score", "--model", "model.gguf", "--rollouts", "rollouts.jsonl"];
     let score = place.run(&fixed).json();
 
-    let (here, there) = (&report["base"]["log_p_answer"], &score["logp_answer"][0]);
+    let (here, there) = (&report["adapter"]["log_p_answer"], &score["logp_answer"][0]);
     assert!((number(here) - number(there)).abs() < 1e-4, "{here} {there}");
 }
 
@@ -222,20 +237,19 @@ fn eval_compares_an_adapter_on_the_same_questions() {
 }
 
 #[test]
-fn eval_lets_the_untouched_model_think_if_asked_to() {
+fn an_adapter_is_asked_with_the_words_that_it_was_trained_with() {
     let place = Place::new();
-    place.adapter("adapter", 0.5);
-    let thinking = place.eval(&["--json"]).json();
+    let suffix = |text: &str| Wording { suffix: text.into(), ..Wording::default() };
+    place.trained("adapter", "latro", suffix(" ABBA"));
 
-    let both = ["--json", "--adapter", "adapter", "--no-rationale", "--baseline-rationale"];
-    let report = place.eval(&both).json();
+    let own = place.eval(&["--json", "--adapter", "adapter"]).json();
+    let given = place.eval(&["--json", "--prompt-suffix", " ABBA"]).json();
+    let other = place.eval(&["--json", "--adapter", "adapter", "--prompt-suffix", ""]).json();
+    let plain = place.eval(&["--json"]).json();
 
-    assert_eq!(report["base"]["log_p_answer"], thinking["base"]["log_p_answer"]);
-    assert_eq!(report["base"]["rationale"], true);
-    assert_eq!(
-        (&report["adapter"]["rationale"], &report["adapter"]["rationale_tokens"]),
-        (&false.into(), &0.0.into())
-    );
+    assert_eq!(own["base"]["log_p_answer"], given["base"]["log_p_answer"]);
+    assert_eq!(other["base"]["log_p_answer"], plain["base"]["log_p_answer"]);
+    assert_ne!(given["base"]["log_p_answer"], plain["base"]["log_p_answer"]);
 }
 
 #[test]
@@ -293,7 +307,6 @@ fn eval_refuses_what_it_cannot_use() {
     model("nowhere.gguf").refused(64, &["nowhere.gguf"]);
     model("tasks.jsonl").refused(64, &["tasks.jsonl"]);
     place.eval(&["--votes", "1"]).misused("1 is not in 2..=1024");
-    place.eval(&["--votes", "4", "--no-rationale"]).misused("cannot be used with");
     place.eval(&["--batch", "0"]).misused("0 is not in");
     place.eval(&["--no-baseline"]).misused("--adapter");
 }

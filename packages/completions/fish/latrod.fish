@@ -45,23 +45,36 @@ complete -c latrod -n "__fish_latrod_using_subcommand train" -l held-out -d 'Sha
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l eval-every -d 'Steps between evaluations; 0 evaluates at the start and at the end only' -r
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l eval-questions -d 'Held-out questions to ask in an evaluation, at most; 0 leaves evaluation out' -r
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l max-minutes -d 'Minutes of training, over all restarts, after which to stop even if steps are left' -r
-complete -c latrod -n "__fish_latrod_using_subcommand train" -l preset -d 'Where the other settings start from' -r -f -a "edge\t'Half the paper\'s samples, and guards that an unattended device needs'
-paper\t'The algorithm of the paper: K 16, 500 tokens, no clipping, nothing skipped'"
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l preset -d 'Where the other settings start from' -r -f -a "edge\t'Rewards that cannot collapse, and guards that an unattended device needs'
+paper\t'The algorithm of the paper: K 16, 500 tokens, no clipping, nothing skipped'
+released\t'What the authors\' program does where it differs from the paper'"
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l method -d 'What to learn from [default: latro]' -r -f -a "latro\t'Sampled rationales, rewarded by the likelihood of the right answer'
 sft\t'The right answer alone, without a rationale: the baseline to compare with'"
 complete -c latrod -n "__fish_latrod_using_subcommand train" -s k -l num-generations -d 'Rationales sampled for each prompt, at least 2: each is compared with the others [default: 8; paper: 16]' -r
-complete -c latrod -n "__fish_latrod_using_subcommand train" -l prompts-per-step -d 'Prompts whose gradients make one step [default: 2]' -r
-complete -c latrod -n "__fish_latrod_using_subcommand train" -l max-new-tokens -d 'Longest rationale, in tokens [default: 128; paper: 500]' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l prompts-per-step -d 'Prompts whose gradients make one step [default: 12; paper: 2]' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l max-new-tokens -d 'Longest rationale, in tokens [default: 400; paper: 500]' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l system-prompt -d 'A system message before the question. Empty: what the model\'s template says without one [default: ]' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l prompt-prefix -d 'What stands before a question, in the same message [default: ]' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l prompt-suffix -d 'What follows a question, in the same message [default: ; paper:  Let\'s think step by step.]' -r
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l temperature -d 'Temperature of sampling [default: 1]' -r
-complete -c latrod -n "__fish_latrod_using_subcommand train" -l beta -d 'Weight of the KL term in the reward (β of eq. 4), in units of reward per nat [default: 0.05]' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l beta -d 'Weight of the KL term in the reward (β of eq. 4), in units of reward per nat [default: 0; paper: 0.05]' -r
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l likelihood-weight -d 'Weight of the gradient of the answer\'s own likelihood (w; 1 in eq. 5) [default: 1]' -r
-complete -c latrod -n "__fish_latrod_using_subcommand train" -l reward -d 'How the answer\'s likelihood becomes a reward [default: log_prob]' -r -f -a "log_prob\t'The sum of the tokens\' log-probabilities (LaTRO, eq. 4)'
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l seam -d 'Where a rationale ends and what follows it [default: policy; paper: phrase]' -r -f -a "phrase\t'It ends with the turn or before "the answer is"; our own "The answer is …" follows, whatever the model would have said. As in the paper'
+policy\t'The model announces the answer in its own way; only the answer and what closes it are put in place of the model\'s. A rationale that announces nothing earns nothing'"
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l answer-marks -d 'What announces an answer, with seam policy' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l reward -d 'How the answer\'s likelihood becomes a reward [default: prob; paper: log_prob]' -r -f -a "log_prob\t'The sum of the tokens\' log-probabilities (LaTRO, eq. 4)'
 mean_log_prob\t'Their mean, so that long answers don\'t outweigh short ones'
-mean_prob\t'The mean of the tokens\' probabilities (RLPR, arXiv 2506.18254): between 0 and 1, so that one very unlikely token doesn\'t drown out the others'"
+mean_prob\t'The mean of the tokens\' probabilities (RLPR, arXiv 2506.18254): between 0 and 1, so that one very unlikely token doesn\'t drown out the others. For long answers'
+prob\t'Their product, the probability of the answer (VeriFree, arXiv 2505.21493): between 0 and 1. For short answers'
+jepo\t'The share of a rationale in the log of the group\'s mean probability (JEPO, arXiv 2503.19618)'"
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l guess-weight -d 'How many times the reward of a guess, made without a rationale, is taken off every reward, which then is 0 at least. 0: nothing is [default: 1.1; paper: 0]' -r
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l reward-span -d 'Which tokens the reward and its gradient look at [default: full]' -r -f -a "full\t'The answer phrase, the answer and the end of the turn'
-answer\t'The answer\'s own tokens'"
-complete -c latrod -n "__fish_latrod_using_subcommand train" -l truncation -d 'How rationales that ran out of tokens are judged [default: never_pays; paper: keep]' -r -f -a "keep\t'Like any other, as in the paper'
-never_pays\t'Its advantage is at most 0, so that being cut off is never encouraged'"
+answer\t'The answer\'s own tokens'
+released\t'full and the rationale\'s last token, as in the authors\' code'"
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l truncation -d 'How rationales that ran out of tokens are judged [default: zero; paper: keep]' -r -f -a "keep\t'Like any other, as in the paper'
+never_pays\t'Its advantage is at most 0, so that being cut off is never encouraged'
+zero\t'Its likelihood counts as 0, which is the worst there is where likelihoods are probabilities'
+double_mean\t'Its likelihood is twice the mean of its group, as in the authors\' code: worse than most, where likelihoods are logarithms'"
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l min-rationale-tokens -d 'Judge shorter rationales, in tokens, like those that ran out of tokens. 0: no limit [default: 0]' -r
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l stop-counts -d 'Count the token that ended a rationale in its probability [default: true; paper: false]' -r -f -a "true\t''
 false\t''"
@@ -69,6 +82,8 @@ complete -c latrod -n "__fish_latrod_using_subcommand train" -l collapse-tokens 
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l skip-flat -d 'Skip prompts whose rewards hardly differ from one rationale to the next [default: true; paper: false]' -r -f -a "true\t''
 false\t''"
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l flat-share -d 'A prompt is flat if its rewards\' standard deviation is below this share of the moving average [default: 0.25]' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l flat-spread -d 'A prompt is flat as well if its rewards\' standard deviation is below this [default: 0.01]' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l update-generations -d 'Learn from so many rationales of a prompt only, those whose rewards differ the most. 0: all [default: 4; paper: 0]' -r
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l scale-rewards -d 'Divide advantages by the standard deviation of their group [default: false]' -r -f -a "true\t''
 false\t''"
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l rank -d 'Rank of the LoRA update [default: 16]' -r
@@ -100,10 +115,13 @@ complete -c latrod -n "__fish_latrod_using_subcommand train" -s h -l help -d 'Pr
 complete -c latrod -n "__fish_latrod_using_subcommand eval" -l model -d 'The GGUF model' -r -F
 complete -c latrod -n "__fish_latrod_using_subcommand eval" -l tasks -d 'Questions and answers: a JSON lines file or a folder of them' -r -F
 complete -c latrod -n "__fish_latrod_using_subcommand eval" -l adapter -d 'A PEFT adapter folder, compared with the untouched model' -r -F
-complete -c latrod -n "__fish_latrod_using_subcommand eval" -l max-new-tokens -d 'Longest rationale, in tokens' -r
+complete -c latrod -n "__fish_latrod_using_subcommand eval" -l max-new-tokens -d 'Longest response, in tokens' -r
 complete -c latrod -n "__fish_latrod_using_subcommand eval" -l limit -d 'Ask the first N questions only' -r
-complete -c latrod -n "__fish_latrod_using_subcommand eval" -l votes -d 'Also sample K rationales for each question and let their answers vote (maj@k)' -r
-complete -c latrod -n "__fish_latrod_using_subcommand eval" -l batch -d 'Rationales that are sampled together, at most: more is faster and takes more memory. The K votes on one question are always sampled together' -r
+complete -c latrod -n "__fish_latrod_using_subcommand eval" -l votes -d 'Also sample K responses to each question and let their answers vote (maj@k)' -r
+complete -c latrod -n "__fish_latrod_using_subcommand eval" -l system-prompt -d 'A system message before the question' -r
+complete -c latrod -n "__fish_latrod_using_subcommand eval" -l prompt-prefix -d 'What stands before the question, in the same message' -r
+complete -c latrod -n "__fish_latrod_using_subcommand eval" -l prompt-suffix -d 'What follows the question, in the same message' -r
+complete -c latrod -n "__fish_latrod_using_subcommand eval" -l batch -d 'Responses that are sampled together, at most: more is faster and takes more memory. The K votes on one question are always sampled together' -r
 complete -c latrod -n "__fish_latrod_using_subcommand eval" -l seed -d 'Seed of the votes' -r
 complete -c latrod -n "__fish_latrod_using_subcommand eval" -l compute -d 'exact: f32; fast: activations rounded to 8 bits' -r -f -a "exact\t'Weights decoded to f32, products in f32'
 fast\t'Activations rounded to 8 bits per block of 32 where a kernel gains from it'"
@@ -114,8 +132,6 @@ metal\t'The GPU of a Mac'"
 complete -c latrod -n "__fish_latrod_using_subcommand eval" -l threads -d 'Threads to compute with; all cores if not given' -r
 complete -c latrod -n "__fish_latrod_using_subcommand eval" -l details -d 'Write every question with the answers it got, one JSON line each' -r -F
 complete -c latrod -n "__fish_latrod_using_subcommand eval" -l no-baseline -d 'With --adapter: leave the untouched model out, in half the time'
-complete -c latrod -n "__fish_latrod_using_subcommand eval" -l no-rationale -d 'Ask for the answer at once, without a rationale'
-complete -c latrod -n "__fish_latrod_using_subcommand eval" -l baseline-rationale -d 'With --no-rationale: let the untouched model think all the same'
 complete -c latrod -n "__fish_latrod_using_subcommand eval" -l json -d 'Print one JSON object instead of a table'
 complete -c latrod -n "__fish_latrod_using_subcommand eval" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c latrod -n "__fish_latrod_using_subcommand ask" -l model -d 'The GGUF model' -r -F
@@ -123,6 +139,9 @@ complete -c latrod -n "__fish_latrod_using_subcommand ask" -l adapter -d 'A PEFT
 complete -c latrod -n "__fish_latrod_using_subcommand ask" -l max-new-tokens -d 'Longest rationale, in tokens' -r
 complete -c latrod -n "__fish_latrod_using_subcommand ask" -l temperature -d '0: always the likeliest token; 1: tokens as likely as the model finds them; up to 100' -r
 complete -c latrod -n "__fish_latrod_using_subcommand ask" -l seed -d 'Seed of the sampling, where the temperature is above 0' -r
+complete -c latrod -n "__fish_latrod_using_subcommand ask" -l system-prompt -d 'A system message before the question' -r
+complete -c latrod -n "__fish_latrod_using_subcommand ask" -l prompt-prefix -d 'What stands before the question, in the same message' -r
+complete -c latrod -n "__fish_latrod_using_subcommand ask" -l prompt-suffix -d 'What follows the question, in the same message' -r
 complete -c latrod -n "__fish_latrod_using_subcommand ask" -l compute -d 'exact: f32; fast: activations rounded to 8 bits' -r -f -a "exact\t'Weights decoded to f32, products in f32'
 fast\t'Activations rounded to 8 bits per block of 32 where a kernel gains from it'"
 complete -c latrod -n "__fish_latrod_using_subcommand ask" -l device -d 'Where to compute; all but cpu only if the program was built with it (cross/CUDA.md)' -r -f -a "cpu\t'The processor, with this program\'s own kernels'
@@ -210,7 +229,15 @@ complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_sub
 complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from score" -l model -d 'The GGUF model' -r -F
 complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from score" -l rollouts -d 'The rationales to score' -r -F
 complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from score" -l adapter -d 'A PEFT adapter folder: the policy. Without it policy and reference are the same' -r -F
-complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from score" -l beta -d 'Weight of the KL term' -r
+complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from score" -l preset -d 'The settings that the objective comes from' -r -f -a "edge\t'Rewards that cannot collapse, and guards that an unattended device needs'
+paper\t'The algorithm of the paper: K 16, 500 tokens, no clipping, nothing skipped'
+released\t'What the authors\' program does where it differs from the paper'"
+complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from score" -l reward -d 'How the answer\'s likelihood becomes a reward, instead of the preset\'s way' -r -f -a "log_prob\t'The sum of the tokens\' log-probabilities (LaTRO, eq. 4)'
+mean_log_prob\t'Their mean, so that long answers don\'t outweigh short ones'
+mean_prob\t'The mean of the tokens\' probabilities (RLPR, arXiv 2506.18254): between 0 and 1, so that one very unlikely token doesn\'t drown out the others. For long answers'
+prob\t'Their product, the probability of the answer (VeriFree, arXiv 2505.21493): between 0 and 1. For short answers'
+jepo\t'The share of a rationale in the log of the group\'s mean probability (JEPO, arXiv 2503.19618)'"
+complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from score" -l beta -d 'Weight of the KL term, instead of the preset\'s' -r
 complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from score" -l compute -d 'exact: f32; fast: activations rounded to 8 bits' -r -f -a "exact\t'Weights decoded to f32, products in f32'
 fast\t'Activations rounded to 8 bits per block of 32 where a kernel gains from it'"
 complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from score" -l device -d 'Where to compute; all but cpu only if the program was built with it (cross/CUDA.md)' -r -f -a "cpu\t'The processor, with this program\'s own kernels'
@@ -223,7 +250,15 @@ complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_sub
 complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from grad" -l model -d 'The GGUF model' -r -F
 complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from grad" -l rollouts -d 'The rationales, as in `latrod debug score`' -r -F
 complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from grad" -l adapter -d 'The PEFT adapter folder whose gradient is asked for' -r -F
-complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from grad" -l beta -d 'Weight of the KL term' -r
+complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from grad" -l preset -d 'The settings that the objective comes from' -r -f -a "edge\t'Rewards that cannot collapse, and guards that an unattended device needs'
+paper\t'The algorithm of the paper: K 16, 500 tokens, no clipping, nothing skipped'
+released\t'What the authors\' program does where it differs from the paper'"
+complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from grad" -l reward -d 'How the answer\'s likelihood becomes a reward, instead of the preset\'s way' -r -f -a "log_prob\t'The sum of the tokens\' log-probabilities (LaTRO, eq. 4)'
+mean_log_prob\t'Their mean, so that long answers don\'t outweigh short ones'
+mean_prob\t'The mean of the tokens\' probabilities (RLPR, arXiv 2506.18254): between 0 and 1, so that one very unlikely token doesn\'t drown out the others. For long answers'
+prob\t'Their product, the probability of the answer (VeriFree, arXiv 2505.21493): between 0 and 1. For short answers'
+jepo\t'The share of a rationale in the log of the group\'s mean probability (JEPO, arXiv 2503.19618)'"
+complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from grad" -l beta -d 'Weight of the KL term, instead of the preset\'s' -r
 complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from grad" -l compute -d 'exact: f32; fast: activations rounded to 8 bits' -r -f -a "exact\t'Weights decoded to f32, products in f32'
 fast\t'Activations rounded to 8 bits per block of 32 where a kernel gains from it'"
 complete -c latrod -n "__fish_latrod_using_subcommand debug; and __fish_seen_subcommand_from grad" -l device -d 'Where to compute; all but cpu only if the program was built with it (cross/CUDA.md)' -r -f -a "cpu\t'The processor, with this program\'s own kernels'

@@ -13,6 +13,7 @@ use self::stream::{AnswerEnd, Stream, Watch};
 use crate::cli::CliError;
 use crate::cli::shared::choice::choice;
 use crate::cli::shared::common::{failed, load_adapter, load_model, set_threads, usage, warn};
+use crate::cli::shared::wording::WordingArgs;
 use crate::engine::device::DeviceKind;
 use crate::engine::interrupt::Interrupt;
 use crate::engine::{Engine, ModelError, with_engine};
@@ -21,6 +22,7 @@ use crate::latro::prompt::{Finish, Prompter};
 use crate::latro::sampling::generate::{Limits, Policy, Stop, generate};
 use crate::latro::sampling::sampler::{Pick, stream};
 use crate::memory::sampling::Sampling;
+use crate::store::AdapterManifest;
 use crate::text::TextFormat;
 
 /// Tokens for the answer. Evaluation allows fewer; a person may want a sentence.
@@ -61,6 +63,8 @@ pub struct Args {
     /// Ask for the answer at once, without a rationale
     #[arg(long)]
     no_rationale: bool,
+    #[command(flatten)]
+    wording: WordingArgs,
     /// exact: f32; fast: activations rounded to 8 bits
     #[arg(long, value_parser = choice::<Compute>(), default_value = "fast")]
     compute: Compute,
@@ -92,8 +96,14 @@ fn run_on<E: Engine>(args: &Args) -> Result<(), CliError> {
     set_threads(args.threads)?;
     let (file, model) = load_model::<E>(&args.model, args.compute, args.device)?;
     let adapter = args.adapter.as_ref().map(|dir| load_adapter(dir, &file, &model)).transpose()?;
-    let prompter = Prompter::new(TextFormat::from_gguf(&file).map_err(usage)?).map_err(usage)?;
-    let prompt = prompter.prompt(question, !args.no_rationale).map_err(usage)?;
+    let trained = match &args.adapter {
+        Some(dir) => AdapterManifest::read(dir).map_err(usage)?.and_then(|made| made.training),
+        None => None,
+    };
+    let wording = args.wording.over(trained.as_ref().map(|made| &made.prompt));
+    let format = TextFormat::from_gguf(&file).map_err(usage)?;
+    let prompter = Prompter::new(format, wording).map_err(usage)?;
+    let prompt = prompter.prompt(question).map_err(usage)?;
     let interrupt = Interrupt::new();
     let lora = adapter.as_ref();
     let talk = Talk {
@@ -201,7 +211,7 @@ impl<'p, E: Engine> Talk<'p, E> {
     ) -> Result<Vec<u32>, CliError> {
         let temperature = self.args.temperature;
         let pick = if temperature == 0.0 { Pick::Greedy } else { Pick::Sample { temperature } };
-        let limits = Limits { branches: 1, max_new_tokens, batch: 1, pick };
+        let limits = Limits { branches: 1, max_new_tokens, batch: 1, continuation: 0, pick };
         let rng = |_, _| stream(self.args.seed, 0, 0, part);
         let generated = generate(self.policy, &[prompt], limits, rng, |_| stop(), |_| {})?;
         Ok(generated.into_iter().flatten().flatten().collect())

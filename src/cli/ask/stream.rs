@@ -208,11 +208,12 @@ impl Stop for AnswerEnd<'_> {
 mod tests {
     use super::*;
     use crate::latro::prompt::Finish;
-    use crate::text::TextFormat;
     use crate::text::tokenizer::fixture::{IM_END, tokenizer};
+    use crate::text::{TextFormat, Wording};
 
     fn prompter() -> Prompter {
-        Prompter::new(TextFormat { tokenizer: tokenizer(), template: None }).unwrap()
+        Prompter::new(TextFormat { tokenizer: tokenizer(), template: None }, Wording::default())
+            .unwrap()
     }
 
     /// What is on the screen after each token, and after the end.

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::arch::lora::zeros_like;
 use crate::cli::CliError;
+use crate::cli::debug::objective::ObjectiveArgs;
 use crate::cli::debug::rollouts::read_rollouts;
 use crate::cli::shared::choice::choice;
 use crate::cli::shared::common::{failed, load_model, read_adapter, say, usage};
@@ -16,14 +17,13 @@ use crate::kernels::Compute;
 use crate::latro::log_prob::{Forward, score};
 use crate::latro::objective::judge;
 use crate::latro::optimizer::global_norm;
-use crate::latro::settings::TrainSettings;
 use crate::store::{AdapterShape, peft_tensors, write_safetensors};
 
 /// Write the gradient of the loss for every LoRA tensor, under PEFT's names and in its row order
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The loss is the paper's, −(1/K) Σ [A·log p(z|x) + log p(y|x,z)] (arXiv 2411.04282, eq. 5), averaged
-over the tasks of the file.
+The loss is the paper's, −(1/K) Σ [A·log p(z|x) + log p(y|x,z)] (arXiv 2411.04282, eq. 5), or that of
+another preset, averaged over the tasks of the file.
 
 Example:
   latrod debug grad --model smol.gguf --rollouts rollouts.jsonl --adapter adapter --out g.safetensors")]
@@ -37,9 +37,8 @@ pub struct Args {
     /// The PEFT adapter folder whose gradient is asked for
     #[arg(long)]
     adapter: PathBuf,
-    /// Weight of the KL term
-    #[arg(long, default_value_t = 0.05)]
-    beta: f64,
+    #[command(flatten)]
+    objective: ObjectiveArgs,
     /// exact: f32; fast: activations rounded to 8 bits
     #[arg(long, value_parser = choice::<Compute>(), default_value = "exact")]
     compute: Compute,
@@ -64,7 +63,7 @@ fn run_on<E: Engine>(args: &Args) -> Result<(), CliError> {
     let (file, model) = load_model::<E>(&args.model, args.compute, args.device)?;
     let (config, tensors) = read_adapter(&args.adapter, &file, &model)?;
     let adapter = model.adapter(&tensors, config.scale() as f32)?;
-    let (interrupt, settings) = (Interrupt::new(), TrainSettings::paper());
+    let (interrupt, settings) = (Interrupt::new(), args.objective.settings());
     let mut sums = zeros_like(&tensors);
     let mut loss = 0.0;
     for rollout in &rollouts {
@@ -72,9 +71,16 @@ fn run_on<E: Engine>(args: &Args) -> Result<(), CliError> {
         let reference = score(&model, None, &tree, &interrupt)?;
         let forward = Forward::new(&model, &adapter, &tree, &interrupt)?;
         let policy = &forward.scores().log_p;
-        let judged =
-            judge(rollout, &tree, policy, &reference.log_p, &settings, args.beta, rollouts.len())
-                .map_err(usage)?;
+        let judged = judge(
+            rollout,
+            &tree,
+            policy,
+            &reference.log_p,
+            &settings,
+            settings.beta,
+            rollouts.len(),
+        )
+        .map_err(usage)?;
         loss += judged.loss / rollouts.len() as f64;
         forward
             .backward(&model, &adapter, &tree, &judged.coefficients, &mut sums, &interrupt)

@@ -5,6 +5,7 @@ use super::CliError;
 pub mod detokenize;
 pub mod grad;
 pub mod logits;
+mod objective;
 mod rollouts;
 pub mod score;
 pub mod tokenize;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use crate::cli::CliError;
+use crate::cli::debug::objective::ObjectiveArgs;
 use crate::cli::debug::rollouts::read_rollouts;
 use crate::cli::shared::choice::choice;
 use crate::cli::shared::common::{load_adapter, load_model, say, usage};
@@ -14,13 +15,13 @@ use crate::engine::{Engine, with_engine};
 use crate::kernels::Compute;
 use crate::latro::log_prob::score;
 use crate::latro::objective::judge;
-use crate::latro::settings::TrainSettings;
 
 /// Score given rationales: log-probabilities, rewards and advantages, one JSON line a task
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Rollouts are JSON lines {\"prompt_ids\": [..], \"answer_ids\": [..], \"rationales\": [[..], ..]}.
-Rewards are those of the paper (arXiv 2411.04282, eq. 4): sums of log-probabilities, in nats.
+Rewards are those of the paper (arXiv 2411.04282, eq. 4), sums of log-probabilities in nats, or of
+another preset. With seam policy a line also has \"answers\": [{\"ids\", \"span\", \"right\"}, ..] and \"guess\".
 
 Example:
   latrod debug score --model smol.gguf --rollouts rollouts.jsonl --adapter adapter --beta 0.05")]
@@ -34,9 +35,8 @@ pub struct Args {
     /// A PEFT adapter folder: the policy. Without it policy and reference are the same
     #[arg(long)]
     adapter: Option<PathBuf>,
-    /// Weight of the KL term
-    #[arg(long, default_value_t = 0.05)]
-    beta: f64,
+    #[command(flatten)]
+    objective: ObjectiveArgs,
     /// exact: f32; fast: activations rounded to 8 bits
     #[arg(long, value_parser = choice::<Compute>(), default_value = "exact")]
     compute: Compute,
@@ -64,7 +64,7 @@ fn run_on<E: Engine>(args: &Args) -> Result<(), CliError> {
     let (file, model) = load_model::<E>(&args.model, args.compute, args.device)?;
     let adapter = args.adapter.as_ref().map(|dir| load_adapter(dir, &file, &model)).transpose()?;
     let interrupt = Interrupt::new();
-    let settings = TrainSettings::paper();
+    let settings = args.objective.settings();
     for rollout in &rollouts {
         let tree = rollout.tree();
         let reference = score(&model, None, &tree, &interrupt)?;
@@ -73,7 +73,7 @@ fn run_on<E: Engine>(args: &Args) -> Result<(), CliError> {
             None => reference.clone(),
         };
         let judged =
-            judge(rollout, &tree, &policy.log_p, &reference.log_p, &settings, args.beta, 1)
+            judge(rollout, &tree, &policy.log_p, &reference.log_p, &settings, settings.beta, 1)
                 .map_err(usage)?;
         let mut line = json!({
             "logp_rationale": judged.log_p_rationale,

@@ -13,6 +13,7 @@ use crate::cli::CliError;
 use crate::cli::shared::choice::choice;
 use crate::cli::shared::common::{load_adapter, load_model, say, set_threads, usage, warn};
 use crate::cli::shared::progress::Progress;
+use crate::cli::shared::wording::WordingArgs;
 use crate::data::{Task, TaskLimits, read_tasks};
 use crate::engine::device::DeviceKind;
 use crate::engine::interrupt::Interrupt;
@@ -20,12 +21,12 @@ use crate::engine::{Engine, with_engine};
 use crate::kernels::Compute;
 use crate::latro::prompt::Prompter;
 use crate::latro::sampling::generate::Policy;
+use crate::latro::settings::Method;
 use crate::memory::sampling::Sampling;
-use crate::promotion::evaluate::{
-    ANSWER_TOKENS, EvalSettings, QuestionResult, evaluate, summarize,
-};
+use crate::promotion::evaluate::{EvalSettings, QuestionResult, evaluate, summarize};
 use crate::session::Questions;
-use crate::store::write_atomic;
+use crate::settings::Choice;
+use crate::store::{AdapterManifest, write_atomic};
 use crate::text::TextFormat;
 
 /// The temperature of the votes: samples of what the policy believes, undistorted.
@@ -34,18 +35,21 @@ const VOTE_TEMPERATURE: f32 = 1.0;
 /// Measure accuracy and answer likelihood on held-out questions, with and without an adapter
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The model thinks about each question greedily, then finishes \"The answer is\". Accuracy is the share
-of right answers; log p(answer) is the log-likelihood of the right answer after that rationale, in
-nats. Tasks are JSON lines {\"question\", \"answer\"}. Questions that don't fit the model's context
-with their rationale and answer are left out and counted.
+The model writes a response to each question, greedily, to the end of its turn. Its answer is read
+from that: after the last \"answer is\", in the last \\boxed{}, after \"####\", or else by the kind of
+answer that is wanted (a number, a choice, a text). Accuracy is the share of right answers. As a second
+figure the answer is asked for: the response up to \"the answer is\", then these words, and what the
+model says next. log p(answer) is the log-likelihood of the right answer in that place, in nats.
+Tasks are JSON lines {\"question\", \"answer\"}. Questions that don't fit the model's context with
+their response and answer are left out and counted.
 
 With --adapter the same questions go to the untouched model and to the adapter, and the difference is
 tested: accuracy with McNemar's exact test, log p(answer) per token with a paired t-test. A p above
 0.05 means that chance explains the difference well enough.
 
-An adapter of `latrod train --method sft` has learned to answer at once: ask with --no-rationale. The
-untouched model is then asked the same way, so that only the adapter differs; --baseline-rationale
-lets it think, which compares the adapter with the model as it was used before.
+Both get the same prompt: the words around the question are those that the adapter was trained with,
+as its folder says, unless others are given. An adapter of `latrod train --method sft` has learned to
+answer at once, so the likelihood of its answers is measured without a response before them.
 
 Examples:
   latrod eval --model smol.gguf --tasks dev.jsonl
@@ -64,22 +68,18 @@ pub struct Args {
     /// With --adapter: leave the untouched model out, in half the time
     #[arg(long, requires = "adapter")]
     no_baseline: bool,
-    /// Longest rationale, in tokens
-    #[arg(long, default_value_t = 128, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    /// Longest response, in tokens
+    #[arg(long, default_value_t = 400, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     max_new_tokens: usize,
     /// Ask the first N questions only
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     limit: Option<usize>,
-    /// Also sample K rationales for each question and let their answers vote (maj@k)
+    /// Also sample K responses to each question and let their answers vote (maj@k)
     #[arg(long, value_name = "K", value_parser = RangedU64ValueParser::<usize>::new().range(2..=1024))]
     votes: Option<usize>,
-    /// Ask for the answer at once, without a rationale
-    #[arg(long, conflicts_with = "votes")]
-    no_rationale: bool,
-    /// With --no-rationale: let the untouched model think all the same
-    #[arg(long, requires_all = ["no_rationale", "adapter"], conflicts_with = "no_baseline")]
-    baseline_rationale: bool,
-    /// Rationales that are sampled together, at most: more is faster and takes more memory. The K
+    #[command(flatten)]
+    wording: WordingArgs,
+    /// Responses that are sampled together, at most: more is faster and takes more memory. The K
     /// votes on one question are always sampled together
     #[arg(long, default_value_t = 64, value_parser = RangedU64ValueParser::<usize>::new().range(1..=65536))]
     batch: usize,
@@ -117,9 +117,15 @@ fn run_on<E: Engine>(args: &Args) -> Result<(), CliError> {
     let (tasks, bad_lines) = read(args)?;
     let (file, model) = load_model::<E>(&args.model, args.compute, args.device)?;
     let adapter = args.adapter.as_ref().map(|dir| load_adapter(dir, &file, &model)).transpose()?;
-    let prompter = Prompter::new(TextFormat::from_gguf(&file).map_err(usage)?).map_err(usage)?;
+    let training = match &args.adapter {
+        Some(dir) => AdapterManifest::read(dir).map_err(usage)?.and_then(|made| made.training),
+        None => None,
+    };
+    let wording = args.wording.over(training.as_ref().map(|made| &made.prompt));
+    let format = TextFormat::from_gguf(&file).map_err(usage)?;
+    let prompter = Prompter::new(format, wording).map_err(usage)?;
     let (context, never) = (model.spec().context_length, Interrupt::new());
-    let questions = Questions::choose(&prompter, tasks, longest(args), context, &never)?;
+    let questions = Questions::choose(&prompter, tasks, args.max_new_tokens, context, &never)?;
     if let Some(sentence) = questions.left_out_sentence() {
         warn(sentence);
     }
@@ -128,13 +134,13 @@ fn run_on<E: Engine>(args: &Args) -> Result<(), CliError> {
     let asker = Asker { args, model: &model, prompter: &prompter, tasks: &questions.tasks };
     let base = match args.no_baseline {
         true => None,
-        false => {
-            let think = !args.no_rationale || args.baseline_rationale;
-            Some(asker.ask("untouched model", None, think)?)
-        }
+        false => Some(asker.ask("untouched model", None, true)?),
     };
     let tuned = match &adapter {
-        Some(a) => Some(asker.ask("adapter", Some(a), !args.no_rationale)?),
+        Some(a) => {
+            let think = training.is_none_or(|made| made.method != Method::Sft.word());
+            Some(asker.ask("adapter", Some(a), think)?)
+        }
         None => None,
     };
 
@@ -174,19 +180,13 @@ fn read(args: &Args) -> Result<(Vec<Task>, usize), CliError> {
     Ok((set.tasks, set.rejected_count))
 }
 
-/// The longest rationale that anybody is asked for.
-fn longest(args: &Args) -> Option<usize> {
-    (!args.no_rationale || args.baseline_rationale).then_some(args.max_new_tokens)
-}
-
 fn check_memory(args: &Args, model: &impl Engine, questions: &Questions) -> Result<(), CliError> {
-    let new = longest(args).unwrap_or(ANSWER_TOKENS);
     let at_once = args.batch.min(questions.tasks.len());
     let of = |prompts, branches| Sampling {
         prompts,
         prompt_tokens: questions.longest_prompt,
         branches,
-        new_tokens: new,
+        new_tokens: args.max_new_tokens,
     };
     of(at_once, 1).check(model)?;
     let votes = args.votes.unwrap_or(1);
@@ -221,6 +221,7 @@ impl<E: Engine> Asker<'_, E> {
         let args = self.args;
         let settings = EvalSettings {
             think,
+            forced: true,
             max_new_tokens: args.max_new_tokens,
             batch: args.batch,
             votes: args.votes.unwrap_or(0),
@@ -229,7 +230,11 @@ impl<E: Engine> Asker<'_, E> {
         };
         let interrupt = Interrupt::new();
         let policy = Policy { model: self.model, lora, interrupt: &interrupt };
-        let most = most_tokens(self.tasks.len(), settings);
+        // Every response at full length but for its first token, which comes with the prompt, and one
+        // for scoring each question.
+        let branches = 1 + settings.votes as u64;
+        let most = (self.tasks.len() as u64)
+            .saturating_mul(branches.saturating_mul(settings.max_new_tokens as u64) + 1);
         let mut progress = Progress::new(who, 0, most, "tokens at most");
         let start = Instant::now();
         let results = evaluate(policy, self.prompter, self.tasks, settings, |tokens| {
@@ -237,18 +242,9 @@ impl<E: Engine> Asker<'_, E> {
         });
         progress.finish();
         let results = results?;
-        let metrics = metrics(&summarize(&results, settings, 0, 0.0, start), think)?;
+        let metrics = metrics(&summarize(&results, settings, 0, 0.0, start))?;
         Ok(Answers { results, metrics })
     }
-}
-
-/// The most that [`evaluate`] can tell its `progress`: every rationale and answer at full length
-/// but for its first token, which comes with the prompt, and one for scoring each question.
-fn most_tokens(questions: usize, settings: EvalSettings) -> u64 {
-    let rationale = if settings.think { settings.max_new_tokens - 1 } else { 0 };
-    let branch = (rationale as u64).saturating_add(ANSWER_TOKENS as u64 - 1);
-    let votes = 1 + settings.votes as u64;
-    branch.saturating_mul(votes).saturating_add(1).saturating_mul(questions as u64)
 }
 
 fn write_details(

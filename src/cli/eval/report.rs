@@ -97,11 +97,10 @@ impl Comparison {
 ///
 /// # Errors
 /// If they cannot be turned into JSON.
-pub fn metrics(metrics: &EvalMetrics, rationale: bool) -> Result<Value, CliError> {
+pub fn metrics(metrics: &EvalMetrics) -> Result<Value, CliError> {
     let mut value = serde_json::to_value(metrics).map_err(failed)?;
     if let Some(fields) = value.as_object_mut() {
         fields.retain(|name, _| name != "step" && name != "elapsed_s");
-        fields.insert("rationale".into(), rationale.into());
     }
     Ok(value)
 }
@@ -132,19 +131,16 @@ impl Report {
         row("", &|(name, _)| (*name).to_owned());
         row("right answers", &|(_, m)| format!("{} of {}", m["correct"], m["questions"]));
         row("accuracy", &|(_, m)| percent(m, "accuracy"));
+        row("  when asked for it", &|(_, m)| percent(m, "forced_accuracy"));
         if let Some(k) = columns.iter().find_map(|(_, m)| m["majority_k"].as_u64()) {
             let name = format!("accuracy, majority of {k}");
             row(&name, &|(_, m)| percent(m, "majority_accuracy"));
         }
         row("log p(answer), nats", &|(_, m)| format!("{:.3}", number(m, "log_p_answer")));
         row("  per token", &|(_, m)| format!("{:.4}", number(m, "log_p_answer_per_token")));
-        row("rationale, tokens", &|(_, m)| match m["rationale"].as_bool() {
-            Some(false) => "none asked".into(),
-            _ => format!("{:.1}", number(m, "rationale_tokens")),
-        });
-        if columns.iter().any(|(_, m)| m["rationale"] == true) {
-            row("  that ended by itself", &|(_, m)| percent(m, "finished_share"));
-        }
+        row("response, tokens", &|(_, m)| format!("{:.1}", number(m, "response_tokens")));
+        row("  that ended by itself", &|(_, m)| percent(m, "finished_share"));
+        row("  with an answer", &|(_, m)| percent(m, "readable_share"));
         row("seconds", &|(_, m)| format!("{:.1}", number(m, "eval_s")));
         if let Some(comparison) = &self.comparison {
             text += "\n";
@@ -166,8 +162,11 @@ mod tests {
     fn result(correct: bool, log_p_answer: f64) -> QuestionResult {
         QuestionResult {
             correct,
-            given: "8".into(),
+            given: Some("8".into()),
             wanted: "8".into(),
+            response: "8".into(),
+            response_tokens: 12,
+            forced: None,
             log_p_answer,
             answer_tokens: 4,
             rationale_tokens: 10,

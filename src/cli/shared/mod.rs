@@ -6,3 +6,4 @@ pub mod choice;
 pub mod common;
 pub mod error;
 pub mod progress;
+pub mod wording;

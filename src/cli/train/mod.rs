@@ -28,7 +28,7 @@ use crate::latro::sampling::generate::Policy;
 use crate::latro::settings::{Method, TrainSettings};
 use crate::memory::fit::{Fitting, fit_given};
 use crate::memory::plan::MemorySettings;
-use crate::promotion::evaluate::{ANSWER_TOKENS, EvalSettings, evaluate, summarize};
+use crate::promotion::evaluate::{EvalSettings, evaluate, summarize};
 use crate::session::{
     Phase, Questions, QuestionsError, Session, SessionBuilder, SessionError, StepOutcome,
     write_rejected,
@@ -120,7 +120,8 @@ fn run_on<E: Engine>(mut args: Args) -> Result<(), CliError> {
     let (tasks, held_out) = tasks(&args)?;
     let file = GgufFile::open(&args.model).map_err(usage)?;
     let spec = ModelSpec::from_gguf(&file).map_err(usage)?;
-    let prompter = Prompter::new(TextFormat::from_gguf(&file).map_err(usage)?).map_err(usage)?;
+    let prompter = Prompter::new(TextFormat::from_gguf(&file).map_err(usage)?, settings.wording())
+        .map_err(usage)?;
     let interrupt = Interrupt::new();
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register(signal, interrupt.flag()).map_err(failed)?;
@@ -262,8 +263,7 @@ fn that_fit(
     context: usize,
     interrupt: &Interrupt,
 ) -> Result<Questions, CliError> {
-    let rationale = (settings.method == Method::Latro).then_some(settings.max_new_tokens);
-    let fitting = Questions::choose(prompter, tasks, rationale, context, interrupt);
+    let fitting = Questions::choose(prompter, tasks, settings.max_new_tokens, context, interrupt);
     let fitting = fitting.map_err(|error| match error {
         QuestionsError::Interrupted(_) => stopped(),
         error => error.into(),
@@ -364,6 +364,7 @@ impl<E: Engine> Run<'_, E> {
         };
         let settings = EvalSettings {
             think: self.settings.method == Method::Latro,
+            forced: false,
             max_new_tokens: self.settings.max_new_tokens,
             batch: self.args.batch,
             votes: 0,
@@ -371,8 +372,7 @@ impl<E: Engine> Run<'_, E> {
             seed: self.settings.seed,
         };
         let questions = self.held_out;
-        let rationale = if settings.think { settings.max_new_tokens } else { 0 };
-        let most_tokens = (questions.len() * (rationale + ANSWER_TOKENS + 1)) as u64;
+        let most_tokens = (questions.len() * (settings.max_new_tokens + 1)) as u64;
         let mut bar = Progress::new("held-out questions", 0, most_tokens, "tokens at most");
         let results = evaluate(policy, learner.prompter, questions, settings, |n| {
             bar.advance(n as u64);
@@ -415,14 +415,16 @@ impl<E: Engine> Run<'_, E> {
         }
         say(&format!(
             "held-out after step {}: {}/{} right ({:.1} %), log p(answer) {:.3} ({:.4} a token), \
-             rationale {:.1} tokens",
+             {:.1} tokens, {:.0} % finished, {:.0} % with an answer",
             m.step,
             m.correct,
             m.questions,
             100.0 * m.accuracy,
             m.log_p_answer,
             m.log_p_answer_per_token,
-            m.rationale_tokens,
+            m.response_tokens,
+            100.0 * m.finished_share,
+            100.0 * m.readable_share,
         ));
     }
 }

@@ -7,27 +7,8 @@ use clap::{Arg, ArgMatches, Command, FromArgMatches};
 use crate::cli::CliError;
 use crate::cli::shared::choice::{choice, help};
 use crate::cli::shared::common::usage;
-use crate::latro::settings::TrainSettings;
-use crate::settings::{Choice, Field, Kind, Settings, choices, paragraphs};
-
-choices! {
-    /// A named set of settings.
-    enum Preset {
-        /// Half the paper's samples, and guards that an unattended device needs.
-        Edge = "edge",
-        /// The algorithm of the paper: K 16, 500 tokens, no clipping, nothing skipped.
-        Paper = "paper",
-    }
-}
-
-impl Preset {
-    fn settings(self) -> TrainSettings {
-        match self {
-            Self::Edge => TrainSettings::edge(),
-            Self::Paper => TrainSettings::paper(),
-        }
-    }
-}
+use crate::latro::settings::{Preset, TrainSettings};
+use crate::settings::{Choice, Field, Kind, Settings, paragraphs};
 
 const HEADING: &str = "Settings of the learner (defaults: those of the preset)";
 

@@ -19,7 +19,7 @@ use crate::latro::prompt::Prompter;
 use crate::latro::settings::TrainSettings;
 use crate::latro::tree::{Branch, Tree};
 use crate::ops::head::TokenScores;
-use crate::text::TextFormat;
+use crate::text::{TextFormat, Wording};
 
 fn file() -> GgufFile {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny.gguf");
@@ -104,7 +104,8 @@ fn scores_and_all_gradients_of_a_tree_agree() {
 
 /// The metrics of two steps.
 fn steps(engine: &impl Engine) -> Vec<StepMetrics> {
-    let prompter = Prompter::new(TextFormat::from_gguf(&file()).unwrap()).unwrap();
+    let prompter =
+        Prompter::new(TextFormat::from_gguf(&file()).unwrap(), Wording::default()).unwrap();
     let settings = TrainSettings {
         num_generations: 4,
         max_new_tokens: 12,

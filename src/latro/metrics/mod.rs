@@ -23,6 +23,9 @@ pub enum MetricLine {
     Sentinel(Trip),
 }
 
+/// Rationales with fewer tokens are guesses, hardly ever thoughts.
+pub const SHORT: usize = 20;
+
 /// Every number of a training step. Times are in seconds of wall clock, log-probabilities in nats.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepMetrics {
@@ -56,6 +59,21 @@ pub struct StepMetrics {
     pub finished_share: f64,
     /// Share of rationales that ran out of tokens.
     pub clipped_ratio: f64,
+    /// Share of rationales that announced an answer. With seam `phrase` all count.
+    #[serde(default = "unknown", deserialize_with = "null_is_nan")]
+    pub announced_share: f64,
+    /// Share of rationales with fewer than [`SHORT`] tokens: guesses.
+    #[serde(default = "unknown", deserialize_with = "null_is_nan")]
+    pub short_share: f64,
+    /// Share of rationales whose own answer was right; with seam `policy`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub right_share: Option<f64>,
+    /// Share of prompts with a right answer among their rationales (pass@K); with seam `policy`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pass_at_k: Option<f64>,
+    /// Mean reward of a guess without a rationale, where that is scored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guess: Option<f64>,
     /// Standard deviation of the advantages, over all branches.
     #[serde(deserialize_with = "null_is_nan")]
     pub advantage_spread: f64,
@@ -99,6 +117,11 @@ pub struct StepMetrics {
     pub peak_memory_mib: f64,
 }
 
+/// A number that earlier versions did not write.
+const fn unknown() -> f64 {
+    f64::NAN
+}
+
 /// How good the model is on held-out questions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EvalMetrics {
@@ -108,10 +131,14 @@ pub struct EvalMetrics {
     pub elapsed_s: f64,
     /// Questions asked.
     pub questions: usize,
-    /// Questions answered rightly with greedy decoding.
+    /// Questions answered rightly, with greedy decoding, as read from what the model wrote.
     pub correct: usize,
     /// `correct / questions`.
     pub accuracy: f64,
+    /// Accuracy of what is answered when "The answer is" is put after the rationale, if that was
+    /// asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forced_accuracy: Option<f64>,
     /// Rationales per question in a majority vote, if one was held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub majority_k: Option<usize>,
@@ -125,10 +152,14 @@ pub struct EvalMetrics {
     /// The same divided by the number of these tokens, over all questions together.
     #[serde(deserialize_with = "null_is_nan")]
     pub log_p_answer_per_token: f64,
-    /// Mean length of a rationale, in tokens.
-    pub rationale_tokens: f64,
-    /// Share of rationales that ended by end of turn or answer phrase.
+    /// Mean length of a response, in tokens.
+    #[serde(alias = "rationale_tokens")]
+    pub response_tokens: f64,
+    /// Share of responses that ended by themselves.
     pub finished_share: f64,
+    /// Share of responses in which an answer was found, right or wrong.
+    #[serde(default = "unknown", deserialize_with = "null_is_nan")]
+    pub readable_share: f64,
     /// Duration of the evaluation, in seconds.
     pub eval_s: f64,
 }
@@ -153,6 +184,11 @@ pub(crate) fn healthy_step(step: u64) -> StepMetrics {
         rationale_tokens: 50.0,
         finished_share: 0.75,
         clipped_ratio: 0.25,
+        announced_share: 0.75,
+        short_share: 0.0,
+        right_share: Some(0.5),
+        pass_at_k: Some(1.0),
+        guess: Some(0.05),
         advantage_spread: 3.0,
         skipped_prompts: 0,
         grad_norm: 2.5,
@@ -188,12 +224,14 @@ mod tests {
             questions: 200,
             correct: 50,
             accuracy: 0.25,
+            forced_accuracy: None,
             majority_k: None,
             majority_accuracy: None,
             log_p_answer: -10.0,
             log_p_answer_per_token: -1.25,
-            rationale_tokens: 40.0,
+            response_tokens: 40.0,
             finished_share: 0.9,
+            readable_share: 0.95,
             eval_s: 30.0,
         }
     }

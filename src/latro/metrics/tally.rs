@@ -1,9 +1,10 @@
 //! Adds up the numbers of a step while its tasks are worked on.
 
 use crate::latro::learner::Sampled;
-use crate::latro::metrics::StepMetrics;
+use crate::latro::metrics::{SHORT, StepMetrics};
 use crate::latro::objective::Judged;
 use crate::latro::objective::advantage::spread;
+use crate::latro::objective::reward::RewardParts;
 use crate::latro::rollout::RolloutGroup;
 use crate::latro::settings::TrainSettings;
 use crate::latro::tree::Tree;
@@ -16,10 +17,23 @@ pub struct Tally {
     branches: usize,
     reward: f64,
     log_p_answer: f64,
+    answers: usize,
     answer_tokens: usize,
+    /// Whether rationales announce answers of their own.
+    reads: bool,
+    right: usize,
+    passed: usize,
+    short: usize,
+    guess: Option<f64>,
+    /// Of the prompts with a reference.
     kl: f64,
-    entropy: f64,
+    kl_branches: usize,
+    kl_tokens: usize,
     rationale_tokens: usize,
+    /// Of the tasks that passed through the model.
+    entropy: f64,
+    passed_tokens: usize,
+    passes: usize,
     truncated: usize,
     advantages: Vec<f64>,
     loss: f64,
@@ -35,26 +49,56 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Takes note of a judged task.
-    pub fn add(
+    /// Takes note of a task's rationales and what they earn.
+    pub fn add_rewards(
+        &mut self,
+        rollout: &RolloutGroup,
+        rewards: &[RewardParts],
+        guess: Option<f64>,
+    ) {
+        let k = rollout.rationales.len();
+        self.tasks += 1;
+        self.branches += k;
+        self.reward += rewards.iter().map(|r| r.reward).sum::<f64>();
+        self.log_p_answer += rewards.iter().map(|r| r.log_p_answer).sum::<f64>();
+        let ids = |k: usize| match rollout.answers.get(k) {
+            Some(answer) => answer.ids.len(),
+            None => rollout.answer.len(),
+        };
+        self.answers += (0..k).filter(|k| rollout.has_answer(*k)).count();
+        self.answer_tokens += (0..k).map(ids).sum::<usize>();
+        self.reads |= !rollout.answers.is_empty();
+        self.right += rollout.answers.iter().filter(|answer| answer.right).count();
+        self.passed += usize::from(rollout.answers.iter().any(|answer| answer.right));
+        self.short += rollout.rationales.iter().filter(|z| z.len() < SHORT).count();
+        if let Some(guess) = guess {
+            *self.guess.get_or_insert_default() += guess;
+        }
+        self.rationale_tokens += rollout.rationale_tokens();
+        self.truncated += rollout.truncated.iter().filter(|t| **t).count();
+    }
+
+    /// Takes note of a pass over a task, or over some of its rationales.
+    pub fn add_pass(
         &mut self,
         rollout: &RolloutGroup,
         tree: &Tree,
         policy: &TokenScores,
         judged: &Judged,
+        with_reference: bool,
     ) {
-        self.tasks += 1;
-        self.branches += rollout.rationales.len();
-        self.reward += judged.rewards.iter().map(|r| r.reward).sum::<f64>();
-        self.log_p_answer += judged.rewards.iter().map(|r| r.log_p_answer).sum::<f64>();
-        self.answer_tokens += rollout.answer.len() * rollout.rationales.len();
-        self.kl += judged.rewards.iter().map(|r| r.kl).sum::<f64>();
-        let rationales = tree.branches.iter().map(|b| &policy.entropy[b.rationale.clone()]);
+        let own = &tree.branches[..rollout.rationales.len()];
+        if with_reference {
+            self.kl += judged.rewards.iter().map(|r| r.kl).sum::<f64>();
+            self.kl_branches += own.len();
+            self.kl_tokens += rollout.rationale_tokens();
+        }
+        let rationales = own.iter().map(|b| &policy.entropy[b.rationale.clone()]);
         self.entropy += rationales.flatten().map(|e| f64::from(*e)).sum::<f64>();
-        self.rationale_tokens += rollout.rationale_tokens();
-        self.truncated += rollout.truncated.iter().filter(|t| **t).count();
+        self.passed_tokens += rollout.rationale_tokens();
         self.advantages.extend(&judged.advantages);
         self.loss += judged.loss;
+        self.passes += 1;
     }
 
     /// The step's numbers; those that the tally doesn't know are 0.
@@ -67,17 +111,22 @@ impl Tally {
             method: settings.method,
             prompts_per_step: self.tasks,
             reward: share(self.reward, self.branches),
-            log_p_answer: share(self.log_p_answer, self.branches),
+            log_p_answer: share(self.log_p_answer, self.answers),
             log_p_answer_per_token: share(self.log_p_answer, self.answer_tokens),
-            kl: share(self.kl, self.branches),
-            kl_per_token: share(self.kl, self.rationale_tokens),
-            entropy: share(self.entropy, self.rationale_tokens),
+            kl: share(self.kl, self.kl_branches),
+            kl_per_token: share(self.kl, self.kl_tokens),
+            entropy: share(self.entropy, self.passed_tokens),
             rationale_tokens: share(self.rationale_tokens as f64, self.branches),
             finished_share: 1.0 - clipped_ratio,
             clipped_ratio,
+            announced_share: share(self.answers as f64, self.branches),
+            short_share: share(self.short as f64, self.branches),
+            right_share: self.reads.then(|| share(self.right as f64, self.branches)),
+            pass_at_k: self.reads.then(|| share(self.passed as f64, self.tasks)),
+            guess: self.guess.map(|sum| share(sum, self.tasks)),
             advantage_spread: spread(&self.advantages),
             skipped_prompts: self.skipped,
-            loss: share(self.loss, self.tasks),
+            loss: share(self.loss, self.passes),
             rollout_tokens: sampled.tokens,
             rollout_tokens_per_s: match sampled.seconds > 0.0 {
                 true => sampled.tokens as f64 / sampled.seconds,

@@ -31,6 +31,8 @@ pub struct AdvantageRule {
     pub truncation: Truncation,
     /// Whether to divide by the rewards' standard deviation.
     pub normalize: bool,
+    /// Whether rewards are probabilities whose mean's logarithm is the objective (JEPO).
+    pub jepo: bool,
 }
 
 /// RLOO: `A_k = r_k` − mean of the other rewards. `[K]` → `[K]`, K ≥ 2.
@@ -49,7 +51,27 @@ pub fn rloo(rewards: &[f64]) -> Result<Vec<f64>, AdvantageError> {
     Ok(rewards.iter().map(|r| k / (k - 1.0) * (r - mean)).collect())
 }
 
-/// The advantages of one prompt's rationales: RLOO, then the rule. `[K]` → `[K]`.
+/// JEPO (arXiv 2503.19618): the objective is the logarithm of a group's mean probability, and a
+/// rationale's advantage what that loses without it, `K · (log mean p − log mean of the other p)`.
+/// `[K]` → `[K]`, K ≥ 2.
+///
+/// The factor K makes up for the mean over rationales that every gradient here is. Probabilities are
+/// raised by [`LEAST_PROBABILITY`], so that one among hopeless others is not worth everything.
+///
+/// # Errors
+/// If there are fewer than two rewards.
+pub fn jepo(rewards: &[f64]) -> Result<Vec<f64>, AdvantageError> {
+    if rewards.len() < 2 {
+        return Err(AdvantageError::TooFew(rewards.len()));
+    }
+    let k = count(rewards.len());
+    let raised = |p: f64| p.max(0.0) + LEAST_PROBABILITY;
+    let sum: f64 = rewards.iter().map(|p| raised(*p)).sum();
+    let without = |p: &f64| ((sum - raised(*p)).max(LEAST_PROBABILITY) / (k - 1.0)).ln();
+    Ok(rewards.iter().map(|p| k * ((sum / k).ln() - without(p))).collect())
+}
+
+/// The advantages of one prompt's rationales: RLOO (or [`jepo`]), then the rule. `[K]` → `[K]`.
 ///
 /// With [`Truncation::NeverPays`] the advantage of a truncated rationale is min(A, 0). Its reward
 /// still counts in the others' baseline.
@@ -64,7 +86,7 @@ pub fn advantages(
     if rewards.len() != truncated.len() {
         return Err(AdvantageError::Mismatch { rewards: rewards.len(), flags: truncated.len() });
     }
-    let mut advantages = rloo(rewards)?;
+    let mut advantages = if rule.jepo { jepo(rewards)? } else { rloo(rewards)? };
     if rule.normalize {
         let scale = spread(rewards) + NORMALIZE_EPS;
         for advantage in &mut advantages {
@@ -88,6 +110,32 @@ pub fn spread(rewards: &[f64]) -> f64 {
     let mean = mean(rewards);
     let squares: f64 = rewards.iter().map(|r| (r - mean).powi(2)).sum();
     (squares / (count(rewards.len()) - 1.0)).sqrt()
+}
+
+/// The `most` rewards whose variance is the greatest: the best and the worst (Xu et al. 2025, "Not all
+/// rollouts are useful", arXiv 2504.13818). Their places, ascending; of equal rewards the first ones.
+#[must_use]
+pub fn max_variance(rewards: &[f64], most: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..rewards.len()).collect();
+    order.sort_by(|a, b| rewards[*a].total_cmp(&rewards[*b]));
+    let most = most.min(order.len());
+    // The greatest variance of `most` numbers is that of some of the lowest and the rest highest.
+    let of = |low: usize| -> Vec<usize> {
+        order[..low].iter().chain(&order[order.len() - (most - low)..]).copied().collect()
+    };
+    let variance = |chosen: &[usize]| {
+        let values: Vec<f64> = chosen.iter().map(|k| rewards[*k]).collect();
+        spread(&values)
+    };
+    let mut best = of(0);
+    for low in 1..=most {
+        let chosen = of(low);
+        if variance(&chosen) > variance(&best) {
+            best = chosen;
+        }
+    }
+    best.sort_unstable();
+    best
 }
 
 /// Decides which prompts are flat: rewards that hardly differ teach nothing worth a backward pass
@@ -185,6 +233,8 @@ pub fn loss(
     -sum / count(advantages.len().max(1))
 }
 
+/// What JEPO adds to every probability.
+pub const LEAST_PROBABILITY: f64 = 1e-3;
 /// Prompts that are seen before any is skipped.
 pub const FLAT_WARMUP: u32 = 8;
 /// What a prompt's weight in the moving average is multiplied with at each later one: it remembers
@@ -213,9 +263,9 @@ mod tests {
 
     use super::*;
 
-    const PAPER: AdvantageRule = AdvantageRule { truncation: Truncation::Keep, normalize: false };
-    const EDGE: AdvantageRule =
-        AdvantageRule { truncation: Truncation::NeverPays, normalize: false };
+    const PAPER: AdvantageRule =
+        AdvantageRule { truncation: Truncation::Keep, normalize: false, jepo: false };
+    const EDGE: AdvantageRule = AdvantageRule { truncation: Truncation::NeverPays, ..PAPER };
 
     fn rewards() -> impl Strategy<Value = Vec<f64>> {
         prop::collection::vec(-50.0..5.0, 2..20)
@@ -320,7 +370,41 @@ mod tests {
         assert_eq!(restored.is_flat(0.03, 0.25), filter.is_flat(0.03, 0.25));
     }
 
+    #[test]
+    fn the_best_and_the_worst_say_the_most() {
+        assert_eq!(max_variance(&[0.0, 0.9, 0.1, 0.5], 2), [0, 1]);
+        assert_eq!(max_variance(&[0.0, 0.0, 1.0, 0.0, 0.0], 3).len(), 3);
+        assert!(max_variance(&[0.0, 0.0, 1.0, 0.0, 0.0], 3).contains(&2));
+        assert_eq!(max_variance(&[1.0, 2.0], 5), [0, 1]);
+        assert_eq!(max_variance(&[], 3), [0usize; 0]);
+    }
+
+    #[test]
+    fn jepo_values_what_a_group_would_lose() {
+        let advantages = jepo(&[0.9, 0.0, 0.0]).unwrap();
+
+        // 3 · (ln(0.903/3) − ln(0.002/2)) and 3 · (ln(0.903/3) − ln(0.902/2))
+        assert!((advantages[0] - 3.0 * ((0.903f64 / 3.0).ln() - 0.001f64.ln())).abs() < 1e-9);
+        assert!(
+            (advantages[1] - 3.0 * ((0.903f64 / 3.0).ln() - (0.902f64 / 2.0).ln())).abs() < 1e-9
+        );
+        assert_eq!(jepo(&[0.5]), Err(AdvantageError::TooFew(1)));
+    }
+
     proptest! {
+        /// Compared with every choice there is.
+        #[test]
+        fn no_choice_has_more_variance(rewards in prop::collection::vec(0.0..1.0f64, 2..9), most in 2usize..6) {
+            let most = most.min(rewards.len());
+            let spread_of = |places: &[usize]| spread(&places.iter().map(|k| rewards[*k]).collect::<Vec<_>>());
+            let best = (0u32..1 << rewards.len()).filter(|set| set.count_ones() as usize == most).map(|set| {
+                let places: Vec<usize> = (0..rewards.len()).filter(|k| set >> k & 1 == 1).collect();
+                spread_of(&places)
+            }).fold(0.0, f64::max);
+
+            prop_assert!((spread_of(&max_variance(&rewards, most)) - best).abs() < 1e-12);
+        }
+
         #[test]
         fn rloo_agrees_with_its_definition(rewards in rewards()) {
             let got = rloo(&rewards).unwrap();

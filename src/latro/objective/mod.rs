@@ -11,7 +11,7 @@ use crate::latro::objective::reward::{
     RewardError, RewardParts, ScoredBranch, reward, token_weights,
 };
 use crate::latro::rollout::RolloutGroup;
-use crate::latro::settings::{Method, TrainSettings};
+use crate::latro::settings::{Method, RewardKind, TrainSettings, Truncation};
 use crate::latro::tree::{BranchSpan, Tree};
 
 /// Why a task has no objective.
@@ -29,6 +29,8 @@ pub struct Judged {
     pub log_p_rationale: Vec<f64>,
     pub ref_log_p_rationale: Vec<f64>,
     pub rewards: Vec<RewardParts>,
+    /// What a guess without a rationale earns, if that was scored.
+    pub guess: Option<f64>,
     /// Empty for supervised training.
     pub advantages: Vec<f64>,
     /// What each predicted token's ∇ log p is multiplied with, uphill: `[predictions]`.
@@ -39,6 +41,66 @@ pub struct Judged {
 
 fn total(log_p: &[f32], range: std::ops::Range<usize>) -> f64 {
     log_p[range].iter().map(|l| f64::from(*l)).sum()
+}
+
+/// The rewards of rationales whose answers were scored while they were sampled, without a KL term.
+/// `[K]`
+///
+/// # Errors
+/// If there is nothing to reward.
+pub fn sampled_rewards(
+    rollout: &RolloutGroup,
+    settings: &TrainSettings,
+) -> Result<Vec<RewardParts>, ObjectiveError> {
+    let scored = rollout.scores.iter().enumerate().map(|(k, logps)| ScoredBranch {
+        answer_logps: logps,
+        answer: rollout.span(k),
+        ..ScoredBranch::default()
+    });
+    let mut rewards = scored
+        .map(|branch| rewarded(rollout, settings, &branch, 0.0))
+        .collect::<Result<Vec<_>, _>>()?;
+    let guess = sampled_guess(rollout, settings)?;
+    settle(&mut rewards, guess, &rollout.truncation(), settings, 0.0);
+    Ok(rewards)
+}
+
+/// What the guess earns, if it was scored while the rationales were sampled.
+///
+/// # Errors
+/// If there is nothing to reward.
+pub fn sampled_guess(
+    rollout: &RolloutGroup,
+    settings: &TrainSettings,
+) -> Result<Option<f64>, ObjectiveError> {
+    match rollout.guess_scores.as_slice() {
+        [] => Ok(None),
+        logps => guessed(rollout, settings, logps).map(Some),
+    }
+}
+
+/// The likelihood of the answer behind the guess.
+fn guessed(
+    rollout: &RolloutGroup,
+    settings: &TrainSettings,
+    answer_logps: &[f32],
+) -> Result<f64, ObjectiveError> {
+    let answer = rollout.answer_span.clone().unwrap_or(0..answer_logps.len());
+    let branch = ScoredBranch { answer_logps, answer, ..ScoredBranch::default() };
+    Ok(reward(settings.reward, settings.reward_span, &branch, 0.0)?.likelihood)
+}
+
+/// The reward of one rationale, before anything is taken off.
+fn rewarded(
+    rollout: &RolloutGroup,
+    settings: &TrainSettings,
+    branch: &ScoredBranch,
+    beta: f64,
+) -> Result<RewardParts, RewardError> {
+    match branch.answer_logps {
+        [] if !rollout.answers.is_empty() => Ok(RewardParts::of_nothing(branch, beta)),
+        _ => reward(settings.reward, settings.reward_span, branch, beta),
+    }
 }
 
 /// Judges a task from its tokens' log-probabilities under the policy and the reference, both
@@ -57,36 +119,54 @@ pub fn judge(
     prompts: usize,
 ) -> Result<Judged, ObjectiveError> {
     let sums = |log_p: &[f32]| -> Vec<f64> {
-        tree.branches.iter().map(|b| total(log_p, b.rationale.clone())).collect()
+        let own = &tree.branches[..rollout.rationales.len()];
+        own.iter().map(|b| total(log_p, b.rationale.clone())).collect()
     };
     let (log_p_rationale, ref_log_p_rationale) = (sums(policy), sums(reference));
-    let branches: Vec<ScoredBranch> = tree
-        .branches
+    let branches = scored(rollout, tree, policy, &log_p_rationale, &ref_log_p_rationale);
+    let guess = match tree.branches.get(rollout.rationales.len()) {
+        Some(guess) => Some(guessed(rollout, settings, &policy[guess.answer.clone()])?),
+        None => None,
+    };
+    let rewards = branches
         .iter()
-        .zip(log_p_rationale.iter().zip(&ref_log_p_rationale))
-        .map(|(span, (&rationale_logp, &ref_rationale_logp))| ScoredBranch {
-            answer_logps: &policy[span.answer.clone()],
-            answer: rollout.span(),
-            rationale_logp,
-            ref_rationale_logp,
-        })
-        .collect();
-    let (kind, span) = (settings.reward, settings.reward_span);
-    let rewards =
-        branches.iter().map(|b| reward(kind, span, b, beta)).collect::<Result<Vec<_>, _>>()?;
+        .map(|branch| rewarded(rollout, settings, branch, beta))
+        .collect::<Result<Vec<_>, _>>()?;
     let mut judged = Judged {
         log_p_rationale,
         ref_log_p_rationale,
         rewards,
+        guess,
         advantages: Vec::new(),
         coefficients: vec![0.0; tree.targets.len()],
         loss: 0.0,
     };
     match settings.method {
-        Method::Latro => judged.latro(rollout, &branches, tree, settings, prompts)?,
+        Method::Latro => judged.latro(rollout, &branches, tree, settings, beta, prompts)?,
         Method::Sft => judged.supervised(tree, prompts),
     }
     Ok(judged)
+}
+
+/// The rationales' branches with their log-probabilities; those of the guess are not among them.
+fn scored<'a>(
+    rollout: &RolloutGroup,
+    tree: &Tree,
+    policy: &'a [f32],
+    rationale: &[f64],
+    reference: &[f64],
+) -> Vec<ScoredBranch<'a>> {
+    let sums = rationale.iter().zip(reference);
+    let branches = tree.branches.iter().zip(sums).enumerate();
+    let scored =
+        |(k, (span, (own, reference))): (usize, (&BranchSpan, (&f64, &f64)))| ScoredBranch {
+            answer_logps: &policy[span.answer.clone()],
+            answer: rollout.span(k),
+            last_logp: policy[span.rationale.clone()].last().copied(),
+            rationale_logp: *own,
+            ref_rationale_logp: *reference,
+        };
+    branches.map(scored).collect()
 }
 
 impl Judged {
@@ -96,22 +176,41 @@ impl Judged {
         branches: &[ScoredBranch],
         tree: &Tree,
         settings: &TrainSettings,
+        beta: f64,
         prompts: usize,
     ) -> Result<(), ObjectiveError> {
-        let rule =
-            AdvantageRule { truncation: settings.truncation, normalize: settings.scale_rewards };
+        let truncated = rollout.truncation();
+        let shares = settle(&mut self.rewards, self.guess, &truncated, settings, beta);
+        let jepo = settings.reward == RewardKind::Jepo;
+        let rule = AdvantageRule {
+            truncation: settings.truncation,
+            normalize: settings.scale_rewards,
+            jepo,
+        };
         let rewards: Vec<f64> = self.rewards.iter().map(|r| r.reward).collect();
-        let never_pays: Vec<bool> = rollout
-            .truncation()
+        let never_pays: Vec<bool> = truncated
             .iter()
             .zip(&rollout.rationales)
             .map(|(truncated, z)| *truncated || z.len() < settings.min_rationale_tokens)
             .collect();
         self.advantages = advantages(&rewards, &never_pays, rule)?;
+        let group: f64 = match jepo {
+            true => shares.iter().zip(&self.rewards).map(|(s, r)| s * r.likelihood).sum::<f64>(),
+            false => 1.0,
+        };
+        let scale = if jepo && group > 0.0 { branches.len() as f64 / group } else { 1.0 };
         let weights = branches
             .iter()
-            .map(|b| token_weights(settings.reward, settings.reward_span, b))
-            .collect::<Result<Vec<_>, _>>()?;
+            .zip(&shares)
+            .map(|(branch, share)| match branch.answer_logps {
+                [] => Ok(Vec::new()),
+                _ => {
+                    let mut weights = token_weights(settings.reward, settings.reward_span, branch)?;
+                    weights.iter_mut().for_each(|w| *w *= (share * scale) as f32);
+                    Ok(weights)
+                }
+            })
+            .collect::<Result<Vec<_>, RewardError>>()?;
         let w = settings.likelihood_weight;
         let coefficients = gradient_coefficients(&self.advantages, &weights, w, prompts);
         for (span, c) in tree.branches.iter().zip(coefficients) {
@@ -134,4 +233,31 @@ impl Judged {
         self.coefficients[span.rationale.clone()].fill(rationale);
         self.coefficients[span.answer.clone()].copy_from_slice(answer);
     }
+}
+
+/// Takes off what a guess earns and judges what ran out of tokens. Says which share of each likelihood
+/// is left, which is what its gradient counts for. `[K]`
+fn settle(
+    rewards: &mut [RewardParts],
+    guess: Option<f64>,
+    truncated: &[bool],
+    settings: &TrainSettings,
+    beta: f64,
+) -> Vec<f64> {
+    let mean = rewards.iter().map(|r| r.likelihood).sum::<f64>() / rewards.len().max(1) as f64;
+    let taken_off = settings.guess_weight * guess.unwrap_or(0.0);
+    let settle = |(parts, cut): (&mut RewardParts, &bool)| {
+        let (likelihood, share) = match (settings.truncation, cut) {
+            (Truncation::Zero, true) => (0.0, 0.0),
+            (Truncation::DoubleMean, true) => (2.0 * mean, 1.0),
+            _ if guess.is_none() => (parts.likelihood, 1.0),
+            _ => {
+                let left = (parts.likelihood - taken_off).max(0.0);
+                (left, if left > 0.0 { left / parts.likelihood } else { 0.0 })
+            }
+        };
+        parts.reward = likelihood - beta * parts.kl;
+        share
+    };
+    rewards.iter_mut().zip(truncated).map(settle).collect()
 }

@@ -9,12 +9,14 @@ use std::ops::Range;
 use crate::latro::settings::{RewardKind, Span};
 
 /// The log-probabilities of one branch: a rationale and the answer text after it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct ScoredBranch<'a> {
     /// Of every token after the rationale: phrase, answer, end of turn. `[T_y]`, nats.
     pub answer_logps: &'a [f32],
     /// Which of them are the answer's own tokens.
     pub answer: Range<usize>,
+    /// Of the rationale's last token, if it has one.
+    pub last_logp: Option<f32>,
     /// log p(z|x) under the policy: the sum over the rationale's tokens, 0 for an empty one.
     pub rationale_logp: f64,
     /// The same under the reference, the model without the adapter.
@@ -32,6 +34,15 @@ pub struct RewardParts {
     pub kl: f64,
     /// `likelihood − β · kl`.
     pub reward: f64,
+}
+
+impl RewardParts {
+    /// Of a rationale that announced no answer: it earns nothing.
+    #[must_use]
+    pub fn of_nothing(branch: &ScoredBranch, beta: f64) -> Self {
+        let kl = branch.rationale_logp - branch.ref_rationale_logp;
+        Self { log_p_answer: 0.0, likelihood: 0.0, kl, reward: -beta * kl }
+    }
 }
 
 /// A branch whose reward is undefined.
@@ -63,13 +74,15 @@ pub fn reward(
     beta: f64,
 ) -> Result<RewardParts, RewardError> {
     let seen = rewarded(span, branch)?;
-    let logps = branch.answer_logps[seen].iter().map(|&logp| f64::from(logp));
+    let before = branch.last_logp.filter(|_| span == Span::Released);
+    let logps = before.iter().chain(&branch.answer_logps[seen]).map(|&logp| f64::from(logp));
     #[expect(clippy::cast_precision_loss, reason = "a count of tokens")]
-    let n = logps.len() as f64;
+    let n = logps.clone().count() as f64;
     let likelihood = match kind {
         RewardKind::LogProb => logps.sum(),
         RewardKind::MeanLogProb => logps.sum::<f64>() / n,
         RewardKind::MeanProb => logps.map(f64::exp).sum::<f64>() / n,
+        RewardKind::Prob | RewardKind::Jepo => logps.sum::<f64>().exp(),
     };
     let kl = branch.rationale_logp - branch.ref_rationale_logp;
     let log_p_answer = branch.answer_logps.iter().map(|&logp| f64::from(logp)).sum();
@@ -79,7 +92,11 @@ pub fn reward(
 /// The derivative of a branch's likelihood by each token's log-probability: what the likelihood
 /// term of eq. 5 multiplies ∇ log p of the token with. `[T_y]`, 0 outside the span.
 ///
-/// A sum gives each token 1, a mean 1/n, and a mean of probabilities p/n, because ∇p = p ∇ log p.
+/// A sum gives each token 1, a mean 1/n, a mean of probabilities p/n, because ∇p = p ∇ log p, and a
+/// product of them that product. For `jepo`, whose likelihood term knows the whole group, it is the
+/// numerator of `p_k/Σp` (arXiv 2503.19618).
+///
+/// With [`Span::Released`] the rationale's last token is left out: it belongs to log p(z|x).
 ///
 /// # Errors
 /// As [`reward`].
@@ -91,12 +108,14 @@ pub fn token_weights(
     let seen = rewarded(span, branch)?;
     #[expect(clippy::cast_precision_loss, reason = "a count of tokens")]
     let share = 1.0 / seen.len() as f32;
+    let whole = branch.answer_logps[seen.clone()].iter().sum::<f32>().exp();
     let mut weights = vec![0.0; branch.answer_logps.len()];
     for (weight, logp) in weights[seen.clone()].iter_mut().zip(&branch.answer_logps[seen]) {
         *weight = match kind {
             RewardKind::LogProb => 1.0,
             RewardKind::MeanLogProb => share,
             RewardKind::MeanProb => share * logp.exp(),
+            RewardKind::Prob | RewardKind::Jepo => whole,
         };
     }
     Ok(weights)
@@ -106,7 +125,7 @@ pub fn token_weights(
 fn rewarded(span: Span, branch: &ScoredBranch) -> Result<Range<usize>, RewardError> {
     let (answer, tokens) = (&branch.answer, branch.answer_logps.len());
     let seen = match span {
-        Span::Full => 0..tokens,
+        Span::Full | Span::Released => 0..tokens,
         Span::Answer if answer.end > tokens => {
             return Err(RewardError::OutOfRange { start: answer.start, end: answer.end, tokens });
         }
@@ -121,11 +140,17 @@ mod tests {
 
     use super::*;
 
-    const KINDS: [RewardKind; 3] =
-        [RewardKind::LogProb, RewardKind::MeanLogProb, RewardKind::MeanProb];
+    const KINDS: [RewardKind; 4] =
+        [RewardKind::LogProb, RewardKind::MeanLogProb, RewardKind::MeanProb, RewardKind::Prob];
 
     fn branch(answer_logps: &[f32], answer: Range<usize>) -> ScoredBranch<'_> {
-        ScoredBranch { answer_logps, answer, rationale_logp: -10.0, ref_rationale_logp: -14.0 }
+        ScoredBranch {
+            answer_logps,
+            answer,
+            last_logp: Some(-0.125),
+            rationale_logp: -10.0,
+            ref_rationale_logp: -14.0,
+        }
     }
 
     #[test]

@@ -2,8 +2,9 @@
 //!
 //! A prompt's keys and values are computed and stored once for all its branches. A finished branch
 //! leaves the batch and a waiting one takes its place; new prompts are computed in the same pass as
-//! the next tokens of the others. This module knows tokens only; what ends a branch is its caller's
-//! `Stop`.
+//! the next tokens of the others. Before it leaves, its keys and values serve once more if its caller
+//! wants to know how likely other tokens are in place of its last ones (`score`). This module knows
+//! tokens only; what ends a branch is its caller's `Stop`.
 
 use std::ops::Range;
 
@@ -14,6 +15,7 @@ use crate::engine::{Engine, Input, ModelError};
 use crate::kernels::Floats;
 use crate::kernels::threads::for_each;
 use crate::latro::sampling::sampler::{Pick, pick};
+use crate::latro::sampling::score::{Continuation, Ended};
 use crate::ops::attention_plan::{AttentionPlan, Segment};
 use crate::ops::head::logits_macs;
 use crate::ops::key_values::aligned;
@@ -23,10 +25,29 @@ use crate::ops::key_values::aligned;
 /// machine.
 const PREFILL_TOKENS: usize = 2048;
 
+/// Rows that are scored in one pass, unless a single continuation has more: each takes a row of logits.
+const SCORED_ROWS: usize = 32;
+
 /// Looks at a branch's tokens as they come and says when it is over.
 pub trait Stop: Send {
     /// Takes the next token; true if it ends the branch.
     fn push(&mut self, token: u32) -> bool;
+
+    /// What is to be scored behind the branch, which has ended with these tokens: first what keeps the
+    /// most of them, since scoring writes over what stands behind. If one is longer than there is
+    /// room for, none is scored.
+    fn continuations(&self, _tokens: &[u32]) -> Vec<Continuation> {
+        Vec::new()
+    }
+}
+
+/// A branch that has ended.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Generated {
+    /// The token that ended it included.
+    pub tokens: Vec<u32>,
+    /// log p of the tokens of each of its continuations, nats.
+    pub scores: Vec<Vec<f32>>,
 }
 
 /// What to generate from each prompt.
@@ -38,6 +59,8 @@ pub struct Limits {
     pub max_new_tokens: usize,
     /// Branches that are computed together, over all prompts; at least one.
     pub batch: usize,
+    /// The most tokens of a continuation that is scored. 0: none is.
+    pub continuation: usize,
     pub pick: Pick,
 }
 
@@ -52,6 +75,8 @@ pub struct Places {
     pub branches: usize,
     /// Slots of each.
     pub branch_slots: usize,
+    /// The most rows that one pass scores behind branches.
+    pub scored_rows: usize,
 }
 
 impl Places {
@@ -66,7 +91,11 @@ impl Places {
             prompts: open.min(prompts),
             prompt_slots: aligned(longest),
             branches,
-            branch_slots: aligned(limits.max_new_tokens),
+            branch_slots: aligned(limits.max_new_tokens + limits.continuation),
+            scored_rows: match limits.continuation {
+                0 => 0,
+                longest => SCORED_ROWS.max(longest),
+            },
         }
     }
 
@@ -80,7 +109,7 @@ impl Places {
     #[must_use]
     pub fn rows(&self, longest: usize) -> usize {
         let prompts = self.prompts.saturating_mul(longest).min(PREFILL_TOKENS.max(longest));
-        self.branches + prompts
+        self.branches + self.scored_rows + prompts
     }
 }
 
@@ -99,31 +128,49 @@ impl<E: Engine> Clone for Policy<'_, E> {
 
 impl<E: Engine> Copy for Policy<'_, E> {}
 
-/// Generates `limits.branches` continuations of each prompt: `[prompt][branch][token]`, the token
-/// that ended a branch included.
-///
-/// `rng(prompt, branch)` and `stop(prompt)` make each branch's own random stream and stop;
-/// `progress` is told the number of tokens of every step.
+/// [`generate_scored`] where nothing is scored: `[prompt][branch][token]`.
 ///
 /// # Errors
-/// [`ModelError::Context`] if a prompt and its new tokens don't fit the model's context;
-/// [`ModelError::NonFinite`] if the model computes no numbers; [`ModelError::Interrupted`]; a failing
-/// device.
+/// As [`generate_scored`].
 pub fn generate<E: Engine, S: Stop>(
     policy: Policy<'_, E>,
     prompts: &[Vec<u32>],
     limits: Limits,
     rng: impl Fn(usize, usize) -> ChaCha8Rng,
     stop: impl Fn(usize) -> S,
-    mut progress: impl FnMut(usize),
+    progress: impl FnMut(usize),
 ) -> Result<Vec<Vec<Vec<u32>>>, ModelError> {
-    check_context(policy.model, prompts, limits.max_new_tokens)?;
+    let stop = |prompt, _| stop(prompt);
+    let all = generate_scored(policy, prompts, limits, rng, stop, progress)?;
+    let tokens = |branches: Vec<Generated>| branches.into_iter().map(|b| b.tokens).collect();
+    Ok(all.into_iter().map(tokens).collect())
+}
+
+/// Generates `limits.branches` branches from each prompt, `[prompt][branch]`, and scores what their
+/// [`Stop`]s ask for.
+///
+/// `rng(prompt, branch)` and `stop(prompt, branch)` make each branch's own random stream and stop;
+/// `progress` is told the number of tokens of every step.
+///
+/// # Errors
+/// [`ModelError::Context`] if a prompt and its new tokens don't fit the model's context;
+/// [`ModelError::NonFinite`] if the model computes no numbers; [`ModelError::Interrupted`]; a failing
+/// device.
+pub fn generate_scored<E: Engine, S: Stop>(
+    policy: Policy<'_, E>,
+    prompts: &[Vec<u32>],
+    limits: Limits,
+    rng: impl Fn(usize, usize) -> ChaCha8Rng,
+    stop: impl Fn(usize, usize) -> S,
+    mut progress: impl FnMut(usize),
+) -> Result<Vec<Vec<Generated>>, ModelError> {
+    check_context(policy.model, prompts, limits.max_new_tokens + limits.continuation)?;
     let mut batch = Batch::new(policy.model, prompts, limits)?;
-    let mut results = vec![vec![Vec::new(); limits.branches]; prompts.len()];
+    let mut results = vec![vec![Generated::default(); limits.branches]; prompts.len()];
     loop {
         policy.interrupt.check()?;
         let admitted = batch.admit();
-        if !batch.live.is_empty() || !admitted.is_empty() {
+        if !batch.is_idle() || !admitted.is_empty() {
             batch.compute(policy, &admitted)?;
         } else if !batch.is_waiting() {
             return Ok(results);
@@ -131,7 +178,8 @@ pub fn generate<E: Engine, S: Stop>(
         batch.begin(&rng, &stop);
         progress(batch.live.len());
         batch.sample()?;
-        batch.retire(|branch| results[branch.prompt][branch.number] = branch.tokens);
+        batch.retire();
+        batch.release(|branch| results[branch.prompt][branch.number] = branch.generated);
     }
 }
 
@@ -186,6 +234,8 @@ struct Batch<'a, E: Engine, S> {
     open: Vec<OpenPrompt>,
     /// In the order of prompts, so that those that see the same stand together.
     live: Vec<Branch<S>>,
+    /// Branches that have ended.
+    ended: Vec<Ended>,
     cache: E::Cache,
     /// First slots of places that nobody uses.
     free_prompts: Vec<usize>,
@@ -207,6 +257,7 @@ impl<'a, E: Engine, S: Stop> Batch<'a, E, S> {
             admitted: 0,
             open: Vec::with_capacity(places.prompts),
             live: Vec::with_capacity(places.branches),
+            ended: Vec::new(),
             cache: model.cache(places.slots())?,
             free_prompts: (0..places.prompts).rev().map(home).collect(),
             free_branches: (0..places.branches).rev().map(own).collect(),
@@ -236,6 +287,22 @@ impl<'a, E: Engine, S: Stop> Batch<'a, E, S> {
             room = room.saturating_sub(self.limits.branches);
         }
         first..self.open.len()
+    }
+
+    /// How many of the branches that have ended are scored in one pass.
+    fn scorable(&self) -> usize {
+        let mut rows = 0;
+        let fits = |ended: &&Ended| {
+            let first = rows == 0;
+            rows += ended.targets().len();
+            first || rows <= SCORED_ROWS
+        };
+        self.ended.iter().take_while(fits).count()
+    }
+
+    /// Whether there is nothing to compute.
+    fn is_idle(&self) -> bool {
+        self.live.is_empty() && self.ended.is_empty()
     }
 
     /// Whether branches of open prompts have not begun: all that were computed may end together.
@@ -268,20 +335,39 @@ impl<'a, E: Engine, S: Stop> Batch<'a, E, S> {
             let own = open.slots.start;
             plan.segments.push(Segment { rows: prompt.len(), seen: vec![], own, past: 0 });
         }
+        let first = tokens.len();
+        let scorable = self.scorable();
+        for ended in &self.ended[..scorable] {
+            ended.feed(&self.prompts[ended.prompt], &mut tokens, &mut positions, &mut plan);
+        }
+        let scored: Vec<usize> = (first..tokens.len()).collect();
         let input = Input { tokens: &tokens, positions: &positions, plan };
         let cache = Some(&mut self.cache);
         let hidden = model.hidden(input, cache, policy.lora, policy.interrupt)?;
         let logits = &mut self.logits;
-        model.logits(&hidden, &ends, logits)?;
+        if !ends.is_empty() {
+            model.logits(&hidden, &ends, logits)?;
+        }
         let behind = logits[self.live.len() * self.vocabulary..].chunks_exact(self.vocabulary);
         for (open, logits) in self.open[admitted.clone()].iter_mut().zip(behind) {
             open.logits.extend_from_slice(logits);
+        }
+        if !scored.is_empty() {
+            let targets: Vec<u32> =
+                self.ended[..scorable].iter().flat_map(Ended::targets).copied().collect();
+            let scores = model.token_scores(&hidden, &scored, &targets, false)?;
+            let mut log_p = scores.log_p.as_slice();
+            self.ended[..scorable].iter_mut().for_each(|ended| ended.take(&mut log_p));
         }
         Ok(())
     }
 
     /// Begins branches of open prompts where there are places.
-    fn begin(&mut self, rng: impl Fn(usize, usize) -> ChaCha8Rng, stop: impl Fn(usize) -> S) {
+    fn begin(
+        &mut self,
+        rng: impl Fn(usize, usize) -> ChaCha8Rng,
+        stop: impl Fn(usize, usize) -> S,
+    ) {
         for open in &mut self.open {
             while open.begun < self.limits.branches {
                 let Some(own) = self.free_branches.pop() else { return };
@@ -293,7 +379,7 @@ impl<'a, E: Engine, S: Stop> Batch<'a, E, S> {
                     own,
                     tokens: Vec::with_capacity(self.limits.max_new_tokens),
                     rng: rng(prompt, number),
-                    stop: stop(prompt),
+                    stop: stop(prompt, number),
                     done: false,
                 });
                 let from = (self.live.len() - 1) * self.vocabulary;
@@ -325,9 +411,28 @@ impl<'a, E: Engine, S: Stop> Batch<'a, E, S> {
         }
     }
 
-    /// Takes finished branches out and gives their places free.
-    fn retire(&mut self, mut take: impl FnMut(Branch<S>)) {
+    /// Takes finished branches out of those that are sampled.
+    fn retire(&mut self) {
+        let limits = self.limits;
         for branch in self.live.extract_if(.., |branch| branch.done) {
+            let Branch { prompt, number, seen, own, tokens, stop, .. } = branch;
+            let mut waiting = stop.continuations(&tokens);
+            // All or none, so that scores are known by their order.
+            if waiting
+                .iter()
+                .any(|next| next.ids.len() > limits.continuation || next.ids.is_empty())
+            {
+                waiting.clear();
+            }
+            waiting.reverse();
+            let generated = Generated { tokens, scores: Vec::new() };
+            self.ended.push(Ended { prompt, number, seen, own, generated, waiting });
+        }
+    }
+
+    /// Hands out branches of which nothing more is to be scored, and gives their places free.
+    fn release(&mut self, mut take: impl FnMut(Ended)) {
+        for branch in self.ended.extract_if(.., |branch| branch.waiting.is_empty()) {
             self.free_branches.push(branch.own);
             let open = self.open.iter_mut().find(|open| open.prompt == branch.prompt);
             open.expect("its prompt is open").ended += 1;
@@ -373,7 +478,7 @@ mod tests {
         let policy = Policy { model: &model, lora: None, interrupt: &interrupt };
         let prompts = [vec![5, 6, 7], (9..50).collect(), vec![8]];
         let pick = Pick::Sample { temperature: 1.0 };
-        let limits = Limits { branches: 5, max_new_tokens: 8, batch, pick };
+        let limits = Limits { branches: 5, max_new_tokens: 8, batch, continuation: 0, pick };
         let rng = |task: usize, branch: usize| stream(1, 2, task as u64, branch as u64);
         let mut tokens = 0;
         let stop = |prompt| After(3 + prompt);

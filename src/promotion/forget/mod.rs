@@ -107,7 +107,7 @@ impl GeneralTokens {
     ) -> Result<Option<Self>, PromptError> {
         let tokenizer = prompter.tokenizer();
         let mut ids = match &text.prompt {
-            Some(prompt) => prompter.prompt(prompt, false)?,
+            Some(prompt) => prompter.prompt(prompt)?,
             None => tokenizer.bos().filter(|_| tokenizer.adds_bos()).into_iter().collect(),
         };
         let given = ids.len();

@@ -11,13 +11,13 @@ use crate::latro::learner::LearnerState;
 use crate::latro::sampling::sampler::{stream, uniform};
 use crate::latro::settings::TrainSettings;
 use crate::ops::check;
-use crate::text::TextFormat;
+use crate::text::{TextFormat, Wording};
 
 fn tiny() -> (CpuEngine, Prompter) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny.gguf");
     let file = GgufFile::open(&path).unwrap();
     let model = CpuEngine::load(&file, Compute::Exact, DeviceKind::Cpu).unwrap();
-    (model, Prompter::new(TextFormat::from_gguf(&file).unwrap()).unwrap())
+    (model, Prompter::new(TextFormat::from_gguf(&file).unwrap(), Wording::default()).unwrap())
 }
 
 /// A fresh adapter whose B is not zero any more.
@@ -143,7 +143,7 @@ fn bad_lines_are_named_by_number_without_their_text() {
 fn a_text_is_cut_to_the_context_and_nothing_left_is_nothing() {
     let (_, prompter) = tiny();
     let text = GeneralText { prompt: Some("one".into()), text: "two three four five".into() };
-    let given = prompter.prompt("one", false).unwrap().len();
+    let given = prompter.prompt("one").unwrap().len();
 
     assert_eq!(GeneralTokens::of(&text, &prompter, given).unwrap(), None);
     let cut = GeneralTokens::of(&text, &prompter, given + 2).unwrap().unwrap();

@@ -19,7 +19,7 @@ use crate::latro::settings::TrainSettings;
 use crate::promotion::evaluate::evaluate;
 use crate::promotion::forget::GeneralTokens;
 use crate::promotion::gate::{Decision, GateSettings, Verdict, decide};
-use crate::text::TextFormat;
+use crate::text::{TextFormat, Wording};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
@@ -42,7 +42,8 @@ impl Bench {
     fn new() -> Self {
         let file = GgufFile::open(&fixture("tiny.gguf")).unwrap();
         let model = CpuEngine::load(&file, Compute::Exact, DeviceKind::Cpu).unwrap();
-        let prompter = Prompter::new(TextFormat::from_gguf(&file).unwrap()).unwrap();
+        let prompter =
+            Prompter::new(TextFormat::from_gguf(&file).unwrap(), Wording::default()).unwrap();
         let tasks = read_tasks(&fixture("tiny-dev.jsonl"), &TaskLimits::default()).unwrap().tasks;
         let texts = forget::built_in()
             .iter()
@@ -57,6 +58,7 @@ impl Bench {
     fn comparison<'a>(&'a self, interrupt: &'a Interrupt) -> Comparison<'a, CpuEngine> {
         let settings = EvalSettings {
             think: true,
+            forced: false,
             max_new_tokens: 6,
             batch: BATCH,
             votes: 0,

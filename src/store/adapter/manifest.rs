@@ -6,11 +6,13 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::super::StoreError;
 use super::super::durable::{create_folder, open_regular, write_atomic};
 use super::super::json::{hex, read_text};
+use crate::text::Wording;
 
 /// The manifest's file name inside an adapter's folder.
 pub const MANIFEST_FILE: &str = "latrod.json";
@@ -18,7 +20,7 @@ pub const MANIFEST_FILE: &str = "latrod.json";
 const MAX_MANIFEST_BYTES: u64 = 1 << 16;
 
 /// Where an adapter comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AdapterManifest {
     /// The SHA-256 of the GGUF file, 64 lower-case hexadecimal digits.
     pub base_sha256: String,
@@ -26,6 +28,22 @@ pub struct AdapterManifest {
     pub base_name: String,
     /// `latrod` and its version.
     pub created_by: String,
+    /// How it was trained; nothing in one that was converted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training: Option<Training>,
+}
+
+/// How an adapter was trained: what whoever serves it must know, and how to train it again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Training {
+    /// What it was trained to do: think first (`latro`) or answer at once (`sft`).
+    pub method: String,
+    /// The words around the question in its prompts.
+    pub prompt: Wording,
+    /// Over the training tasks.
+    pub tasks_sha256: String,
+    /// All settings of the learner, the seed among them.
+    pub settings: Value,
 }
 
 impl AdapterManifest {
@@ -36,7 +54,14 @@ impl AdapterManifest {
             base_sha256: base_sha256.to_lowercase(),
             base_name: base_name.to_owned(),
             created_by: concat!("latrod ", env!("CARGO_PKG_VERSION")).to_owned(),
+            training: None,
         }
+    }
+
+    /// The same with how the adapter was trained.
+    #[must_use]
+    pub fn with_training(self, training: Option<Training>) -> Self {
+        Self { training, ..self }
     }
 
     /// Writes the manifest into `dir`, durably.

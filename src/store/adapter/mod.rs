@@ -15,7 +15,7 @@ use std::path::Path;
 
 pub use config::{AdapterConfig, CONFIG_FILE};
 pub use gguf::write_gguf_lora;
-pub use manifest::{AdapterManifest, MANIFEST_FILE, file_sha256};
+pub use manifest::{AdapterManifest, MANIFEST_FILE, Training, file_sha256};
 pub use names::{lora_from_peft, peft_tensors};
 
 use super::StoreError;

@@ -131,7 +131,8 @@ impl Versions {
             .map(|name| Ok(((*name).to_owned(), self.disk.finish(&temp.join(name))?)))
             .collect::<Result<_, StoreError>>()?;
         let manifest = VersionManifest {
-            adapter: AdapterManifest::new(&meta.base_sha256, &meta.base_name),
+            adapter: AdapterManifest::new(&meta.base_sha256, &meta.base_name)
+                .with_training(AdapterManifest::read(from)?.and_then(|made| made.training)),
             version,
             parent: meta.parent,
             ancestors: lineage.into_iter().skip(1).take(MAX_ANCESTORS).collect(),

@@ -12,7 +12,7 @@ use latrod::worker::protocol::{
     Failure, FailureKind, FromWorker, Loaded, Setup, ToWorker, TrainJob,
 };
 
-use crate::support::{Train, fixture, program};
+use crate::support::{SUFFIX, Train, fixture, program};
 
 /// Longer than anything here takes on a busy machine, on which the idle class gets next to nothing;
 /// whatever takes longer hangs.
@@ -25,6 +25,7 @@ pub fn quick() -> TrainSettings {
         num_generations: 4,
         prompts_per_step: 2,
         max_new_tokens: 24,
+        prompt_suffix: SUFFIX.into(),
         rank: 4,
         learning_rate: 1e-3,
         ..TrainSettings::edge()

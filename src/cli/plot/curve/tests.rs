@@ -19,8 +19,10 @@ fn eval(i: u64, correct: usize) -> String {
         majority_accuracy: None,
         log_p_answer: -9.0,
         log_p_answer_per_token: -1.5,
-        rationale_tokens: 30.0,
+        response_tokens: 30.0,
         finished_share: 1.0,
+        forced_accuracy: None,
+        readable_share: 1.0,
         eval_s: 3.0,
     };
     serde_json::to_string(&MetricLine::Eval(metrics)).unwrap()
