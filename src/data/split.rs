@@ -4,6 +4,7 @@
 //! side, and two spellings of a question (white space, case) always land on the same side.
 
 use sha2::{Digest, Sha256};
+use unicode_normalization::UnicodeNormalization;
 
 use super::Task;
 
@@ -27,7 +28,7 @@ pub fn is_held_out(task: &Task, held_out_share: f64) -> bool {
     position(&task.question) < held_out_share
 }
 
-/// The same number for all spellings (white space, case) of a question, uniform over questions.
+/// The same number for all spellings (Unicode form, white space, case) of a question, uniform over questions.
 #[must_use]
 pub fn question_key(question: &str) -> u64 {
     let mut hash = Sha256::new_with_prefix(DOMAIN);
@@ -42,7 +43,8 @@ fn position(question: &str) -> f64 {
 }
 
 fn normalized(question: &str) -> String {
-    question.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ")
+    let composed: String = question.nfc().collect();
+    composed.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

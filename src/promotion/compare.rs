@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::evaluate::{EvalSettings, evaluate};
 use super::forget::{GeneralTokens, summarize, text_kl};
 use super::gate::{Answered, Pair, Paired};
+use super::question::pairs_by_question;
 use crate::data::Task;
 use crate::engine::interrupt::Interrupt;
 use crate::engine::{Engine, ModelError};
@@ -163,8 +164,9 @@ impl<E: Engine> Comparison<'_, E> {
             baseline: *baseline,
             candidate: *candidate,
         };
+        let pairs: Vec<Pair> = baseline.iter().zip(&candidate).map(pair).collect();
         Paired {
-            questions: baseline.iter().zip(&candidate).map(pair).collect(),
+            questions: pairs_by_question(self.questions, &pairs),
             forget: summarize(&texts).filter(|f| f.kl_nats_per_token.is_finite()),
             attempt: 1,
         }

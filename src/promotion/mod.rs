@@ -5,4 +5,5 @@ pub mod evaluate;
 pub mod forget;
 pub mod gate;
 pub mod interval;
+pub mod question;
 pub mod statistics;

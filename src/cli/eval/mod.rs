@@ -24,6 +24,7 @@ use crate::latro::sampling::generate::Policy;
 use crate::latro::settings::Method;
 use crate::memory::sampling::Sampling;
 use crate::promotion::evaluate::{EvalSettings, QuestionResult, evaluate, summarize};
+use crate::promotion::question::{by_question, results_by_question};
 use crate::session::Questions;
 use crate::settings::Choice;
 use crate::store::{AdapterManifest, write_atomic};
@@ -129,6 +130,10 @@ fn run_on<E: Engine>(args: &Args) -> Result<(), CliError> {
     if let Some(sentence) = questions.left_out_sentence() {
         warn(sentence);
     }
+    let repeated = questions.tasks.len() - by_question(&questions.tasks).len();
+    if repeated > 0 {
+        warn(format_args!("{repeated} tasks repeat a question; each question counts once"));
+    }
     check_memory(args, &model, &questions)?;
 
     let asker = Asker { args, model: &model, prompter: &prompter, tasks: &questions.tasks };
@@ -145,7 +150,7 @@ fn run_on<E: Engine>(args: &Args) -> Result<(), CliError> {
     };
 
     let comparison = match (&base, &tuned) {
-        (Some(base), Some(tuned)) => Some(Comparison::new(&base.results, &tuned.results)?),
+        (Some(base), Some(tuned)) => Some(Comparison::new(&base.questions, &tuned.questions)?),
         _ => None,
     };
     let report = Report {
@@ -205,7 +210,9 @@ fn check_folder_of(path: &Path) -> Result<(), CliError> {
 
 /// What one policy made of the questions.
 struct Answers {
+    /// One for each task.
     results: Vec<QuestionResult>,
+    questions: Vec<QuestionResult>,
     metrics: serde_json::Value,
 }
 
@@ -242,8 +249,9 @@ impl<E: Engine> Asker<'_, E> {
         });
         progress.finish();
         let results = results?;
-        let metrics = metrics(&summarize(&results, settings, 0, 0.0, start))?;
-        Ok(Answers { results, metrics })
+        let questions = results_by_question(self.tasks, &results);
+        let metrics = metrics(&summarize(&questions, settings, 0, 0.0, start))?;
+        Ok(Answers { results, questions, metrics })
     }
 }
 

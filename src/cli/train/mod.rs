@@ -29,6 +29,7 @@ use crate::latro::settings::{Method, TrainSettings};
 use crate::memory::fit::{Fitting, fit_given};
 use crate::memory::plan::MemorySettings;
 use crate::promotion::evaluate::{EvalSettings, evaluate, summarize};
+use crate::promotion::question::results_by_question;
 use crate::session::{
     Phase, Questions, QuestionsError, Session, SessionBuilder, SessionError, StepOutcome,
     write_rejected,
@@ -380,7 +381,8 @@ impl<E: Engine> Run<'_, E> {
         bar.finish();
         let results = results?;
         let elapsed = self.session.elapsed_s();
-        let eval = summarize(&results, settings, step, elapsed, start);
+        let asked = results_by_question(questions, &results);
+        let eval = summarize(&asked, settings, step, elapsed, start);
         self.session.record(eval.clone())?;
         self.session.write_adapter()?;
         self.show_eval(&eval);
