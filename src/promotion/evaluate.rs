@@ -4,7 +4,8 @@
 //! The policy writes to the end of its turn, and its answer is read from what it wrote: that is what
 //! whoever serves it will see. As a second figure the answer can be asked for: what was written, up
 //! to "the answer is", then that phrase, and what the policy says after it. The likelihood is that
-//! of the right answer in the same place.
+//! of the right answer in the same place: of the answer's own tokens, given the phrase, since how likely
+//! the phrase is after a response that has ended says nothing of what was understood.
 
 use std::time::Instant;
 
@@ -56,8 +57,9 @@ pub struct QuestionResult {
     /// The answer when asked for it, if it was.
     #[serde(flatten)]
     pub forced: Option<Forced>,
-    /// log p of the right answer (with phrase and end of turn) after the greedy rationale, nats.
+    /// log p of the right answer after the greedy rationale and "The answer is", nats.
     pub log_p_answer: f64,
+    /// Tokens of the right answer.
     pub answer_tokens: usize,
     /// Tokens before the answer's likelihood is measured.
     pub rationale_tokens: usize,
@@ -216,7 +218,8 @@ impl<E: Engine, P: FnMut(usize)> Examiner<'_, E, P> {
             Tree::new(&self.prompts[question], [Branch { rationale, stop: None, answer: &answer }]);
         let Policy { model, lora, interrupt } = self.policy;
         let scores = score(model, lora, &tree, interrupt)?;
-        let log_p = &scores.log_p[tree.branches[0].answer.clone()];
+        let own = self.prompter.answer_span(&task.answer)?;
+        let log_p = &scores.log_p[tree.branches[0].answer.clone()][own];
         Ok(QuestionResult {
             correct: said.as_ref().is_some_and(|said| wanted.is_given_by(said)),
             given: said.map(|said| said.trim().to_owned()),
@@ -226,7 +229,7 @@ impl<E: Engine, P: FnMut(usize)> Examiner<'_, E, P> {
             response,
             forced: None,
             log_p_answer: log_p.iter().map(|l| f64::from(*l)).sum(),
-            answer_tokens: answer.len(),
+            answer_tokens: log_p.len().max(1),
             rationale_tokens: rationale.len(),
             majority_correct: None,
         })

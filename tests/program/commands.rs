@@ -210,10 +210,14 @@ fn an_adapter_that_answers_at_once_has_the_log_probabilities_of_debug_score() {
     std::fs::write(place.path("rollouts.jsonl"), rollout.to_string()).unwrap();
 
     let report = place.eval(&["--json", "--adapter", "direct", "--compute", "exact"]).json();
-    let fixed = ["debug", "score", "--model", "model.gguf", "--rollouts", "rollouts.jsonl"];
-    let score = place.run(&fixed).json();
+    let fixed = ["debug", "score", "--tokens", "--model", "model.gguf", "--rollouts"];
+    let score = place.run(&[&fixed[..], &["rollouts.jsonl"]].concat()).json();
 
-    let (here, there) = (&report["adapter"]["log_p_answer"], &score["logp_answer"][0]);
+    // The answer's own token in the first of two equal branches.
+    let answer = rollout["answer_ids"].as_array().unwrap();
+    let own = ids("A").as_array().unwrap()[0].clone();
+    let there = &score["token_logp"][answer.iter().rposition(|id| *id == own).unwrap()];
+    let here = &report["adapter"]["log_p_answer"];
     assert!((number(here) - number(there)).abs() < 1e-4, "{here} {there}");
 }
 

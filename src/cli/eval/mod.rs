@@ -40,7 +40,8 @@ The model writes a response to each question, greedily, to the end of its turn. 
 from that: after the last \"answer is\", in the last \\boxed{}, after \"####\", or else by the kind of
 answer that is wanted (a number, a choice, a text). Accuracy is the share of right answers. As a second
 figure the answer is asked for: the response up to \"the answer is\", then these words, and what the
-model says next. log p(answer) is the log-likelihood of the right answer in that place, in nats.
+model says next. log p(answer) is the log-likelihood of the right answer's own tokens in that place, in
+nats.
 Tasks are JSON lines {\"question\", \"answer\"}. Questions that don't fit the model's context with
 their response and answer are left out and counted.
 

@@ -145,8 +145,8 @@ pub struct EvalMetrics {
     /// Accuracy of the majority's answer, if a vote was held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub majority_accuracy: Option<f64>,
-    /// log p of the right answer after the model's own rationale, summed over tokens; mean over
-    /// questions.
+    /// log p of the right answer after what the model wrote and "The answer is", summed over the
+    /// answer's tokens; mean over questions.
     #[serde(deserialize_with = "null_is_nan")]
     pub log_p_answer: f64,
     /// The same divided by the number of these tokens, over all questions together.
