@@ -25,6 +25,10 @@ latrod() {
 latrod train --model "$model" --tasks samples/sums-train.jsonl --eval-tasks samples/sums-dev.jsonl \
     --eval-questions 50 --steps "$steps" --prompts-per-step 4 --max-new-tokens 64 --adapter "$adapter"
 
+echo
+echo 'Is it more than chance? Fifty held-out sums, untouched and with the adapter:'
+latrod eval --model "$model" --tasks samples/sums-dev.jsonl --limit 50 --max-new-tokens 64 --adapter "$adapter"
+
 cat << EOF
 
 The adapter is in $adapter. Next steps:

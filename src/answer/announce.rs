@@ -46,7 +46,11 @@ const MOST: usize = 64;
 
 static ANSWER_IS: LazyLock<Option<Regex>> = LazyLock::new(|| {
     let words = r"(?:[ \t]+[\w'’-]+){0,8}?[ \t]+(?:is|are|was|be)\b";
-    Regex::new(&format!(r"(?i)\banswers?(?:{words}|[ \t]*(?:\*\*|__)?[ \t]*[:=])")).ok()
+    let english = format!(r"\banswers?(?:{words}|[ \t]*(?:\*\*|__)?[ \t]*[:：=])");
+    let german = r"\bAntwort[ \t]*(?:ist|lautet|:)";
+    let romance = r"\b(?:réponse|respuesta|risposta|resposta)(?:[ \t]+\w+)?[ \t]*(?:est|es|è|é|:)";
+    let chinese = "答案[ \t]*(?:是|为|為|：|:)";
+    Regex::new(&format!("(?i){english}|{german}|{romance}|{chinese}")).ok()
 });
 
 /// An announcement: what made it, and what it announces.
@@ -62,9 +66,7 @@ struct Place {
 /// All announcements of a text, in order.
 fn places(text: &str) -> Vec<Place> {
     let mut places = Vec::new();
-    if let Some(pattern) =
-        ANSWER_IS.as_ref().filter(|_| text.contains("nswer") || text.contains("NSWER"))
-    {
+    if let Some(pattern) = ANSWER_IS.as_ref() {
         places.extend(pattern.find_iter(text).map(|found| {
             let said = behind(text, found.end());
             Place { mark: Mark::AnswerIs, at: found.start(), said, closed: false }
@@ -73,12 +75,14 @@ fn places(text: &str) -> Vec<Place> {
     for (at, name) in text.match_indices("\\boxed").chain(text.match_indices("\\fbox")) {
         places.extend(boxed(text, at, at + name.len()));
     }
-    places.extend(text.match_indices("####").filter(|(at, _)| !text[..*at].ends_with('#')).map(
-        |(at, mark)| {
-            let said = behind(text, at + mark.len());
-            Place { mark: Mark::Hashes, at, said, closed: false }
-        },
-    ));
+    let hashes = text.match_indices("####").filter(|(at, _)| !text[..*at].ends_with('#'));
+    places.extend(hashes.map(|(at, mark)| {
+        // On one line: elsewhere "####" begins a heading.
+        let said = behind(text, at + mark.len());
+        let line = text[said.clone()].find('\n');
+        let end = line.map_or(said.end, |length| said.start + length);
+        Place { mark: Mark::Hashes, at, said: said.start..end, closed: line.is_some() }
+    }));
     places.sort_by_key(|place| place.at);
     places
 }
@@ -140,13 +144,15 @@ pub fn first(reader: &dyn Reader, text: &str, marks: &[Mark], ended: bool) -> Op
             && mark != Mark::Boxed
             && marks.contains(&Mark::Boxed)
             && !text[said.start..inner.at].contains(|c: char| c.is_alphanumeric() || c == '\n')
+            && !reader.is_settled(&text[said.start..inner.at])
         {
             continue;
         }
         let spoken = &text[said.clone()];
         if !(closed || ended || reader.is_settled(spoken)) {
             // What has begun must be waited for, or a later one would come first.
-            return if is_open(spoken) { None } else { continue };
+            let in_braces = text[..said.start].ends_with('{') && spoken.len() < REACH - 4;
+            return if in_braces || is_open(spoken) { None } else { continue };
         }
         if let Some(value) = reader.value_in(spoken) {
             return Some(Announced {

@@ -23,6 +23,36 @@ const FOLLOWS: [&str; 12] = [
     "because", "since", "as", "is", "which", "for", "due", "given", "would", "seems", "based",
     "with",
 ];
+/// Words that stand before a label without saying anything about it.
+const ADVERBS: [&str; 12] = [
+    "likely",
+    "most",
+    "probably",
+    "definitely",
+    "clearly",
+    "therefore",
+    "thus",
+    "so",
+    "indeed",
+    "actually",
+    "only",
+    "clear",
+];
+/// Words that name a label in a sentence without an announcement.
+const NAMING: [&str; 12] = [
+    "is",
+    "be",
+    "it's",
+    "its",
+    "choose",
+    "pick",
+    "select",
+    "thus",
+    "so",
+    "therefore",
+    "hence",
+    "be:",
+];
 /// Signs that close a label.
 const LABEL_ENDS: [char; 10] = ['.', ')', ']', '}', ',', ';', ':', '-', '–', '—'];
 /// The most options that a question may list.
@@ -53,13 +83,13 @@ impl Choice {
         let options = options(question);
         let answer = answer.trim_matches(is_space);
         if options.is_empty() {
-            let bare = answer.trim_matches(['(', ')', '.']);
+            let bare = answer.trim_start_matches('(').trim_end_matches([')', '.']);
             let letter = bare.len() == 1 && bare.chars().all(|c| LETTERS.contains(c));
             let single =
                 must && bare.chars().count() == 1 && bare.chars().all(char::is_alphanumeric);
             return (letter || single).then(|| Self { options, wanted: bare.to_uppercase() });
         }
-        let bare = answer.trim_matches(['(', ')', '.']);
+        let bare = answer.trim_start_matches('(').trim_end_matches([')', '.']);
         if let Some((label, ..)) = options.iter().find(|(label, ..)| label == bare) {
             let wanted = label.clone();
             return Some(Self { options, wanted });
@@ -108,7 +138,17 @@ impl Choice {
 
     /// What is said first: a label or an option's text.
     fn read(&self, said: &str) -> Option<Label> {
-        let start = trim::start(said);
+        let mut start = trim::start(said);
+        for _ in 0..2 {
+            let word: String = said[start..].chars().take_while(|c| c.is_alphabetic()).collect();
+            if !ADVERBS.contains(&word.to_lowercase().as_str()) {
+                break;
+            }
+            let rest = &said[start + word.len()..];
+            start += word.len()
+                + trim::start(rest.trim_start_matches(','))
+                + (rest.len() - rest.trim_start_matches(',').len());
+        }
         self.label(said, start).or_else(|| self.option(said, start))
     }
 
@@ -173,6 +213,13 @@ impl Choice {
         if signed {
             return capital || enclosed || behind.starts_with([')', '.', ':']);
         }
+        // "A is incorrect" names A to leave it out.
+        let lower = rest.to_lowercase();
+        let denied =
+            ["is not", "is incorrect", "is wrong", "is false", "isn't", "was not", "cannot"];
+        if denied.iter().any(|words| lower.starts_with(words)) {
+            return false;
+        }
         let follows = FOLLOWS.contains(&next.to_lowercase().as_str());
         capital && (follows || !matches!(word, "A" | "I"))
     }
@@ -194,7 +241,17 @@ impl Choice {
             let leads = LEADS.iter().any(|lead| {
                 line[at..].get(..lead.len()).is_some_and(|head| head.eq_ignore_ascii_case(lead))
             });
-            if !opens && !leads {
+            // "So it must be D.": a capital alone at the end of what is said.
+            let named = !line[..at].ends_with(char::is_alphanumeric) && {
+                let before = line[..at].split_whitespace().next_back().unwrap_or_default();
+                let behind = line[at + c.len_utf8()..].trim_matches(|c: char| !c.is_alphanumeric());
+                c.is_uppercase()
+                    && NAMING.contains(
+                        &before.to_lowercase().trim_end_matches(',').trim_end_matches(':'),
+                    )
+                    && (behind.is_empty() || behind.to_lowercase().starts_with("is "))
+            };
+            if !opens && !leads && !named {
                 continue;
             }
             let Some(label) = self.label(line, at + trim::start(&line[at..])) else { continue };
@@ -260,17 +317,19 @@ impl Reader for Choice {
 
     /// The label or option that begins the response, or else one that its last lines name.
     fn unannounced(&self, response: &str) -> Option<Range<usize>> {
-        if self.read(response).is_some() {
+        // One that goes through all options, each on its line, has not chosen yet.
+        let listed = |line: &&str| self.label(line, trim::start(line)).is_some();
+        let walks = response.lines().filter(listed).count() > 1;
+        if !walks && self.read(response).is_some() {
             return Some(0..response.len());
         }
         let spoken: Vec<_> = sentences(response).collect();
         for (from, text) in
             spoken.into_iter().rev().filter(|(_, text)| text.contains(char::is_alphanumeric))
         {
-            let range = match self.read(text) {
-                Some(found) => Some(found.range.start..text.len()),
-                None => self.named(text),
-            };
+            let range = self.named(text);
+            let range =
+                range.or_else(|| self.read(text).map(|found| found.range.start..text.len()));
             if let Some(range) = range {
                 return Some(from + range.start..from + range.end);
             }

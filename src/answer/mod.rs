@@ -36,6 +36,9 @@ use crate::settings::choices;
 choices! {
     /// What kind of text an answer is, and so how two are compared.
     pub enum AnswerKind {
+        /// What the wanted answer is: a number if all of it is one, a choice if the question lists it as
+        /// an option, else a text.
+        Auto = "auto",
         /// A number, by value: 18, $18.00 and 1.8e1 are the same.
         Number = "number",
         /// One of the options in the question, by its label or its text.
@@ -80,26 +83,26 @@ trait Reader {
 }
 
 impl Wanted {
-    /// The answer to a question. Without a `kind` it is a number if all of it is one, with a currency,
-    /// a percent sign or a unit at most; a choice if the question lists options and it is one of
-    /// them, or if it is a single capital letter up to J; else a text.
+    /// The answer to a question. With [`AnswerKind::Auto`] it is a choice if the question lists options
+    /// and it is one of them, or if it is a single capital letter up to J; a number if all of it is one,
+    /// with a currency, a percent sign or a unit at most; else a text.
     #[must_use]
-    pub fn new(question: &str, answer: &str, kind: Option<AnswerKind>) -> Self {
+    pub fn new(question: &str, answer: &str, kind: AnswerKind) -> Self {
         let number = || Number::new(answer).map(Judge::Number);
         let choice = |must| Choice::new(question, answer, must).map(Judge::Choice);
         let text = || Judge::Text(Words::new(answer));
         let judge = match kind {
-            None => choice(false).or_else(number).unwrap_or_else(text),
+            AnswerKind::Auto => choice(false).or_else(number).unwrap_or_else(text),
             // An answer that is none of its kind is still an answer: the text that it is.
-            Some(AnswerKind::Number) => number().unwrap_or_else(text),
-            Some(AnswerKind::Choice) => choice(true).unwrap_or_else(text),
-            Some(AnswerKind::Text) => text(),
-            Some(AnswerKind::Exact) => Judge::Exact(Exact::new(answer)),
+            AnswerKind::Number => number().unwrap_or_else(text),
+            AnswerKind::Choice => choice(true).unwrap_or_else(text),
+            AnswerKind::Text => text(),
+            AnswerKind::Exact => Judge::Exact(Exact::new(answer)),
         };
         Self { judge }
     }
 
-    /// The answer's kind.
+    /// The answer's kind, never [`AnswerKind::Auto`].
     #[must_use]
     pub const fn kind(&self) -> AnswerKind {
         match self.judge {

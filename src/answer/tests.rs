@@ -58,7 +58,7 @@ const CHOICES: &[(&str, &str, bool)] = &[
 #[test]
 fn choices_are_judged_by_label_or_text() {
     for (want, said, right) in CHOICES {
-        let wanted = Wanted::new(METALS, want, None);
+        let wanted = Wanted::new(METALS, want, AnswerKind::Auto);
         assert_eq!(wanted.kind(), AnswerKind::Choice);
         assert_eq!(wanted.is_given_by(said), *right, "{said:?} for {want:?}");
     }
@@ -66,7 +66,7 @@ fn choices_are_judged_by_label_or_text() {
 
 #[test]
 fn an_options_text_is_the_option() {
-    let wanted = Wanted::new(METALS, "Iron", None);
+    let wanted = Wanted::new(METALS, "Iron", AnswerKind::Auto);
     assert_eq!(wanted.kind(), AnswerKind::Choice);
     assert!(wanted.is_given_by(" (A)") && wanted.is_given_by("iron"));
     assert_eq!(wanted.in_form_of("B", "Iron"), "A");
@@ -75,11 +75,12 @@ fn an_options_text_is_the_option() {
 
 #[test]
 fn a_letter_without_options_is_a_choice_and_a_number_among_statements_a_choice_too() {
-    let letter = Wanted::new("Which?", "C", None);
+    let letter = Wanted::new("Which?", "C", AnswerKind::Auto);
     assert_eq!(letter.kind(), AnswerKind::Choice);
     assert!(letter.is_given_by(" (C) something") && !letter.is_given_by(" D"));
 
-    let counted = Wanted::new("1. All cats sleep.\n2. No dog sleeps.\nWhich follows?", "2", None);
+    let counted =
+        Wanted::new("1. All cats sleep.\n2. No dog sleeps.\nWhich follows?", "2", AnswerKind::Auto);
     assert_eq!(counted.kind(), AnswerKind::Choice);
     assert!(
         counted.is_given_by(" 2.")
@@ -87,13 +88,17 @@ fn a_letter_without_options_is_a_choice_and_a_number_among_statements_a_choice_t
             && !counted.is_given_by(" 1")
     );
 
-    let logic = Wanted::new("1. All cats sleep.\n2. Tom is a cat.\nDoes Tom sleep?", "Yes", None);
+    let logic = Wanted::new(
+        "1. All cats sleep.\n2. Tom is a cat.\nDoes Tom sleep?",
+        "Yes",
+        AnswerKind::Auto,
+    );
     assert_eq!(logic.kind(), AnswerKind::Text);
 }
 
 #[test]
 fn a_choice_is_found_in_a_response() {
-    let wanted = Wanted::new(METALS, "A", None);
+    let wanted = Wanted::new(METALS, "A", AnswerKind::Auto);
     for (response, right) in [
         ("A", true),
         ("A. iron\n\nWood is no metal, so B. is wrong.", true),
@@ -105,6 +110,13 @@ fn a_choice_is_found_in_a_response() {
         ("B", false),
         ("I cannot say.", false),
         ("It is either (A) or (B)", false),
+        ("The correct option is A.", true),
+        ("So it must be A.", true),
+        ("I would choose B.", false),
+        ("A. iron – yes.\n\nB. a piece of wood – no.\n\nTherefore, A is the best choice.", true),
+        ("A. iron – no.\n\nB. a piece of wood – yes.\n\nTherefore, B is the best choice.", false),
+        ("A is incorrect. B is correct.", false),
+        ("The answer is most likely A.", true),
     ] {
         let found = wanted.find(response);
         let judged = found.is_some_and(|found| wanted.is_given_by(&response[found.said]));
@@ -129,6 +141,9 @@ const TEXTS: &[(&str, &str, bool)] = &[
     ("no", " No, because it rains", true),
     ("no", " No. Yes", true),
     ("no", " no idea", false),
+    ("yes", " Yes, all cats sleep.", true),
+    ("yes", " yes it does", true),
+    ("Paris", " Paris because it is the capital", true),
     ("No", " Yes. No", false),
     ("brother", " the brother", true),
     ("brother", " Brother.", true),
@@ -173,7 +188,7 @@ const TEXTS: &[(&str, &str, bool)] = &[
 #[test]
 fn texts_are_judged_word_by_word() {
     for (want, said, right) in TEXTS {
-        let wanted = Wanted::new("", want, None);
+        let wanted = Wanted::new("", want, AnswerKind::Auto);
         assert_eq!(wanted.kind(), AnswerKind::Text, "{want:?}");
         assert_eq!(wanted.is_given_by(said), *right, "{said:?} for {want:?}");
     }
@@ -196,7 +211,7 @@ fn exact_answers_are_judged_by_every_character() {
         ("Hunter2", " \"Hunter2\"", true),
         ("Hunter2", " hunter2", false),
     ] {
-        let wanted = Wanted::new("", want, Some(AnswerKind::Exact));
+        let wanted = Wanted::new("", want, AnswerKind::Exact);
         assert_eq!(wanted.is_given_by(said), right, "{said:?} for {want:?}");
     }
 }
@@ -232,18 +247,24 @@ const RESPONSES: &[(&str, &str, &str, Option<Mark>)] = &[
     ("Rome", "Rome", "Rome", None),
     ("Rome", "Let me think.\n\nRome.", "Rome", None),
     ("St. Louis", "The answer is St. Louis. It is big.", "St. Louis", Some(Mark::AnswerIs)),
+    ("Paris", "The capital of France is **Paris**.", "Paris", None),
+    ("brother", "Let me see.\nHe is her brother.", "brother", None),
+    ("positive", "Sentiment: Positive", "Positive", None),
+    ("540", "#### 540\n\n#### Explanation\nHe does 3 sprints.", "540", Some(Mark::Hashes)),
+    ("18", "Die Antwort lautet 18 Eier.", "18", Some(Mark::AnswerIs)),
+    ("北京", "答案是北京。", "北京", Some(Mark::AnswerIs)),
 ];
 
 #[test]
 fn answers_are_found_in_responses() {
     for (want, response, value, mark) in RESPONSES {
-        let wanted = Wanted::new("", want, None);
+        let wanted = Wanted::new("", want, AnswerKind::Auto);
         let found = wanted.find(response).unwrap_or_else(|| panic!("{response:?}"));
         assert_eq!((&response[found.value], found.mark), (*value, *mark), "{response:?}");
         assert!(wanted.is_given_by(&response[found.said]), "{response:?}");
     }
-    assert_eq!(Wanted::new("", "18", None).find("I don't know."), None);
-    assert_eq!(Wanted::new("", "Rome", None).find(" \n"), None);
+    assert_eq!(Wanted::new("", "18", AnswerKind::Auto).find("I don't know."), None);
+    assert_eq!(Wanted::new("", "Rome", AnswerKind::Auto).find(" \n"), None);
 }
 
 /// Wanted, text, what is announced; "|" stands where it is settled.
@@ -270,7 +291,7 @@ const GROWING: &[(&str, &str, Option<&str>)] = &[
 #[test]
 fn an_announcement_is_seen_as_soon_as_it_is_settled() {
     for (want, text, value) in GROWING {
-        let wanted = Wanted::new("", want, None);
+        let wanted = Wanted::new("", want, AnswerKind::Auto);
         let (before, after) = text.split_once('|').unwrap_or((text, ""));
         let whole = [before, after].concat();
         let read = |text: &str| {
@@ -285,7 +306,7 @@ fn an_announcement_is_seen_as_soon_as_it_is_settled() {
             assert_eq!(read(&early), None, "{early:?} is too early");
         }
     }
-    let wanted = Wanted::new("", "18", None);
+    let wanted = Wanted::new("", "18", AnswerKind::Auto);
     let ended = wanted.announced("The answer is 18.", &MARKS, true).unwrap();
     assert_eq!((ended.mark, ended.value), (Mark::AnswerIs, 14..16));
     assert_eq!(wanted.announced("#### 18\n", &[Mark::Boxed], true), None);
@@ -293,7 +314,7 @@ fn an_announcement_is_seen_as_soon_as_it_is_settled() {
 
 #[test]
 fn a_choice_is_announced_with_its_label() {
-    let wanted = Wanted::new(METALS, "A", None);
+    let wanted = Wanted::new(METALS, "A", AnswerKind::Auto);
     let text = "Wood burns. The correct answer is B. a piece of wood.\n\nBecause";
     let found = wanted.announced(text, &MARKS, false).unwrap();
     assert_eq!(&text[found.value], "B");
@@ -303,7 +324,7 @@ fn a_choice_is_announced_with_its_label() {
 
 #[test]
 fn votes_have_a_normal_form() {
-    let key = |want: &str, said: &str| Wanted::new(METALS, want, None).key(said);
+    let key = |want: &str, said: &str| Wanted::new(METALS, want, AnswerKind::Auto).key(said);
     assert_eq!(key("18", " $18.00"), key("18", "18 eggs"));
     assert_ne!(key("18", "18"), key("18", "19"));
     assert_eq!(key("Rome", " the Rome."), key("Rome", "rome"));
@@ -319,9 +340,9 @@ fn long_texts_are_judged_quickly() {
     for part in ["1", "1,", "{", "\\boxed{", "answer is ", " ", "#### ", "(A) ", "1/", "- ", "\n"] {
         let text = part.repeat(long / part.len());
         for answer in ["18", "A", "Rome"] {
-            let wanted = Wanted::new(METALS, answer, None);
+            let wanted = Wanted::new(METALS, answer, AnswerKind::Auto);
             let _ = (wanted.find(&text), wanted.is_given_by(&text));
-            let _ = Wanted::new(&text, &text, None);
+            let _ = Wanted::new(&text, &text, AnswerKind::Auto);
         }
     }
     assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
@@ -331,7 +352,7 @@ proptest! {
     #[test]
     fn every_answer_gives_itself(answer in "\\PC{1,30}") {
         prop_assume!(answer.contains(char::is_alphanumeric));
-        for kind in [None, Some(AnswerKind::Text), Some(AnswerKind::Exact), Some(AnswerKind::Number)] {
+        for kind in [AnswerKind::Auto, AnswerKind::Text, AnswerKind::Exact, AnswerKind::Number] {
             let wanted = Wanted::new("", &answer, kind);
             prop_assert!(wanted.is_given_by(&answer), "{answer:?} {kind:?}");
         }
@@ -341,7 +362,7 @@ proptest! {
     fn words_give_themselves_in_sentences(words in prop::collection::vec("[a-zA-Z0-9äéß+#]{1,8}", 1..5)) {
         let answer = words.join(" ");
         prop_assume!(!answer.contains("####"));
-        let wanted = Wanted::new("", &answer, None);
+        let wanted = Wanted::new("", &answer, AnswerKind::Auto);
         for said in [format!(" {answer}."), format!("**{answer}**"), format!(": {answer}"), format!(" \"{answer}\".")] {
             prop_assert!(wanted.is_given_by(&said), "{said:?}");
         }
@@ -353,20 +374,20 @@ proptest! {
     #[test]
     fn other_words_are_wrong(a in "[b-z]{2,8}", b in "[b-z]{2,8}") {
         prop_assume!(a != b);
-        prop_assert!(!Wanted::new("", &a, None).is_given_by(&b));
+        prop_assert!(!Wanted::new("", &a, AnswerKind::Auto).is_given_by(&b));
     }
 
     #[test]
     fn other_labels_are_wrong(a in 0usize..4, b in 0usize..4) {
         let label = |n: usize| "ABCD"[n..=n].to_owned();
         for said in [label(b), format!("({})", label(b)), format!("**{}**.", label(b))] {
-            prop_assert_eq!(Wanted::new(METALS, &label(a), None).is_given_by(&said), a == b);
+            prop_assert_eq!(Wanted::new(METALS, &label(a), AnswerKind::Auto).is_given_by(&said), a == b);
         }
     }
 
     #[test]
     fn any_text_can_be_judged(question in any::<String>(), answer in any::<String>(), text in any::<String>()) {
-        for kind in [None, Some(AnswerKind::Choice), Some(AnswerKind::Exact)] {
+        for kind in [AnswerKind::Auto, AnswerKind::Choice, AnswerKind::Exact] {
             let wanted = Wanted::new(&question, &answer, kind);
             let _ = (wanted.is_given_by(&text), wanted.key(&text));
             if let Some(found) = wanted.find(&text) {
@@ -383,7 +404,7 @@ proptest! {
         which in 0usize..4,
     ) {
         let text = parts.concat();
-        let wanted = Wanted::new(METALS, ["18", "St. Louis", "A", "wood"][which], None);
+        let wanted = Wanted::new(METALS, ["18", "St. Louis", "A", "wood"][which], AnswerKind::Auto);
         let mut seen: Option<(Mark, Range<usize>)> = None;
         for end in (0..=text.len()).filter(|end| text.is_char_boundary(*end)) {
             let found = wanted.announced(&text[..end], &MARKS, false).map(|f| (f.mark, f.value));

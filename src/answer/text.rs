@@ -91,10 +91,23 @@ impl Words {
         let last = spoken.get(self.words.len() - 1)?;
         let ends = match (last.then, spoken.get(self.words.len())) {
             (_, None) | (Then::End, _) => true,
-            (Then::Comma, Some(next)) => CLAUSE.contains(&next.normal.as_str()),
-            (Then::Space, _) => false,
+            (Then::Comma, Some(next)) => {
+                self.is_verdict() || CLAUSE.contains(&next.normal.as_str())
+            }
+            (Then::Space, Some(next)) => {
+                let follows = ["because", "since"].contains(&next.normal.as_str());
+                follows
+                    || (self.is_verdict()
+                        && ["it", "he", "she", "they"].contains(&next.normal.as_str()))
+            }
         };
         (same && ends).then(|| spoken[0].bytes.start..last.bytes.end)
+    }
+
+    /// Whether the answer is a word that a sentence often follows: "Yes, all cats sleep."
+    fn is_verdict(&self) -> bool {
+        let verdicts = ["yes", "no", "true", "false"];
+        matches!(self.words.as_slice(), [word] if verdicts.contains(&word.as_str()))
     }
 
     /// Whether `said` may still become these words: it is their beginning.
@@ -256,7 +269,13 @@ impl Reader for Words {
         if self.match_at_start(whole).is_some() {
             return Some(begin..begin + whole.len());
         }
-        last_line(response)
+        let line = last_line(response)?;
+        let text = &response[line.clone()];
+        // What is emphasized, or stands behind the verb: "The capital of France is **Paris**."
+        let places = [emphasized(text), complement(text)];
+        let place = places.into_iter().flatten().next();
+        let place = place.filter(|_| self.match_at_start(text).is_none()).unwrap_or(0..text.len());
+        Some(line.start + place.start..line.start + place.end)
     }
 
     fn is_settled(&self, said: &str) -> bool {
@@ -267,6 +286,24 @@ impl Reader for Words {
             || (complete
                 && self.match_at_start(rest).is_some_and(|range| sentence(&rest[range.end..]).1))
     }
+}
+
+/// What the last pair of stars holds.
+fn emphasized(line: &str) -> Option<Range<usize>> {
+    let close = line.rfind("**")?;
+    let open = line[..close].rfind("**")? + 2;
+    (open < close).then_some(open..close)
+}
+
+/// What stands behind the last "is", "are", "was" or colon of a line.
+fn complement(line: &str) -> Option<Range<usize>> {
+    let verbs = [" is ", " are ", " was ", " were ", "'s ", "’s ", ": "];
+    let place = verbs.iter().filter_map(|verb| Some(line.rfind(verb)? + verb.len())).max()?;
+    let whose = ["his ", "her ", "their ", "its ", "my ", "your ", "our "];
+    let skipped =
+        whose.iter().find(|word| line[place..].starts_with(**word)).map_or(0, |w| w.len());
+    let place = place + skipped;
+    line[place..].contains(char::is_alphanumeric).then_some(place..line.len())
 }
 
 /// The last line with a letter or a digit.

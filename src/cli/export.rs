@@ -74,7 +74,9 @@ fn to_gguf(args: &Args, model: &Path) -> Result<AdapterConfig, CliError> {
     let (config, tensors) = read_adapter_for(&args.adapter, &file, &spec)?;
     #[expect(clippy::cast_possible_truncation, reason = "the file format has 32 bits for it")]
     let alpha = config.lora_alpha as f32;
-    write_gguf_lora(&args.out, spec.family.name, alpha, &tensors)?;
+    let manifest = AdapterManifest::read(&args.adapter).map_err(usage)?;
+    let prompt = manifest.map(|made| made.prompt()).unwrap_or_default();
+    write_gguf_lora(&args.out, spec.family.name, alpha, &tensors, &prompt)?;
     Ok(config)
 }
 

@@ -14,7 +14,7 @@ pub(crate) mod split;
 
 use sha2::{Digest, Sha256};
 
-use crate::answer::Wanted;
+use crate::answer::{AnswerKind, Wanted};
 
 pub use parse::RejectReason;
 pub use read::{DataError, REJECTED_FILE, Rejected, TaskLimits, TaskSet, read_tasks};
@@ -30,8 +30,8 @@ pub struct Task {
 impl Task {
     /// The answer, ready to judge others with.
     #[must_use]
-    pub fn wanted(&self) -> Wanted {
-        Wanted::new(&self.question, &self.answer, None)
+    pub fn wanted(&self, kind: AnswerKind) -> Wanted {
+        Wanted::new(&self.question, &self.answer, kind)
     }
 
     /// The task's identity: equal exactly when question and answer are.

@@ -9,7 +9,7 @@
 
 use std::time::Instant;
 
-use crate::answer::{Found, Wanted};
+use crate::answer::{AnswerKind, Found, Wanted};
 use crate::data::Task;
 use crate::engine::Engine;
 use crate::latro::learner::LearnError;
@@ -28,6 +28,8 @@ pub struct EvalSettings {
     pub think: bool,
     /// Whether the answer is asked for as well.
     pub forced: bool,
+    /// What kind of text answers are.
+    pub answer_kind: AnswerKind,
     /// The most that is written, tokens.
     pub max_new_tokens: usize,
     /// Branches that are computed together.
@@ -117,7 +119,7 @@ pub fn evaluate<E: Engine>(
 ) -> Result<Vec<QuestionResult>, LearnError> {
     let prompts =
         tasks.iter().map(|t| prompter.prompt(&t.question)).collect::<Result<Vec<_>, _>>()?;
-    let wanted: Vec<Wanted> = tasks.iter().map(Task::wanted).collect();
+    let wanted: Vec<Wanted> = tasks.iter().map(|task| task.wanted(settings.answer_kind)).collect();
     let mut examiner = Examiner { policy, prompter, tasks, prompts, wanted, settings, progress };
     let written = examiner.write(1, Pick::Greedy)?;
     let forced = match settings.forced {

@@ -160,6 +160,7 @@ pub fn compare<E: Engine>(
         settings: EvalSettings {
             think: settings.method == Method::Latro,
             forced: false,
+            answer_kind: settings.answer_kind,
             max_new_tokens: settings.max_new_tokens,
             batch,
             votes: 0,

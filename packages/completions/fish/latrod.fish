@@ -59,6 +59,11 @@ complete -c latrod -n "__fish_latrod_using_subcommand train" -l prompt-suffix -d
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l temperature -d 'Temperature of sampling [default: 1]' -r
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l beta -d 'Weight of the KL term in the reward (β of eq. 4), in units of reward per nat [default: 0; paper: 0.05]' -r
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l likelihood-weight -d 'Weight of the gradient of the answer\'s own likelihood (w; 1 in eq. 5) [default: 1]' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l answer-kind -d 'What kind of text answers are, and so how they are compared [default: auto]' -r -f -a "auto\t'What the wanted answer is: a number if all of it is one, a choice if the question lists it as an option, else a text'
+number\t'A number, by value: 18, $18.00 and 1.8e1 are the same'
+choice\t'One of the options in the question, by its label or its text'
+text\t'Words: case, quotes, articles and punctuation around them make no difference'
+exact\t'Every character counts'"
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l seam -d 'Where a rationale ends and what follows it [default: policy; paper: phrase]' -r -f -a "phrase\t'It ends with the turn or before "the answer is"; our own "The answer is …" follows, whatever the model would have said. As in the paper'
 policy\t'The model announces the answer in its own way; only the answer and what closes it are put in place of the model\'s. A rationale that announces nothing earns nothing'"
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l answer-marks -d 'What announces an answer, with seam policy' -r
@@ -121,6 +126,11 @@ complete -c latrod -n "__fish_latrod_using_subcommand eval" -l votes -d 'Also sa
 complete -c latrod -n "__fish_latrod_using_subcommand eval" -l system-prompt -d 'A system message before the question' -r
 complete -c latrod -n "__fish_latrod_using_subcommand eval" -l prompt-prefix -d 'What stands before the question, in the same message' -r
 complete -c latrod -n "__fish_latrod_using_subcommand eval" -l prompt-suffix -d 'What follows the question, in the same message' -r
+complete -c latrod -n "__fish_latrod_using_subcommand eval" -l answer-kind -d 'What kind of text the answers are, and so how they are compared' -r -f -a "auto\t'What the wanted answer is: a number if all of it is one, a choice if the question lists it as an option, else a text'
+number\t'A number, by value: 18, $18.00 and 1.8e1 are the same'
+choice\t'One of the options in the question, by its label or its text'
+text\t'Words: case, quotes, articles and punctuation around them make no difference'
+exact\t'Every character counts'"
 complete -c latrod -n "__fish_latrod_using_subcommand eval" -l batch -d 'Responses that are sampled together, at most: more is faster and takes more memory. The K votes on one question are always sampled together' -r
 complete -c latrod -n "__fish_latrod_using_subcommand eval" -l seed -d 'Seed of the votes' -r
 complete -c latrod -n "__fish_latrod_using_subcommand eval" -l compute -d 'exact: f32; fast: activations rounded to 8 bits' -r -f -a "exact\t'Weights decoded to f32, products in f32'

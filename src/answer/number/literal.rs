@@ -289,6 +289,9 @@ fn denominator(text: &str) -> Option<(usize, Option<BigRational>)> {
 
 /// " 1/2" behind a whole number.
 fn mixed(text: &str) -> Option<(usize, BigRational)> {
+    if let Some((length, value)) = latex_fraction(text) {
+        return value.map(|value| (length, value));
+    }
     let rest = text.strip_prefix(' ')?;
     let (above, below);
     let length = if let Some((length, value)) = latex_fraction(rest) {

@@ -2,10 +2,12 @@
 
 use std::ops::Range;
 
+use num_bigint::BigInt;
 use num_rational::BigRational;
+use num_traits::pow;
 
 use super::literal::{Literal, begins, read};
-use super::units::{Unit, add_up, behind, currency_before, percent};
+use super::units::{self, Unit, add_up, behind, currency_before, percent};
 
 /// A number in a text.
 #[derive(Debug, Clone, PartialEq)]
@@ -80,6 +82,14 @@ fn amount(text: &str, literal: Literal, floor: usize) -> Amount {
         }
     }
     let mut end = range.end;
+    if let Some((length, zeros)) = units::magnitude(&text[end..]) {
+        let factor = BigRational::from_integer(pow(BigInt::from(10), zeros));
+        value = value.map(|value| value * factor);
+        end += length;
+    }
+    if is_symbolic(before(range.start), &text[end..]) || is_denied(before(whole)) {
+        value = None;
+    }
     let percent = percent(&text[end..]).inspect(|length| end += length).is_some();
     if unit.is_none()
         && let Some((known, length)) = behind(&text[end..])
@@ -88,6 +98,29 @@ fn amount(text: &str, literal: Literal, floor: usize) -> Amount {
     }
     let value = value.map(|value| if negative { -value } else { value });
     Amount { range: start..range.end, whole: whole..end, value, percent, unit }
+}
+
+/// Whether a number is part of a term: 18x, 2√3, √18, ±18, x > 18.
+fn is_symbolic(before: &str, behind: &str) -> bool {
+    let before = before.trim_end();
+    let operator = ["\\sqrt{", "\\pm", "±", "√", "<", ">", "≤", "≥"];
+    let factor = ["\\sqrt", "\\pi", "\\frac", "π", "√"];
+    let mut letters = behind.chars().take_while(|c| c.is_alphabetic());
+    let (first, second) = (letters.next(), letters.next());
+    let variable = first.is_some_and(|c| second.is_none() && "abcdefijnpqrtuvwxyz".contains(c));
+    operator.iter().any(|sign| before.ends_with(sign))
+        || factor.iter().any(|sign| behind.starts_with(sign))
+        || variable
+}
+
+/// Whether what stands before a number says that it is not the answer.
+fn is_denied(before: &str) -> bool {
+    let words = ["not", "n't", "more than", "less than", "fewer than", "at least", "at most"];
+    let before = before.trim_end();
+    words.iter().any(|word| {
+        let tail = before.len().checked_sub(word.len()).and_then(|at| before.get(at..));
+        tail.is_some_and(|tail| tail.eq_ignore_ascii_case(word))
+    })
 }
 
 /// A sign at the end of a text: whether it is a minus, and where it begins.
@@ -140,6 +173,14 @@ pub fn readable(text: &str) -> Vec<Amount> {
 
 fn link(text: &str, first: &Amount, second: &Amount) -> Link {
     let gap = &text[first.whole.end..second.whole.start.max(first.whole.end)];
+    // What stands in brackets, or behind a comma, says it in other words: "540 m (0.54 km)".
+    let opens =
+        gap.matches('(').count() > gap.matches(')').count() && gap.contains(char::is_alphabetic);
+    if (opens || gap.trim_start().starts_with('(')) && !gap.contains('=')
+        || gap.trim_end().ends_with(" or") && gap.contains(',')
+    {
+        return Link::Apart;
+    }
     let words = gap.replace("\\times", "×").replace("\\cdot", "×").replace("\\div", "÷");
     let words = words.replace("\\(", " ").replace("\\)", " ").replace("**", " ");
     let bare: String = words

@@ -4,7 +4,7 @@ use super::*;
 use crate::answer::{AnswerKind, Wanted};
 
 fn wanted(answer: &str) -> Wanted {
-    let wanted = Wanted::new("How many?", answer, None);
+    let wanted = Wanted::new("How many?", answer, AnswerKind::Auto);
     assert_eq!(wanted.kind(), AnswerKind::Number, "{answer:?}");
     wanted
 }
@@ -65,7 +65,22 @@ const CASES: &[(&str, &str, bool)] = &[
     ("-3/4", " -0.75", true),
     ("0.5", " \\frac{1}{2}", true),
     ("0.5", " \\dfrac12", true),
-    ("2.5", " 2\\frac{1}{2}", false),
+    ("2.5", " 2\\frac{1}{2}", true),
+    ("18", " 18 thousand", false),
+    ("18000", " 18 thousand", true),
+    ("1500000", " 1.5 million", true),
+    ("540", " 540 meters (0.54 km)", true),
+    ("5.02", " 5.02 (rounded to 2 decimal places)", true),
+    ("18", " $18 per day, or $126 per week.", true),
+    ("12", " 12 cm^2.", true),
+    ("18", "18x", false),
+    ("18", "\\sqrt{18}", false),
+    ("18", "\\pm 18", false),
+    ("2", "2\\sqrt{3}", false),
+    ("18", " 18!", true),
+    ("5", " not 5.", false),
+    ("5", " not 4 but 5.", true),
+    ("5", " more than 5.", false),
     ("1/3", " 0.333", false),
     ("3", " 3e5", false),
     ("300000", " 3e5", true),
@@ -151,7 +166,7 @@ fn what_is_more_than_a_number_is_none() {
         "1e9999",
         "1/0",
     ] {
-        let kind = Wanted::new("", answer, None).kind();
+        let kind = Wanted::new("", answer, AnswerKind::Auto).kind();
         assert_eq!(kind, AnswerKind::Text, "{answer:?}");
     }
 }
@@ -193,7 +208,7 @@ proptest! {
         for said in [plain.clone(), grouped.clone(), format!("{plain}.0"), format!("**{plain}**"),
                      format!(" {plain}."), format!("${grouped}"), format!("{plain}%"), format!(": {grouped} in all")] {
             prop_assert!(wanted.is_given_by(&said), "{said:?} for {plain}");
-            prop_assert!(!Wanted::new("", &other, None).is_given_by(&said), "{said:?} for {other}");
+            prop_assert!(!Wanted::new("", &other, AnswerKind::Auto).is_given_by(&said), "{said:?} for {other}");
         }
     }
 
@@ -210,6 +225,6 @@ proptest! {
         for amount in scan::amounts(&text) {
             prop_assert!(text.get(amount.whole.clone()).is_some());
         }
-        let _ = Wanted::new("", &text, None).is_given_by(&text);
+        let _ = Wanted::new("", &text, AnswerKind::Auto).is_given_by(&text);
     }
 }

@@ -86,7 +86,24 @@ pub fn behind(text: &str) -> Option<(Unit, usize)> {
     let is_part =
         |c: char| c.is_alphabetic() || matches!(c, '/' | '°' | '$' | '€' | '£' | '¥' | '¢' | '₹');
     let end = rest.find(|c| !is_part(c)).unwrap_or(rest.len());
-    known(rest[..end].trim_end_matches('/')).map(|unit| (unit, skipped + end))
+    // "cm^2" and "cm²" are no powers of the number.
+    let power = ["^{2}", "^{3}", "^2", "^3", "²", "³"];
+    let power = power.iter().find(|power| rest[end..].starts_with(**power)).map_or(0, |p| p.len());
+    let word = rest[..end].trim_end_matches('/');
+    let unit = known(word).or((power > 0 && !word.is_empty()).then_some("area"));
+    unit.map(|unit| (unit, skipped + end + power))
+}
+
+/// A word for a power of ten behind a number: how many bytes it has, and the zeros it stands for.
+pub fn magnitude(text: &str) -> Option<(usize, usize)> {
+    let rest = text.strip_prefix([' ', '\u{a0}'])?;
+    let words = [("hundred", 2), ("thousand", 3), ("million", 6), ("billion", 9), ("trillion", 12)];
+    words.into_iter().find_map(|(word, zeros)| {
+        let head = rest.get(..word.len())?;
+        let whole = !rest[word.len()..].starts_with(char::is_alphanumeric);
+        (head.eq_ignore_ascii_case(word) && whole)
+            .then(|| (text.len() - rest.len() + word.len(), zeros))
+    })
 }
 
 /// A percent sign or word behind a number, and where it ends.

@@ -9,6 +9,7 @@ use clap::builder::RangedU64ValueParser;
 use serde_json::json;
 
 use self::report::{Comparison, Report, metrics};
+use crate::answer::AnswerKind;
 use crate::cli::CliError;
 use crate::cli::shared::choice::choice;
 use crate::cli::shared::common::{load_adapter, load_model, say, set_threads, usage, warn};
@@ -81,6 +82,9 @@ pub struct Args {
     votes: Option<usize>,
     #[command(flatten)]
     wording: WordingArgs,
+    /// What kind of text the answers are, and so how they are compared
+    #[arg(long, value_parser = choice::<AnswerKind>(), default_value = "auto")]
+    answer_kind: AnswerKind,
     /// Responses that are sampled together, at most: more is faster and takes more memory. The K
     /// votes on one question are always sampled together
     #[arg(long, default_value_t = 64, value_parser = RangedU64ValueParser::<usize>::new().range(1..=65536))]
@@ -230,6 +234,7 @@ impl<E: Engine> Asker<'_, E> {
         let settings = EvalSettings {
             think,
             forced: true,
+            answer_kind: args.answer_kind,
             max_new_tokens: args.max_new_tokens,
             batch: args.batch,
             votes: args.votes.unwrap_or(0),

@@ -11,7 +11,11 @@ use crate::engine::device::DeviceKind;
 use crate::kernels::Compute;
 use crate::latro::metrics::EvalMetrics;
 use crate::promotion::evaluate::QuestionResult;
+use crate::promotion::interval::PairedCounts;
 use crate::promotion::statistics::{McNemar, PairedT, mcnemar, paired_t};
+
+/// The probability of error at each end of an interval of 95 %.
+const TAIL: f64 = 0.025;
 
 /// The JSON object.
 #[derive(Debug, Serialize)]
@@ -38,6 +42,8 @@ pub struct Report {
 pub struct Comparison {
     /// Accuracy gained, −1 to 1.
     pub accuracy_gain: f64,
+    /// Newcombe's interval of it, as in the gate.
+    pub accuracy_confidence_95: [f64; 2],
     pub mcnemar: McNemar,
     /// log p(answer) gained per token of the answer, nats. Nothing for a single question, which no
     /// variance can be estimated from.
@@ -49,7 +55,6 @@ impl Comparison {
     ///
     /// # Errors
     /// If a log-likelihood is not a number.
-    #[expect(clippy::cast_precision_loss, reason = "counts of questions")]
     pub fn new(base: &[QuestionResult], adapter: &[QuestionResult]) -> Result<Self, CliError> {
         let right = |results: &[QuestionResult]| results.iter().map(|r| r.correct).collect();
         let per_token = |results: &[QuestionResult]| -> Vec<f64> {
@@ -61,9 +66,11 @@ impl Comparison {
             0 | 1 => None,
             _ => Some(paired_t(&per_token(base), &per_token(adapter)).map_err(failed)?),
         };
-        let gained = mcnemar.gained as f64 - mcnemar.lost as f64;
+        let counts = PairedCounts::of(before.into_iter().zip(after));
+        let gain = counts.accuracy_gain(TAIL);
         Ok(Self {
-            accuracy_gain: gained / mcnemar.questions.max(1) as f64,
+            accuracy_gain: gain.estimate,
+            accuracy_confidence_95: [gain.lower, gain.upper],
             mcnemar,
             log_p_answer_per_token: likelihood,
         })
@@ -72,9 +79,11 @@ impl Comparison {
     fn sentences(&self) -> String {
         let McNemar { gained, lost, p, .. } = self.mcnemar;
         let mut text = format!(
-            "accuracy {:+.1} points: gained {gained}, lost {lost}; McNemar's exact test \
-             p = {}\n",
+            "accuracy {:+.1} points, 95 % confidence {:+.1} to {:+.1}: gained {gained}, lost \
+             {lost}; McNemar's exact test p = {}\n",
             100.0 * self.accuracy_gain,
+            100.0 * self.accuracy_confidence_95[0],
+            100.0 * self.accuracy_confidence_95[1],
             probability(p)
         );
         let _ = match &self.log_p_answer_per_token {

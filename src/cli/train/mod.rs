@@ -99,6 +99,9 @@ pub struct Args {
     json: bool,
 }
 
+/// Fewer held-out questions show nothing: with 30, only a gain of 20 points or more is more than chance.
+const FEW_QUESTIONS: usize = 30;
+
 /// Runs the command.
 ///
 /// # Errors
@@ -216,6 +219,18 @@ fn session_error(error: SessionError) -> CliError {
 
 /// Reads the tasks to learn from and those to measure on.
 fn tasks(args: &Args) -> Result<(Vec<Task>, Vec<Task>), CliError> {
+    let (train, held_out) = divided(args)?;
+    if args.eval_questions > 0 && held_out.len() < FEW_QUESTIONS {
+        let n = held_out.len();
+        warn(format_args!(
+            "{n} questions are held out, too few to tell a gain from chance; name more with \
+             --eval-tasks"
+        ));
+    }
+    Ok((train, held_out))
+}
+
+fn divided(args: &Args) -> Result<(Vec<Task>, Vec<Task>), CliError> {
     if !(0.0..1.0).contains(&args.held_out) {
         return Err(usage("--held-out must be at least 0 and below 1"));
     }
@@ -366,6 +381,7 @@ impl<E: Engine> Run<'_, E> {
         let settings = EvalSettings {
             think: self.settings.method == Method::Latro,
             forced: false,
+            answer_kind: self.settings.answer_kind,
             max_new_tokens: self.settings.max_new_tokens,
             batch: self.args.batch,
             votes: 0,

@@ -1,5 +1,5 @@
 use super::*;
-use crate::answer::{Mark, Wanted};
+use crate::answer::{AnswerKind, Mark, Wanted};
 use crate::text::tokenizer::TokenizerSpec;
 use crate::text::tokenizer::fixture::{END_OF_TEXT, IM_END, IM_START, spec, tokenizer};
 
@@ -211,7 +211,7 @@ type Cutting = (String, String, String, bool, Finish);
 
 fn spliced(p: &Prompter, generated: &str, answer: &str) -> Cutting {
     let ids = ids(p, generated);
-    let wanted = Wanted::new("", answer, None);
+    let wanted = Wanted::new("", answer, AnswerKind::Auto);
     let splice = p.splice(&ids, answer, &wanted, &MARKS).unwrap();
     let own = text(p, &splice.answer[splice.span.clone()]);
     let rationale = text(p, &ids[..splice.rationale]);
@@ -256,7 +256,7 @@ fn what_announces_nothing_is_a_rationale_alone() {
 #[test]
 fn watching_for_an_answer_agrees_with_splicing() {
     let p = chatml();
-    let wanted = Wanted::new("", "18", None);
+    let wanted = Wanted::new("", "18", AnswerKind::Auto);
     for t in
         ["a. The answer is 20 in all.\nMore", "so \\boxed{18} and", "#### 7<|im_end|>", "9 + 9"]
     {

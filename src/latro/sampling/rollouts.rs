@@ -119,7 +119,8 @@ impl<E: Engine> Learner<'_, E> {
     ) -> Result<Vec<Counted>, LearnError> {
         let (prompter, marks) = (self.prompter, &self.settings.answer_marks);
         let prompts = self.prompts(tasks)?;
-        let wanted: Vec<Wanted> = tasks.iter().map(|task| task.wanted()).collect();
+        let wanted: Vec<Wanted> =
+            tasks.iter().map(|task| task.wanted(self.settings.answer_kind)).collect();
         let guesses = tasks.iter().map(|task| prompter.guess(&task.answer));
         let guesses = guesses.collect::<Result<Vec<_>, _>>()?;
         let guessing = self.settings.guess_weight > 0.0;

@@ -3,7 +3,7 @@
 //! Knows nothing of files, command lines or models; whether a rank or a length fits a model is
 //! checked where the model is known.
 
-use crate::answer::Mark;
+use crate::answer::{AnswerKind, Mark};
 use crate::arch::lora::Target;
 use crate::settings::{Choice, Rule, Settings, settings};
 use crate::text::Wording;
@@ -70,6 +70,8 @@ settings! {
         ///
         /// 0 leaves only the policy gradient, as in the authors' code.
         likelihood_weight: f64 = 1.0 => Rule::NotNegative,
+        /// What kind of text answers are, and so how they are compared.
+        answer_kind: AnswerKind = AnswerKind::Auto => Rule::Any,
         /// Where a rationale ends and what follows it.
         seam: Seam = Seam::Policy => Rule::Any,
         /// What announces an answer, with seam `policy`.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use tempfile::TempDir;
 
 use super::*;
+use crate::answer::AnswerKind;
 use crate::data::{Task, TaskLimits, read_tasks};
 use crate::engine::Engine;
 use crate::engine::cpu::CpuEngine;
@@ -59,6 +60,7 @@ impl Bench {
         let settings = EvalSettings {
             think: true,
             forced: false,
+            answer_kind: AnswerKind::Auto,
             max_new_tokens: 6,
             batch: BATCH,
             votes: 0,

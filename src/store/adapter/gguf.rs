@@ -2,7 +2,9 @@
 //!
 //! Owns the layout that llama.cpp's adapter loader reads (`llama-adapter.cpp`): metadata
 //! `general.type = adapter`, `adapter.type = lora`, `adapter.lora.alpha`, and for each layer
-//! `blk.N.attn_q.weight.lora_a` and `.lora_b`. Rows stay in the GGUF file's own order, and the
+//! `blk.N.attn_q.weight.lora_a` and `.lora_b`. The words around questions that the adapter was trained
+//! with stand in `adapter.lora.prompt_prefix`, which llama-server shows with the adapter, and in
+//! `latrod.system_prompt` and `latrod.prompt_suffix`, for which llama.cpp has no keys. Rows stay in the GGUF file's own order, and the
 //! update is scaled by alpha / rank. Format: ggml's `docs/gguf.md`, version 3.
 
 use std::io::{self, Write};
@@ -12,6 +14,7 @@ use crate::arch::lora::{Factor, LoraKey, LoraTensors};
 use crate::store::StoreError;
 use crate::store::durable::write_atomic;
 use crate::store::tensors::for_each_chunk;
+use crate::text::Wording;
 
 /// Tensor data starts at multiples of this, GGUF's default.
 const ALIGNMENT: usize = 32;
@@ -23,7 +26,8 @@ const TYPE_STRING: u32 = 8;
 const GGML_F32: u32 = 0;
 
 /// Writes an adapter that llama.cpp loads with `--lora`. `architecture` is the base model's
-/// `general.architecture`; `alpha` is LoRA's alpha, not yet divided by the rank.
+/// `general.architecture`; `alpha` is LoRA's alpha, not yet divided by the rank; `prompt` are the words
+/// around questions.
 ///
 /// # Errors
 /// [`StoreError::Unstorable`] if a matrix's data does not fit its shape, [`StoreError::Io`] if the
@@ -33,8 +37,17 @@ pub fn write_gguf_lora(
     architecture: &str,
     alpha: f32,
     tensors: &LoraTensors,
+    prompt: &Wording,
 ) -> Result<(), StoreError> {
-    let head = head_of(architecture, alpha, tensors)?;
+    let strings = [
+        ("general.type", "adapter"),
+        ("general.architecture", architecture),
+        ("adapter.type", "lora"),
+        ("adapter.lora.prompt_prefix", &prompt.prefix),
+        ("latrod.system_prompt", &prompt.system),
+        ("latrod.prompt_suffix", &prompt.suffix),
+    ];
+    let head = head_of(&strings, alpha, tensors)?;
     write_atomic(path, |w| {
         w.write_all(&head)?;
         for matrix in tensors.values() {
@@ -45,18 +58,19 @@ pub fn write_gguf_lora(
     })
 }
 
-/// Everything before the tensors' data: header, metadata, tensor table, padding.
-fn head_of(architecture: &str, alpha: f32, tensors: &LoraTensors) -> Result<Vec<u8>, StoreError> {
-    let strings = [
-        ("general.type", "adapter"),
-        ("general.architecture", architecture),
-        ("adapter.type", "lora"),
-    ];
+/// Everything before the tensors' data: header, metadata (of `strings` those that say something),
+/// tensor table, padding.
+fn head_of(
+    strings: &[(&str, &str)],
+    alpha: f32,
+    tensors: &LoraTensors,
+) -> Result<Vec<u8>, StoreError> {
+    let strings = || strings.iter().filter(|(_, value)| !value.is_empty());
     let mut head = b"GGUF".to_vec();
     head.extend(VERSION.to_le_bytes());
     head.extend((tensors.len() as u64).to_le_bytes());
-    head.extend((strings.len() as u64 + 1).to_le_bytes());
-    for (key, value) in strings {
+    head.extend((strings().count() as u64 + 1).to_le_bytes());
+    for (key, value) in strings() {
         put_string(&mut head, key);
         head.extend(TYPE_STRING.to_le_bytes());
         put_string(&mut head, value);
@@ -126,7 +140,8 @@ mod tests {
             (b, Matrix { rows: 2, cols: 1, data: vec![4.0, 5.0] }),
         ]);
 
-        write_gguf_lora(&path, "llama", 16.0, &tensors).unwrap();
+        let prompt = Wording { prefix: "Q: ".into(), suffix: " A".into(), ..Wording::default() };
+        write_gguf_lora(&path, "llama", 16.0, &tensors, &prompt).unwrap();
 
         let mut file = File::open(&path).unwrap();
         let content = Content::read(&mut file).unwrap();
@@ -134,6 +149,9 @@ mod tests {
         assert_eq!(text("general.type"), "adapter");
         assert_eq!(text("general.architecture"), "llama");
         assert_eq!(text("adapter.type"), "lora");
+        assert_eq!(text("adapter.lora.prompt_prefix"), "Q: ");
+        assert_eq!(text("latrod.prompt_suffix"), " A");
+        assert!(!content.metadata.contains_key("latrod.system_prompt"));
         let alpha = content.metadata["adapter.lora.alpha"].to_f32().unwrap();
         assert_eq!(alpha.to_bits(), 16_f32.to_bits());
         for (name, key) in

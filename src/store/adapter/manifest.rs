@@ -64,6 +64,12 @@ impl AdapterManifest {
         Self { training, ..self }
     }
 
+    /// The words around questions that the adapter was trained with.
+    #[must_use]
+    pub fn prompt(&self) -> Wording {
+        self.training.as_ref().map(|made| made.prompt.clone()).unwrap_or_default()
+    }
+
     /// Writes the manifest into `dir`, durably.
     ///
     /// # Errors

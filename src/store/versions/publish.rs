@@ -70,7 +70,8 @@ pub fn write_gguf(base: &BaseModel, peft: &Path, out: &Path) -> Result<(), Store
     }
     #[expect(clippy::cast_possible_truncation, reason = "the file format has 32 bits for it")]
     let alpha = config.lora_alpha as f32;
-    write_gguf_lora(out, base.architecture, alpha, &tensors)
+    let prompt = AdapterManifest::read(peft)?.map(|made| made.prompt()).unwrap_or_default();
+    write_gguf_lora(out, base.architecture, alpha, &tensors, &prompt)
 }
 
 impl Versions {
