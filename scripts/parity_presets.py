@@ -26,20 +26,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
 
 import torch
+from parity_fixture import encode, log_probs, write_lines
 from peft import PeftModel
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 GUESS_WEIGHT, BETA, LEAST = 1.1, 0.05, 1e-3
-
-
-def encode(tok, text):
-    return tok(text, add_special_tokens=False).input_ids
-
-
-def log_probs(model, prompt, text):
-    logits = model(torch.tensor([prompt + text])).logits[0, len(prompt) - 1 : -1]
-    return logits.log_softmax(-1).gather(1, torch.tensor(text)[:, None])[:, 0]
 
 
 def with_policy_seam(tok, task, silent):
@@ -95,11 +87,6 @@ def released(model, task):
     reward = span - BETA * (rationale - reference).detach()
     advantage = reward - (reward.sum() - reward) / (len(branches) - 1)
     return -(advantage * rationale).mean(), {"reward": reward.tolist(), "advantage": advantage.tolist()}
-
-
-def write_lines(path, rows):
-    with open(path, "w", encoding="utf-8") as f:
-        f.writelines(json.dumps(row) + "\n" for row in rows)
 
 
 def main():

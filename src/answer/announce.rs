@@ -59,7 +59,7 @@ struct Place {
     /// Where it begins.
     at: usize,
     said: Range<usize>,
-    /// Whether nothing more will be said, since the brace is closed.
+    /// Whether nothing more will be said, since the brace is closed or the line has ended.
     closed: bool,
 }
 

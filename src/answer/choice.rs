@@ -39,20 +39,8 @@ const ADVERBS: [&str; 12] = [
     "clear",
 ];
 /// Words that name a label in a sentence without an announcement.
-const NAMING: [&str; 12] = [
-    "is",
-    "be",
-    "it's",
-    "its",
-    "choose",
-    "pick",
-    "select",
-    "thus",
-    "so",
-    "therefore",
-    "hence",
-    "be:",
-];
+const NAMING: [&str; 11] =
+    ["is", "be", "it's", "its", "choose", "pick", "select", "thus", "so", "therefore", "hence"];
 /// Signs that close a label.
 const LABEL_ENDS: [char; 10] = ['.', ')', ']', '}', ',', ';', ':', '-', '–', '—'];
 /// The most options that a question may list.

@@ -4,9 +4,9 @@
 const LOOKS: [&str; 7] =
     ["\\text{", "\\textbf{", "\\mathrm{", "\\mathbf{", "\\textit{", "\\mbox{", "\\mathit{"];
 /// Marks around an answer: spaces apart.
-const AROUND: [char; 23] = [
+const AROUND: [char; 22] = [
     ':', '*', '_', '`', '"', '\'', '“', '”', '‘', '’', '«', '»', '„', '=', '(', '[', '{', '<', '>',
-    '~', '≈', '→', '\u{feff}',
+    '~', '≈', '→',
 ];
 
 /// Where an answer begins in what is said: behind spaces, quotes, stars, brackets and LaTeX's marks of

@@ -289,21 +289,17 @@ fn denominator(text: &str) -> Option<(usize, Option<BigRational>)> {
 
 /// " 1/2" behind a whole number.
 fn mixed(text: &str) -> Option<(usize, BigRational)> {
-    if let Some((length, value)) = latex_fraction(text) {
-        return value.map(|value| (length, value));
+    let spaced = text.strip_prefix(' ');
+    let rest = spaced.unwrap_or(text);
+    if let Some((length, value)) = latex_fraction(rest) {
+        return value.map(|value| (text.len() - rest.len() + length, value));
     }
-    let rest = text.strip_prefix(' ')?;
-    let (above, below);
-    let length = if let Some((length, value)) = latex_fraction(rest) {
-        return value.map(|value| (1 + length, value));
-    } else {
-        above = digits(rest);
-        let (length, value) = denominator(&rest[above.len()..])?;
-        below = value?;
-        1 + above.len() + length
-    };
-    let part = ratio(decimal(above, "")?, below)?;
-    (part < BigRational::one()).then_some((length, part))
+    // In digits alone only a space tells the parts apart.
+    let rest = spaced?;
+    let above = digits(rest);
+    let (length, below) = denominator(&rest[above.len()..])?;
+    let part = ratio(decimal(above, "")?, below?)?;
+    (part < BigRational::one()).then_some((1 + above.len() + length, part))
 }
 
 /// `\frac{1}{2}` or `\frac12` at the beginning: its bytes and its value.

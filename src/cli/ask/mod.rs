@@ -12,7 +12,9 @@ use serde_json::json;
 use self::stream::{AnswerEnd, Stream, Watch};
 use crate::cli::CliError;
 use crate::cli::shared::choice::choice;
-use crate::cli::shared::common::{failed, load_adapter, load_model, set_threads, usage, warn};
+use crate::cli::shared::common::{
+    failed, load_adapter, load_model, set_threads, training_of, usage, warn,
+};
 use crate::cli::shared::wording::WordingArgs;
 use crate::engine::device::DeviceKind;
 use crate::engine::interrupt::Interrupt;
@@ -22,7 +24,6 @@ use crate::latro::prompt::{Finish, Prompter};
 use crate::latro::sampling::generate::{Limits, Policy, Stop, generate};
 use crate::latro::sampling::sampler::{Pick, stream};
 use crate::memory::sampling::Sampling;
-use crate::store::AdapterManifest;
 use crate::text::TextFormat;
 
 /// Tokens for the answer. Evaluation allows fewer; a person may want a sentence.
@@ -96,10 +97,7 @@ fn run_on<E: Engine>(args: &Args) -> Result<(), CliError> {
     set_threads(args.threads)?;
     let (file, model) = load_model::<E>(&args.model, args.compute, args.device)?;
     let adapter = args.adapter.as_ref().map(|dir| load_adapter(dir, &file, &model)).transpose()?;
-    let trained = match &args.adapter {
-        Some(dir) => AdapterManifest::read(dir).map_err(usage)?.and_then(|made| made.training),
-        None => None,
-    };
+    let trained = training_of(args.adapter.as_deref())?;
     let wording = args.wording.over(trained.as_ref().map(|made| &made.prompt));
     let format = TextFormat::from_gguf(&file).map_err(usage)?;
     let prompter = Prompter::new(format, wording).map_err(usage)?;

@@ -12,7 +12,9 @@ use self::report::{Comparison, Report, metrics};
 use crate::answer::AnswerKind;
 use crate::cli::CliError;
 use crate::cli::shared::choice::choice;
-use crate::cli::shared::common::{load_adapter, load_model, say, set_threads, usage, warn};
+use crate::cli::shared::common::{
+    load_adapter, load_model, say, set_threads, training_of, usage, warn,
+};
 use crate::cli::shared::progress::Progress;
 use crate::cli::shared::wording::WordingArgs;
 use crate::data::{Task, TaskLimits, read_tasks};
@@ -28,7 +30,7 @@ use crate::promotion::evaluate::{EvalSettings, QuestionResult, evaluate, summari
 use crate::promotion::question::{by_question, results_by_question};
 use crate::session::Questions;
 use crate::settings::Choice;
-use crate::store::{AdapterManifest, write_atomic};
+use crate::store::write_atomic;
 use crate::text::TextFormat;
 
 /// The temperature of the votes: samples of what the policy believes, undistorted.
@@ -123,10 +125,7 @@ fn run_on<E: Engine>(args: &Args) -> Result<(), CliError> {
     let (tasks, bad_lines) = read(args)?;
     let (file, model) = load_model::<E>(&args.model, args.compute, args.device)?;
     let adapter = args.adapter.as_ref().map(|dir| load_adapter(dir, &file, &model)).transpose()?;
-    let training = match &args.adapter {
-        Some(dir) => AdapterManifest::read(dir).map_err(usage)?.and_then(|made| made.training),
-        None => None,
-    };
+    let training = training_of(args.adapter.as_deref())?;
     let wording = args.wording.over(training.as_ref().map(|made| &made.prompt));
     let format = TextFormat::from_gguf(&file).map_err(usage)?;
     let prompter = Prompter::new(format, wording).map_err(usage)?;

@@ -14,7 +14,7 @@ use crate::kernels::Compute;
 use crate::latro::learner::LearnError;
 use crate::memory::MemoryError;
 use crate::session::QuestionsError;
-use crate::store::{AdapterConfig, AdapterManifest, AdapterShape, StoreError, read_peft};
+use crate::store::{AdapterConfig, AdapterManifest, AdapterShape, StoreError, Training, read_peft};
 
 /// The most threads that may be asked for: starting many more takes minutes.
 const MAX_THREADS: usize = 1024;
@@ -155,6 +155,12 @@ pub fn load_adapter<E: Engine>(
 ) -> Result<E::Adapter, CliError> {
     let (config, tensors) = read_adapter(dir, file, model)?;
     Ok(model.adapter(&tensors, config.scale() as f32)?)
+}
+
+/// How the adapter in a folder was trained, if there is one and its folder says so.
+pub fn training_of(adapter: Option<&Path>) -> Result<Option<Training>, CliError> {
+    let Some(dir) = adapter else { return Ok(None) };
+    Ok(AdapterManifest::read(dir).map_err(usage)?.and_then(|made| made.training))
 }
 
 /// Makes the pool of threads that everything computes with; all cores if not given.

@@ -222,9 +222,7 @@ impl Prompter {
     /// to the end of the sentence or of the turn. Not trimmed.
     #[must_use]
     pub fn read_answer(&self, generated: &[u32]) -> String {
-        let stop = generated.iter().position(|id| self.turn_ends.contains(id));
-        let bytes = self.tokenizer.decode(&generated[..stop.unwrap_or(generated.len())], false);
-        let text = String::from_utf8_lossy(&bytes);
+        let text = self.response(generated);
         let line = text.split('\n').next().unwrap_or_default();
         line.split(". ").next().unwrap_or_default().to_owned()
     }

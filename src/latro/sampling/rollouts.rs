@@ -92,9 +92,8 @@ impl<E: Engine> Learner<'_, E> {
         let generated = self.generate(&prompts, stop, 0, progress)?;
         let mut groups = Vec::with_capacity(tasks.len());
         for ((task, prompt), branches) in tasks.iter().zip(prompts).zip(generated) {
-            let branches: Vec<Vec<u32>> = branches.into_iter().map(|b| b.tokens).collect();
-            let cuts: Vec<_> = branches.iter().map(|b| prompter.cut(b)).collect();
-            let cut = || branches.iter().zip(&cuts);
+            let cuts: Vec<_> = branches.iter().map(|b| prompter.cut(&b.tokens)).collect();
+            let cut = || branches.iter().map(|b| &b.tokens).zip(&cuts);
             let stops = cut().map(|(b, cut)| b.get(cut.len).copied());
             let group = RolloutGroup {
                 prompt,
@@ -145,8 +144,8 @@ impl<E: Engine> Learner<'_, E> {
                 guess: if guessing { lead } else { Vec::new() },
                 ..RolloutGroup::default()
             };
-            let sampled = branches.iter().map(|branch| branch.tokens.len() as u64).sum();
-            groups.push((self.spliced(group, &tasks[i].answer, &wanted[i], &branches)?, sampled));
+            let group = self.spliced(group, &tasks[i].answer, &wanted[i], &branches)?;
+            groups.push((group, tokens(&branches)));
         }
         Ok(groups)
     }
@@ -217,6 +216,6 @@ impl<E: Engine> Learner<'_, E> {
 }
 
 /// Tokens of all branches.
-fn tokens(branches: &[Vec<u32>]) -> u64 {
-    branches.iter().map(|ids| ids.len() as u64).sum()
+fn tokens(branches: &[Generated]) -> u64 {
+    branches.iter().map(|branch| branch.tokens.len() as u64).sum()
 }
