@@ -253,7 +253,7 @@ fn sample(learner: &Learner<'_, CpuEngine>, s: &Setting, step: u64) -> Outcome<S
     let rollout =
         RolloutGroup { prompt, answer: vec![9; ANSWER], rationales, ..RolloutGroup::default() };
     let tokens = (s.num_generations * s.new) as u64;
-    Ok(Sampled { step, trips: 0, rollouts: vec![rollout], tokens, seconds: 1.0 })
+    Ok(Sampled { step, trips: 0, rollouts: vec![rollout], tasks: vec![], tokens, seconds: 1.0 })
 }
 
 fn mib(bytes: u64) -> f64 {

@@ -164,7 +164,7 @@ fn sample(
     };
     let rollouts = prompts.iter().zip(rationales).map(group).collect();
     let tokens = (learner.batch * args.new) as u64;
-    Ok(Sampled { step, trips: 0, rollouts, tokens, seconds })
+    Ok(Sampled { step, trips: 0, rollouts, tasks: vec![], tokens, seconds })
 }
 
 fn round(x: f64) -> f64 {

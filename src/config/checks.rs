@@ -6,6 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::document::Document;
 use super::{Config, Visit};
+use crate::latro::settings::Method;
 use crate::settings::{Kind, Settings, Value};
 
 /// Reports everything invalid to `document`.
@@ -13,6 +14,7 @@ pub fn check(config: &Config, document: &mut Document<'_>) {
     config.visit(&mut Check { document });
     paths(config, document);
     amounts(config, document);
+    method(config, document);
 }
 
 /// Asks each section for its problems.
@@ -70,6 +72,15 @@ fn paths(config: &Config, document: &mut Document<'_>) {
             "state_dir",
             "is inside tasks.folder: choose a folder outside it, because others write to that one",
         );
+    }
+}
+
+/// Tasks in the ledger are questions and answers.
+fn method(config: &Config, document: &mut Document<'_>) {
+    if config.learn.method == Method::SftRationale {
+        let sentence = "is sft_rationale, but the daemon keeps questions and answers alone: use latro, \
+                        sft or auto";
+        document.refuse("learn.method", sentence);
     }
 }
 

@@ -77,7 +77,7 @@ memory_limit_mib = 5
             "9: learn.lerning_rate: there is no such key; did you mean learning_rate?",
             "10: learn.steps: this is a text, expected a whole number, 0 or more",
             "11: learn.rank: this is -3, expected a whole number, 0 or more",
-            "12: learn.method: use one of \"latro\", \"sft\"; did you mean \"latro\"?",
+            "12: learn.method: use one of \"latro\", \"sft\", \"sft_rationale\", \"auto\"; did you mean \"latro\"?",
             "13: learn.target_modules: unknown layer",
             "14: learn.threads: there is no such key here; it belongs to [compute]",
             "15: learn.beta: is -1",

@@ -52,7 +52,7 @@ pub(super) fn task(
     if !choices.iter().any(|(label, _)| *label == key) {
         return Err(RejectReason::UnknownAnswerKey);
     }
-    Ok(Task { question, answer: key })
+    Ok(Task::new(question, key))
 }
 
 /// Label and text of each choice.
@@ -97,10 +97,7 @@ mod tests {
 
     #[test]
     fn all_spellings_of_arc_give_the_same_task() {
-        let expected = Task {
-            question: "Which is a metal?\n\nA. iron\nB. dry wood".into(),
-            answer: "A".into(),
-        };
+        let expected = Task::new("Which is a metal?\n\nA. iron\nB. dry wood".into(), "A".into());
         for line in [
             r#"{"id": "x", "question": "Which is a metal?", "choices": {"text": ["iron", "dry\nwood"], "label": ["A", "B"]}, "answerKey": "A"}"#,
             r#"{"question": "Which is a metal?", "choices": [{"text": "iron", "label": "A"}, {"text": "dry wood", "label": "B"}], "answerKey": "A"}"#,
@@ -115,7 +112,7 @@ mod tests {
     fn labels_may_be_digits() {
         let line = r#"{"question": "q", "choices": {"text": ["x", "y"], "label": [1, 2]}, "answerKey": 2}"#;
 
-        let task = Task { question: "q\n\n1. x\n2. y".into(), answer: "2".into() };
+        let task = Task::new("q\n\n1. x\n2. y".into(), "2".into());
         assert_eq!(parse(line), Ok(task));
     }
 

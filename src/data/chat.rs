@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use super::parse::{final_answer, text_of};
+use super::parse::{derived, text_of};
 use super::{RejectReason, Task};
 
 /// Longest conversation, in messages.
@@ -43,7 +43,7 @@ pub(super) fn task(messages: Value) -> Result<Task, RejectReason> {
         _ => text,
     });
     let question = texts.collect::<Vec<_>>().join("\n\n");
-    Ok(Task { question, answer: final_answer(&answer) })
+    Ok(derived(question, &answer))
 }
 
 fn message(value: Value) -> Result<(Role, String), RejectReason> {
@@ -91,7 +91,7 @@ mod tests {
 
     #[track_caller]
     fn assert_task(messages: &Value, question: &str, answer: &str) {
-        let task = Task { question: question.into(), answer: answer.into() };
+        let task = Task::new(question.into(), answer.into());
         assert_eq!(parse(messages), Ok(task), "{messages}");
     }
 
@@ -119,7 +119,9 @@ mod tests {
         ]);
 
         let question = "You count.\n\nUser: 1+1?\n\nAssistant: 2\n\nUser: And one more?";
-        assert_task(&messages, question, "3");
+        let task = Task::new(question.into(), "3".into());
+        let rationale = Some("That is 2 + 1.".into());
+        assert_eq!(parse(&messages), Ok(Task { rationale, ..task }));
     }
 
     #[test]

@@ -25,13 +25,28 @@ pub use split::{is_held_out, question_key, split};
 pub struct Task {
     pub question: String,
     pub answer: String,
+    /// How somebody came to the answer, where the task says it; nothing but supervised training on
+    /// rationales looks at it.
+    pub rationale: Option<String>,
 }
 
 impl Task {
+    /// A task without a rationale.
+    #[must_use]
+    pub const fn new(question: String, answer: String) -> Self {
+        Self { question, answer, rationale: None }
+    }
+
     /// The answer, ready to judge others with.
     #[must_use]
     pub fn wanted(&self, kind: AnswerKind) -> Wanted {
         Wanted::new(&self.question, &self.answer, kind)
+    }
+
+    /// Bytes of its texts.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.question.len() + self.answer.len() + self.rationale.as_ref().map_or(0, String::len)
     }
 
     /// The task's identity: equal exactly when question and answer are.
@@ -78,7 +93,7 @@ mod tests {
     use super::*;
 
     fn task(question: &str, answer: &str) -> Task {
-        Task { question: question.into(), answer: answer.into() }
+        Task::new(question.into(), answer.into())
     }
 
     #[test]

@@ -105,7 +105,7 @@ fn parse_object(text: &str) -> Result<Task, RejectReason> {
         arc::task(question, choices, answer_key)
     } else {
         let question = text_of(question, "question")?;
-        Ok(Task { question, answer: final_answer(&text_of(answer, "answer")?) })
+        Ok(derived(question, &text_of(answer, "answer")?))
     }
 }
 
@@ -123,19 +123,36 @@ pub(super) fn text_of(field: Option<Value>, name: &'static str) -> Result<String
     }
 }
 
-/// The answer without its derivation, where it is written as in GSM8K: what follows the last
-/// `####`, if that is the end of the text and on one line. Commas between groups of three digits go
-/// (`1,234` is `1234`), as in GSM8K's own evaluation; for judging answers they make no difference.
-pub(super) fn final_answer(text: &str) -> String {
+/// A task whose answer may be written as in GSM8K: a derivation and, behind the last `####`, the
+/// answer, if that is the end of the text and on one line. The derivation is the task's rationale,
+/// without the notes for a calculator, `<<48/2=24>>`. Commas between groups of three digits of the
+/// answer go (`1,234` is `1234`), as in GSM8K's own evaluation; for judging answers they make no
+/// difference.
+pub(super) fn derived(question: String, text: &str) -> Task {
     let marked = text.rsplit_once("####").filter(|(before, after)| {
         (before.is_empty() || before.ends_with(char::is_whitespace))
             && !after.trim().is_empty()
             && !after.trim().contains('\n')
     });
     match marked {
-        Some((_, after)) => without_separators(after.trim()),
-        None => text.to_owned(),
+        Some((before, after)) => {
+            let rationale = Some(without_notes(before.trim())).filter(|text| !text.is_empty());
+            Task { question, answer: without_separators(after.trim()), rationale }
+        }
+        None => Task::new(question, text.to_owned()),
     }
+}
+
+/// A derivation without what stands in `<<` and `>>`.
+fn without_notes(text: &str) -> String {
+    let mut kept = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("<<") {
+        let Some((_, behind)) = after.split_once(">>") else { break };
+        kept.push_str(before);
+        rest = behind;
+    }
+    kept + rest
 }
 
 fn without_separators(text: &str) -> String {
@@ -175,7 +192,7 @@ mod tests {
             (r#"{"question": "1+1?", "answer": 18446744073709551615}"#, "18446744073709551615"),
         ];
         for (line, answer) in cases {
-            assert_eq!(parse(line), Ok(Task { question: "1+1?".into(), answer: answer.into() }));
+            assert_eq!(parse(line), Ok(Task::new("1+1?".into(), answer.into())));
         }
     }
 
@@ -224,6 +241,19 @@ mod tests {
             let line = serde_json::json!({"question": "q", "answer": text}).to_string();
             assert_eq!(parse(&line).unwrap().answer, answer);
         }
+    }
+
+    #[test]
+    fn the_derivation_is_the_rationale() {
+        let of = |text: &str| derived("q".into(), text).rationale;
+
+        assert_eq!(
+            of("He has 3*2=<<3*2=6>>6.\nSo <<6+1=7>>7.\n#### 7").unwrap(),
+            "He has 3*2=6.\nSo 7."
+        );
+        assert_eq!(of("1 << 2 is 4\n#### 4").unwrap(), "1 << 2 is 4");
+        assert_eq!(of("#### 7"), None);
+        assert_eq!(of("7"), None);
     }
 
     #[test]

@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     fn tasks(questions: &[String]) -> Vec<Task> {
-        questions.iter().map(|q| Task { question: q.clone(), answer: "1".into() }).collect()
+        questions.iter().map(|q| Task::new(q.clone(), "1".into())).collect()
     }
 
     #[test]
@@ -97,15 +97,15 @@ mod tests {
             gap in "[ \t\n]{1,3}",
             share in 0.0..1.0,
         ) {
-            let plain = Task { question: words.join(" "), answer: "1".into() };
-            let other = Task { question: words.join(&gap).to_uppercase(), answer: "2".into() };
+            let plain = Task::new(words.join(" "), "1".into());
+            let other = Task::new(words.join(&gap).to_uppercase(), "2".into());
 
             prop_assert_eq!(is_held_out(&plain, share), is_held_out(&other, share));
         }
 
         #[test]
         fn a_greater_share_keeps_what_was_held_out(question in ".{0,20}", a in 0.0..1.0, b in 0.0..1.0) {
-            let task = Task { question, answer: "1".into() };
+            let task = Task::new(question, "1".into());
             let (less, more) = if a < b { (a, b) } else { (b, a) };
 
             prop_assert!(!is_held_out(&task, less) || is_held_out(&task, more));

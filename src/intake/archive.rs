@@ -182,7 +182,7 @@ fn renumber(tasks: &mut [NewTask], ledger: &Ledger) -> Result<(), IntakeError> {
 
 fn parse(line: &[u8], held_out_share: f64) -> Option<NewTask> {
     let LineIn { question, answer, sequence, held_out } = serde_json::from_slice(line).ok()?;
-    let task = Task { question, answer };
+    let task = Task::new(question, answer);
     let held_out = held_out.unwrap_or_else(|| is_held_out(&task, held_out_share));
     // Numbers near the end of their range would leave none for later tasks.
     let sequence = sequence.filter(|number| (1..1 << 48).contains(number)).unwrap_or(0);
@@ -191,7 +191,7 @@ fn parse(line: &[u8], held_out_share: f64) -> Option<NewTask> {
 }
 
 fn write_line(to: &mut dyn Write, new: &NewTask) -> io::Result<()> {
-    let NewTask { task: Task { question, answer }, sequence, held_out } = new;
+    let NewTask { task: Task { question, answer, .. }, sequence, held_out } = new;
     let line = LineOut { question, answer, sequence: *sequence, held_out: *held_out };
     serde_json::to_writer(&mut *to, &line)?;
     to.write_all(b"\n")

@@ -101,12 +101,12 @@ fn names_in(dir: &Path) -> Vec<String> {
 }
 
 fn task(n: usize) -> Task {
-    Task { question: format!("What is {n} + 1?"), answer: (n + 1).to_string() }
+    Task::new(format!("What is {n} + 1?"), (n + 1).to_string())
 }
 
 fn lines(numbers: impl IntoIterator<Item = usize>) -> String {
     let line = |n| {
-        let Task { question, answer } = task(n);
+        let Task { question, answer, .. } = task(n);
         serde_json::json!({"question": question, "answer": answer}).to_string() + "\n"
     };
     numbers.into_iter().map(line).collect()

@@ -15,11 +15,11 @@ use serde::{Deserialize, Serialize};
 
 use super::log_prob::{Forward, score};
 use super::metrics::StepMetrics;
-use super::objective::{ObjectiveError, judge, sampled_guess, sampled_rewards};
+use super::objective::{Lesson, ObjectiveError, judge, sampled_guess, sampled_rewards};
 use super::optimizer::{AdamW, OptimizerError, clip, global_norm, learning_rate};
 use super::prompt::{PromptError, Prompter};
 use super::rollout::RolloutGroup;
-use super::settings::{Method, TrainSettings};
+use super::settings::{TaskOrder, TrainSettings};
 use crate::arch::lora::{Factor, LoraKey, LoraTensors, Matrix, zeros_like};
 use crate::arch::spec::ModelSpec;
 use crate::data::Task;
@@ -27,6 +27,7 @@ use crate::engine::interrupt::Interrupt;
 use crate::engine::{Engine, ModelError};
 use crate::latro::metrics::tally::Tally;
 use crate::latro::objective::advantage::{FlatFilter, max_variance, spread};
+use crate::latro::sampling::curriculum::{Curriculum, shuffled};
 use crate::latro::sampling::sampler::{stream, uniform};
 
 /// Why a step could not be done. The learner's state is then as it was before the step.
@@ -64,6 +65,9 @@ pub struct TrainerState {
     pub trips: u64,
     /// Seconds of training so far, without evaluations.
     pub elapsed_s: f64,
+    /// What is known of the tasks.
+    #[serde(default)]
+    pub curriculum: Curriculum,
 }
 
 /// Everything that changes while learning.
@@ -119,6 +123,9 @@ pub struct Sampled {
     /// The sentinel trips at that time.
     pub trips: u64,
     pub rollouts: Vec<RolloutGroup>,
+    /// The place of each one's task in the run's list.
+    #[serde(default)]
+    pub tasks: Vec<usize>,
     /// Tokens that were sampled, those that ended a rationale included.
     pub tokens: u64,
     /// Seconds that it took.
@@ -151,22 +158,68 @@ impl<E: Engine> Learner<'_, E> {
         self.settings.beta * self.state.progress.beta_factor
     }
 
-    /// Samples the next step's rationales for `tasks`; `progress` is told the tokens of each
-    /// decoding step.
+    /// Samples the next step's rationales for some of the run's `tasks`; `progress` is told the tokens
+    /// of each decoding step.
     ///
     /// # Errors
     /// [`LearnError`]; a task that does not fit the model's context is one.
+    ///
+    /// # Panics
+    /// If there are no tasks.
     pub fn sample(
         &self,
-        tasks: &[&Task],
-        progress: impl FnMut(usize),
+        tasks: &[Task],
+        mut progress: impl FnMut(usize),
     ) -> Result<Sampled, LearnError> {
         let start = Instant::now();
         let (step, trips) = (self.state.progress.step + 1, self.state.progress.trips);
-        let rollouts = self.rollouts(tasks, progress)?;
-        let (rollouts, tokens): (Vec<_>, Vec<u64>) = rollouts.into_iter().unzip();
-        let tokens = tokens.iter().sum();
-        Ok(Sampled { step, trips, rollouts, tokens, seconds: start.elapsed().as_secs_f64() })
+        let chosen = self.order(tasks.len());
+        let mut sampled =
+            Sampled { step, trips, rollouts: vec![], tasks: vec![], tokens: 0, seconds: 0.0 };
+        for more in chosen.chunks(self.settings.prompts_per_step) {
+            let asked: Vec<&Task> = more.iter().map(|i| &tasks[*i]).collect();
+            let rollouts = self.rollouts(&asked, sampled.rollouts.len(), &mut progress)?;
+            for (rollout, tokens) in rollouts {
+                sampled.rollouts.push(rollout);
+                sampled.tokens += tokens;
+            }
+            sampled.tasks.extend(more);
+            if self.is_enough(&sampled.rollouts)? {
+                break;
+            }
+        }
+        sampled.seconds = start.elapsed().as_secs_f64();
+        Ok(sampled)
+    }
+
+    /// The tasks that the next step may ask, in their order.
+    fn order(&self, tasks: usize) -> Vec<usize> {
+        let &TrainSettings { prompts_per_step, seed, method, task_order, .. } = self.settings;
+        let curriculum = &self.state.progress.curriculum;
+        let count = prompts_per_step.max(tasks.min(MOST_ROUNDS * prompts_per_step));
+        match (task_order, method) {
+            (TaskOrder::Success, method) if method.samples() => {
+                curriculum.draw(self.state.progress.step + 1, tasks, count, seed)
+            }
+            _ => shuffled(curriculum.asked(), tasks, count, seed),
+        }
+    }
+
+    /// Whether enough of what was sampled has something to teach, as far as sampling knows.
+    fn is_enough(&self, rollouts: &[RolloutGroup]) -> Result<bool, LearnError> {
+        let settings = self.settings;
+        let wanted = settings.teaching_prompts.min(settings.prompts_per_step);
+        let mut teaching = 0;
+        for rollout in rollouts {
+            let rewards = sampled_rewards(rollout, settings)?;
+            let totals: Vec<f64> = rewards.iter().map(|r| r.reward).collect();
+            let teaches = match self.warms_up() {
+                true => rollout.shortest_right().is_some(),
+                false => spread(&totals) >= settings.flat_spread,
+            };
+            teaching += usize::from(totals.is_empty() || teaches);
+        }
+        Ok(teaching >= wanted)
     }
 
     /// Turns what was sampled into an update of the adapter.
@@ -189,6 +242,9 @@ impl<E: Engine> Learner<'_, E> {
             let work = Work { rollout, prompts, with_reference };
             self.learn_from(work, &adapter, &mut progress.flat, &mut sums, &mut tally)?;
         }
+        for (task, (rationales, earned)) in sampled.tasks.iter().zip(&tally.earned) {
+            progress.curriculum.note(*task, *rationales, *earned);
+        }
         let update = Instant::now();
         // Coefficients point uphill; AdamW goes down the gradient of the loss.
         sums.values_mut().flat_map(|m| &mut m.data).for_each(|g| *g = -*g);
@@ -204,6 +260,10 @@ impl<E: Engine> Learner<'_, E> {
             rate = learning_rate(progress.step, self.settings) * factor;
             let LearnerState { params, optimizer, .. } = &mut self.state;
             optimizer.update(params, &sums, rate, &self.settings.adam())?;
+        }
+        if progress.step == self.settings.warm_start_steps {
+            // What follows has another objective, whose gradients are many times shorter.
+            self.state.optimizer = AdamW::new(&self.state.params);
         }
         self.state.progress = progress;
         tally.update_s = update.elapsed().as_secs_f64();
@@ -226,16 +286,20 @@ impl<E: Engine> Learner<'_, E> {
         tally: &mut Tally,
     ) -> Result<(), LearnError> {
         let Work { rollout, prompts, with_reference } = work;
-        let (model, interrupt) = (self.model, self.interrupt);
-        let settings = self.settings;
+        let (model, interrupt, settings) = (self.model, self.interrupt, self.settings);
         // Where sampling has left the rewards, only what teaches something is computed at all.
         let known = self.beta() == 0.0 && !rollout.scores.is_empty();
-        let (part, mut is_flat) = match known {
-            true => self.part_of(rollout, flat, tally)?,
-            false => (Cow::Borrowed(rollout), false),
+        if known {
+            let rewards = sampled_rewards(rollout, settings)?;
+            tally.add_rewards(rollout, &rewards, sampled_guess(rollout, settings)?);
+        }
+        let Part { rollout: part, mut is_flat } = match (self.warms_up(), known) {
+            (true, _) => right_part(rollout),
+            (false, true) => self.part_of(rollout, flat)?,
+            (false, false) => Part { rollout: Cow::Borrowed(rollout), is_flat: false },
         };
         if is_flat && !with_reference {
-            tally.skipped += 1;
+            tally.skip(known);
             return Ok(());
         }
         let rollout = part.as_ref();
@@ -245,21 +309,21 @@ impl<E: Engine> Learner<'_, E> {
         tally.forward_s += start.elapsed().as_secs_f64();
 
         let start = Instant::now();
-        let latro = self.settings.method == Method::Latro;
-        let reference = match latro && with_reference {
+        let reference = match settings.method.samples() && with_reference {
             true => score(model, None, &tree, interrupt)?.log_p,
             false => forward.scores().log_p.clone(),
         };
         tally.reference_s += start.elapsed().as_secs_f64();
 
         let policy = forward.scores();
-        let judged =
-            judge(rollout, &tree, &policy.log_p, &reference, self.settings, self.beta(), prompts)?;
+        let supervised = !settings.method.samples() || self.warms_up();
+        let lesson = Lesson { settings, beta: self.beta(), prompts, supervised };
+        let judged = judge(rollout, &tree, &policy.log_p, &reference, lesson)?;
         tally.add_pass(rollout, &tree, policy, &judged, with_reference);
         if !known {
             tally.add_rewards(rollout, &judged.rewards, judged.guess);
             let totals: Vec<f64> = judged.rewards.iter().map(|r| r.reward).collect();
-            is_flat = latro && settings.skip_flat && self.is_flat(&totals, flat);
+            is_flat |= !supervised && settings.skip_flat && self.is_flat(&totals, flat);
         }
         if is_flat {
             tally.skipped += 1;
@@ -272,17 +336,20 @@ impl<E: Engine> Learner<'_, E> {
         Ok(())
     }
 
-    /// What is worth computing of a task whose rewards are known: some of its rationales; and whether
-    /// these teach nothing.
+    /// Whether the next step belongs to the warm start.
+    fn warms_up(&self) -> bool {
+        let settings = self.settings;
+        settings.method.samples() && self.state.progress.step < settings.warm_start_steps
+    }
+
+    /// What is worth computing of a task whose rewards are known.
     fn part_of<'r>(
         &self,
         rollout: &'r RolloutGroup,
         flat: &mut FlatFilter,
-        tally: &mut Tally,
-    ) -> Result<(Cow<'r, RolloutGroup>, bool), LearnError> {
+    ) -> Result<Part<'r>, LearnError> {
         let settings = self.settings;
         let rewards = sampled_rewards(rollout, settings)?;
-        tally.add_rewards(rollout, &rewards, sampled_guess(rollout, settings)?);
         let totals: Vec<f64> = rewards.iter().map(|r| r.reward).collect();
         let is_flat = settings.skip_flat && self.is_flat(&totals, flat);
         let most = settings.update_generations;
@@ -290,13 +357,29 @@ impl<E: Engine> Learner<'_, E> {
             true => Cow::Owned(rollout.only(&max_variance(&totals, most))),
             false => Cow::Borrowed(rollout),
         };
-        Ok((part, is_flat))
+        Ok(Part { rollout: part, is_flat })
     }
 
     fn is_flat(&self, rewards: &[f64], flat: &mut FlatFilter) -> bool {
         let spread = spread(rewards);
         flat.is_flat(spread, self.settings.flat_share) || spread < self.settings.flat_spread
     }
+}
+
+/// How many times as many tasks as usual a step asks at most, to find some that teach something.
+const MOST_ROUNDS: usize = 3;
+
+/// The rationales of a task that pass through the model.
+struct Part<'r> {
+    rollout: Cow<'r, RolloutGroup>,
+    /// Whether they teach nothing.
+    is_flat: bool,
+}
+
+/// What a warm start learns from: the shortest right rationale.
+fn right_part(rollout: &RolloutGroup) -> Part<'_> {
+    let right = rollout.shortest_right();
+    Part { rollout: Cow::Owned(rollout.only(&[right.unwrap_or(0)])), is_flat: right.is_none() }
 }
 
 /// A task's part in a step.
@@ -306,48 +389,4 @@ struct Work<'a> {
     prompts: usize,
     /// Whether the reference is computed, too.
     with_reference: bool,
-}
-
-/// Which tasks step `step` (from 1) works on: the tasks in a new random order in every pass.
-///
-/// A function of its arguments alone, so that a resumed run goes on with the right ones.
-#[must_use]
-pub fn tasks_of_step(step: u64, tasks: usize, per_step: usize, seed: u64) -> Vec<usize> {
-    let first = (step - 1) * per_step as u64;
-    (first..first + per_step as u64)
-        .map(|i| {
-            let (pass, place) = (i / tasks as u64, (i % tasks as u64) as usize);
-            shuffled(tasks, seed, pass)[place]
-        })
-        .collect()
-}
-
-/// The numbers below `n` in random order (Fisher & Yates).
-fn shuffled(n: usize, seed: u64, pass: u64) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..n).collect();
-    let mut rng = stream(seed, u64::MAX - 1, pass, 0);
-    for i in (1..n).rev() {
-        let j = (uniform(&mut rng) * (i + 1) as f64) as usize;
-        order.swap(i, j.min(i));
-    }
-    order
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_pass_works_on_every_task_once_in_another_order() {
-        let per_step = 3;
-        let order: Vec<usize> =
-            (1..=8).flat_map(|step| tasks_of_step(step, 8, per_step, 5)).collect();
-
-        for pass in order.chunks(8) {
-            let mut sorted = pass.to_vec();
-            sorted.sort_unstable();
-            assert_eq!(sorted, (0..8).collect::<Vec<_>>());
-        }
-        assert_ne!(order[..8], order[8..16]);
-    }
 }

@@ -97,6 +97,13 @@ impl RolloutGroup {
         }
     }
 
+    /// The shortest rationale that announced the right answer itself, the first of equal ones.
+    #[must_use]
+    pub fn shortest_right(&self) -> Option<usize> {
+        let right = self.answers.iter().enumerate().filter(|(_, answer)| answer.right);
+        right.map(|(k, _)| k).min_by_key(|k| self.rationales[*k].len())
+    }
+
     /// Which tokens of the answer behind rationale `branch` are its own text.
     #[must_use]
     pub fn span(&self, branch: usize) -> Range<usize> {

@@ -156,7 +156,7 @@ impl MemorySettings {
         (prompt_tokens, answer_tokens): (usize, usize),
         (threads, compute): (usize, Compute),
     ) -> Self {
-        let latro = s.method == Method::Latro;
+        let latro = s.method.samples();
         Self {
             rank: s.rank,
             targets: s.target_modules.clone(),
@@ -166,7 +166,10 @@ impl MemorySettings {
             questions: 0,
             prompt_tokens,
             new_tokens: s.max_new_tokens,
-            answer_tokens,
+            answer_tokens: match s.method {
+                Method::SftRationale => answer_tokens.saturating_add(s.max_new_tokens),
+                _ => answer_tokens,
+            },
             row_chunks: RowChunks::default(),
             threads,
             compute,
@@ -219,7 +222,7 @@ fn sampling(spec: &ModelSpec, s: &MemorySettings) -> (u64, u64) {
     let continuation = longest_continuation(s.answer_tokens);
     let steps =
         (s.batch > 0).then(|| of(s.prompts_per_step, s.num_generations, s.batch, continuation));
-    let asked = (s.questions > 0).then(|| of(s.questions, 1, s.questions, 0));
+    let asked = (s.questions > 0).then(|| of(s.questions, 1, s.questions, continuation));
     [steps, asked]
         .into_iter()
         .flatten()
@@ -234,8 +237,7 @@ struct Training {
 }
 
 fn training(spec: &ModelSpec, s: &MemorySettings) -> Training {
-    // Scoring an answer behind a response is half of training on them.
-    let written = if s.batch > 0 || s.questions > 0 { s.new_tokens } else { 0 };
+    let written = if s.batch > 0 { s.new_tokens } else { 0 };
     let targets = s.num_generations * (written + s.answer_tokens);
     let inputs = (written + s.answer_tokens).saturating_sub(1);
     let rows = s.prompt_tokens + s.num_generations * inputs;
@@ -391,9 +393,9 @@ mod tests {
         let asking = MemorySettings { questions: 5, ..settings.clone() };
 
         assert_eq!(MemoryPlan::predict(&smollm2(), &weights(), &settings).sampling(), 0);
-        // 5 questions of 76 tokens, and as many responses of 400.
+        // 5 questions of 76 tokens, and as many responses of 400 with an answer behind them.
         let asked = MemoryPlan::predict(&smollm2(), &weights(), &asking).kv_cache;
-        assert_eq!(asked, 30 * 2 * 192 * (5 * 96 + 5 * 416) * F32);
+        assert_eq!(asked, 30 * 2 * 192 * (5 * 96 + 5 * 448) * F32);
     }
 
     #[test]

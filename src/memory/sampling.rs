@@ -7,6 +7,7 @@ use crate::engine::Engine;
 use crate::engine::cpu::kv_cache::KvCache;
 use crate::kernels::float_bytes;
 use crate::latro::sampling::generate::{Limits, Places};
+use crate::latro::sampling::rollouts::longest_continuation;
 use crate::latro::sampling::sampler::Pick;
 use crate::ops::attention::HeadShape;
 use crate::system::memory::available_memory;
@@ -21,6 +22,8 @@ pub struct Sampling {
     pub branches: usize,
     /// Length of the longest rationale.
     pub new_tokens: usize,
+    /// Length of the longest answer that is scored behind one; 0 if none is.
+    pub answer_tokens: usize,
 }
 
 impl Sampling {
@@ -40,11 +43,15 @@ impl Sampling {
             branches: self.branches.min(most),
             max_new_tokens: self.new_tokens.min(most),
             batch: self.prompts.saturating_mul(self.branches).min(most),
-            continuation: 0,
+            continuation: match self.answer_tokens.min(most) {
+                0 => 0,
+                tokens => longest_continuation(tokens),
+            },
             pick: Pick::Greedy,
         };
-        let slots = Places::new(self.prompts, self.prompt_tokens, &limits).slots();
-        let logits = float_bytes(&[limits.batch, spec.vocab]);
+        let places = Places::new(self.prompts, self.prompt_tokens, &limits);
+        let slots = places.slots();
+        let logits = float_bytes(&[limits.batch + places.scored_rows, spec.vocab]);
         let cache = KvCache::bytes(spec.layers, HeadShape::from(spec), slots, compute);
         let needed = cache.saturating_add(logits);
         match available_memory(Path::new("/")) {

@@ -13,12 +13,16 @@ use crate::answer::{AnswerKind, Found, Wanted};
 use crate::data::Task;
 use crate::engine::Engine;
 use crate::latro::learner::LearnError;
-use crate::latro::log_prob::score;
 use crate::latro::metrics::EvalMetrics;
-use crate::latro::prompt::{Finish, PromptError, Prompter};
-use crate::latro::sampling::generate::{Limits, Policy, Stop, generate};
+use crate::latro::prompt::{Finish, Guess, PromptError, Prompter};
+use crate::latro::sampling::generate::{
+    Generated, Limits, Policy, Stop, generate, generate_scored,
+};
+use crate::latro::sampling::rollouts::longest_continuation;
 use crate::latro::sampling::sampler::{Pick, stream};
-use crate::latro::tree::{Branch, Tree};
+use crate::latro::sampling::score::Continuation;
+use crate::latro::settings::TrainSettings;
+use crate::promotion::thinking::Thinking;
 
 /// How to evaluate.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -42,6 +46,23 @@ pub struct EvalSettings {
     pub seed: u64,
 }
 
+impl EvalSettings {
+    /// For what a run with these settings has learned, or what it begins with.
+    #[must_use]
+    pub fn of_run(settings: &TrainSettings, batch: usize) -> Self {
+        Self {
+            think: settings.method.thinks(),
+            forced: false,
+            answer_kind: settings.answer_kind,
+            max_new_tokens: settings.max_new_tokens,
+            batch,
+            votes: 0,
+            temperature: 1.0,
+            seed: settings.seed,
+        }
+    }
+}
+
 /// The result of one question.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct QuestionResult {
@@ -61,6 +82,8 @@ pub struct QuestionResult {
     pub forced: Option<Forced>,
     /// log p of the right answer after the greedy rationale and "The answer is", nats.
     pub log_p_answer: f64,
+    /// log p of the right answer after "The answer is" alone, nats.
+    pub log_p_direct: f64,
     /// Tokens of the right answer.
     pub answer_tokens: usize,
     /// Tokens before the answer's likelihood is measured.
@@ -97,12 +120,41 @@ pub fn answer_room(prompter: &Prompter, answer: &str) -> Result<usize, PromptErr
     Ok(BEGINNING + 2 * prompter.answer_span(answer)?.len())
 }
 
-/// Ends an answer at the end of the turn.
-struct AtTurnEnd(Vec<u32>);
+/// Ends a response at the end of the turn.
+struct AtTurnEnd<'p> {
+    ends: Vec<u32>,
+    /// Has the right answer scored in its place.
+    examined: Option<Examined<'p>>,
+}
 
-impl Stop for AtTurnEnd {
+/// What is scored.
+struct Examined<'p> {
+    prompter: &'p Prompter,
+    /// The right answer with its phrase, behind the response.
+    answer: Vec<u32>,
+    /// The same without a response.
+    direct: Vec<u32>,
+}
+
+impl AtTurnEnd<'_> {
+    /// Of a response that is not scored.
+    fn of(prompter: &Prompter) -> Self {
+        Self { ends: prompter.stop_ids(), examined: None }
+    }
+}
+
+impl Stop for AtTurnEnd<'_> {
     fn push(&mut self, token: u32) -> bool {
-        self.0.contains(&token)
+        self.ends.contains(&token)
+    }
+
+    fn continuations(&self, tokens: &[u32]) -> Vec<Continuation> {
+        let of = |Examined { prompter, answer, direct }: &Examined<'_>| {
+            let keep = prompter.cut(tokens).len;
+            let behind = Continuation { keep, ids: answer.clone() };
+            [behind, Continuation { keep: 0, ids: direct.clone() }]
+        };
+        self.examined.iter().flat_map(of).collect()
     }
 }
 
@@ -121,7 +173,7 @@ pub fn evaluate<E: Engine>(
         tasks.iter().map(|t| prompter.prompt(&t.question)).collect::<Result<Vec<_>, _>>()?;
     let wanted: Vec<Wanted> = tasks.iter().map(|task| task.wanted(settings.answer_kind)).collect();
     let mut examiner = Examiner { policy, prompter, tasks, prompts, wanted, settings, progress };
-    let written = examiner.write(1, Pick::Greedy)?;
+    let written = examiner.respond()?;
     let forced = match settings.forced {
         true => examiner.force(&written)?.into_iter().map(Some).collect(),
         false => vec![None; tasks.len()],
@@ -132,9 +184,8 @@ pub fn evaluate<E: Engine>(
     };
     let mut results = Vec::with_capacity(tasks.len());
     for (i, (forced, majority_correct)) in forced.into_iter().zip(majority).enumerate() {
-        let read = examiner.read(i, &written[i][0]);
+        let read = examiner.read(i, &written[i]);
         results.push(QuestionResult { forced, majority_correct, ..read? });
-        (examiner.progress)(1);
     }
     Ok(results)
 }
@@ -151,13 +202,32 @@ struct Examiner<'a, E: Engine, P> {
 }
 
 impl<E: Engine, P: FnMut(usize)> Examiner<'_, E, P> {
-    /// `branches` responses to each question, `[question][branch][token]`.
-    fn write(&mut self, branches: usize, pick: Pick) -> Result<Vec<Vec<Vec<u32>>>, LearnError> {
-        let EvalSettings { max_new_tokens, batch, seed, .. } = self.settings;
-        let limits = Limits { branches, max_new_tokens, batch, continuation: 0, pick };
-        let rng = |p: usize, b: usize| stream(seed, u64::MAX - 2, p as u64, b as u64);
-        let stop = |_| AtTurnEnd(self.prompter.stop_ids());
-        Ok(generate(self.policy, &self.prompts, limits, rng, stop, &mut self.progress)?)
+    /// The response to each question, with the scores of the right answer's tokens and its phrase.
+    fn respond(&mut self) -> Result<Vec<Generated>, LearnError> {
+        let EvalSettings { max_new_tokens, batch, .. } = self.settings;
+        let prompter = self.prompter;
+        let answers = self.tasks.iter().map(|task| prompter.answer(&task.answer));
+        let answers = answers.collect::<Result<Vec<_>, _>>()?;
+        let longest = answers.iter().map(Vec::len).max().unwrap_or(0);
+        let limits = Limits {
+            branches: 1,
+            max_new_tokens,
+            batch,
+            continuation: longest_continuation(longest),
+            pick: Pick::Greedy,
+        };
+        let rng = |_, _| stream(0, 0, 0, 0);
+        let guesses = self.tasks.iter().map(|task| prompter.guess(&task.answer));
+        let guesses = guesses.collect::<Result<Vec<_>, _>>()?;
+        let stop = |question: usize, _| {
+            let Guess { lead, answer, .. } = &guesses[question];
+            let direct = [lead.as_slice(), answer].concat();
+            let examined = Examined { prompter, answer: answers[question].clone(), direct };
+            AtTurnEnd { ends: prompter.stop_ids(), examined: Some(examined) }
+        };
+        let progress = &mut self.progress;
+        let all = generate_scored(self.policy, &self.prompts, limits, rng, stop, progress)?;
+        Ok(all.into_iter().flatten().collect())
     }
 
     /// The tokens of a response before the answer's place.
@@ -169,12 +239,12 @@ impl<E: Engine, P: FnMut(usize)> Examiner<'_, E, P> {
     }
 
     /// Asks for the answers after the rationales.
-    fn force(&mut self, written: &[Vec<Vec<u32>>]) -> Result<Vec<Forced>, LearnError> {
+    fn force(&mut self, written: &[Generated]) -> Result<Vec<Forced>, LearnError> {
         let lead = self.prompter.answer_lead()?;
         let mut asked = Vec::with_capacity(written.len());
         let mut room = 0;
-        for ((prompt, task), responses) in self.prompts.iter().zip(self.tasks).zip(written) {
-            asked.push([prompt, self.rationale(&responses[0]), &lead].concat());
+        for ((prompt, task), response) in self.prompts.iter().zip(self.tasks).zip(written) {
+            asked.push([prompt, self.rationale(&response.tokens), &lead].concat());
             room = room.max(answer_room(self.prompter, &task.answer)?);
         }
         let batch = self.settings.batch;
@@ -185,7 +255,8 @@ impl<E: Engine, P: FnMut(usize)> Examiner<'_, E, P> {
             continuation: 0,
             pick: Pick::Greedy,
         };
-        let stop = |_| AtTurnEnd(self.prompter.stop_ids());
+        let prompter = self.prompter;
+        let stop = |_| AtTurnEnd::of(prompter);
         let rng = |_, _| stream(0, 0, 0, 0);
         let said = generate(self.policy, &asked, limits, rng, stop, &mut self.progress)?;
         let forced = |(wanted, said): (&Wanted, Vec<Vec<u32>>)| {
@@ -197,7 +268,13 @@ impl<E: Engine, P: FnMut(usize)> Examiner<'_, E, P> {
 
     /// Whether the majority of `votes` sampled responses is right, for each question.
     fn vote(&mut self, votes: usize) -> Result<Vec<Option<bool>>, LearnError> {
-        let sampled = self.write(votes, Pick::Sample { temperature: self.settings.temperature })?;
+        let EvalSettings { max_new_tokens, batch, seed, temperature, .. } = self.settings;
+        let pick = Pick::Sample { temperature };
+        let limits = Limits { branches: votes, max_new_tokens, batch, continuation: 0, pick };
+        let rng = |p: usize, b: usize| stream(seed, u64::MAX - 2, p as u64, b as u64);
+        let prompter = self.prompter;
+        let stop = |_| AtTurnEnd::of(prompter);
+        let sampled = generate(self.policy, &self.prompts, limits, rng, stop, &mut self.progress)?;
         let right = |(wanted, responses): (&Wanted, Vec<Vec<u32>>)| {
             let texts = responses.iter().map(|ids| self.prompter.response(ids));
             let said = texts.filter_map(|text| {
@@ -209,19 +286,18 @@ impl<E: Engine, P: FnMut(usize)> Examiner<'_, E, P> {
         Ok(self.wanted.iter().zip(sampled).map(right).collect())
     }
 
-    /// Reads a response and scores the right answer after it.
-    fn read(&self, question: usize, ids: &[u32]) -> Result<QuestionResult, LearnError> {
+    /// Reads a response.
+    fn read(&self, question: usize, written: &Generated) -> Result<QuestionResult, LearnError> {
+        let Generated { tokens: ids, scores } = written;
         let (task, wanted) = (&self.tasks[question], &self.wanted[question]);
         let response = self.prompter.response(ids);
         let said = wanted.find(&response).map(|Found { said, .. }| response[said].to_owned());
         let rationale = self.rationale(ids);
-        let answer = self.prompter.answer(&task.answer)?;
-        let tree =
-            Tree::new(&self.prompts[question], [Branch { rationale, stop: None, answer: &answer }]);
-        let Policy { model, lora, interrupt } = self.policy;
-        let scores = score(model, lora, &tree, interrupt)?;
+        let total = |log_p: &[f32]| log_p.iter().map(|l| f64::from(*l)).sum::<f64>();
         let own = self.prompter.answer_span(&task.answer)?;
-        let log_p = &scores.log_p[tree.branches[0].answer.clone()][own];
+        let Guess { lead, span, .. } = self.prompter.guess(&task.answer)?;
+        let direct = &scores[1][lead.len()..][span];
+        let log_p = if self.settings.think { &scores[0][own] } else { direct };
         Ok(QuestionResult {
             correct: said.as_ref().is_some_and(|said| wanted.is_given_by(said)),
             given: said.map(|said| said.trim().to_owned()),
@@ -230,7 +306,8 @@ impl<E: Engine, P: FnMut(usize)> Examiner<'_, E, P> {
             finished: self.prompter.cut(ids).finish != Finish::Truncated,
             response,
             forced: None,
-            log_p_answer: log_p.iter().map(|l| f64::from(*l)).sum(),
+            log_p_answer: total(log_p),
+            log_p_direct: total(direct),
             answer_tokens: log_p.len().max(1),
             rationale_tokens: rationale.len(),
             majority_correct: None,
@@ -267,7 +344,7 @@ pub fn summarize(
     let share = |f: &dyn Fn(&QuestionResult) -> bool| mean(&|r| f64::from(u8::from(f(r))));
     let correct = results.iter().filter(|r| r.correct).count();
     let tokens: usize = results.iter().map(|r| r.answer_tokens).sum();
-    let vote = settings.votes > 0;
+    let (vote, thought) = (settings.votes > 0, Thinking::of(results));
     EvalMetrics {
         step,
         elapsed_s,
@@ -285,6 +362,8 @@ pub fn summarize(
         response_tokens: mean(&|r| r.response_tokens as f64),
         finished_share: share(&|r| r.finished),
         readable_share: share(&|r| r.given.is_some()),
+        delta_log_p: settings.think.then_some(thought.delta_log_p),
+        delta_p: settings.think.then_some(thought.delta_p()),
         eval_s: start.elapsed().as_secs_f64(),
     }
 }

@@ -7,3 +7,4 @@ pub mod gate;
 pub mod interval;
 pub mod question;
 pub mod statistics;
+pub mod thinking;

@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     fn task(question: &str, answer: &str) -> Task {
-        Task { question: question.into(), answer: answer.into() }
+        Task::new(question.into(), answer.into())
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! | `metrics.jsonl` | one line for each step and evaluation |
 //! | `training/checkpoint.safetensors` | the state after the last step |
 //! | `training/good-STEP.safetensors` | two older states, for sentinels to return to, and step 0 of a run that started from an adapter |
+//! | `training/best.safetensors` | the state that did best on held-out questions |
 //! | `training/rollouts.json` | what the step in progress has sampled |
 
 use std::collections::BTreeMap;
@@ -15,6 +16,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::SessionError;
+use super::evaluations::Evaluations;
+use crate::arch::lora::Matrix;
 use crate::data::Task;
 use crate::engine::device::DeviceKind;
 use crate::kernels::Compute;
@@ -22,7 +25,7 @@ use crate::latro::learner::{LearnerState, Sampled, TrainerState};
 use crate::latro::metrics::MetricLine;
 use crate::latro::optimizer::AdamW;
 use crate::latro::sentinel::Sentinel;
-use crate::latro::settings::TrainSettings;
+use crate::latro::settings::{Method, TrainSettings};
 use crate::settings::Choice;
 use crate::store::adapter::WEIGHTS_FILE;
 use crate::store::{
@@ -68,6 +71,9 @@ impl RunIdentity {
     ) -> Self {
         let mut hash = Sha256::new();
         tasks.iter().for_each(|t| hash.update(t.id().0));
+        if settings.method == Method::SftRationale {
+            tasks.iter().flat_map(|t| &t.rationale).for_each(|text| hash.update(text));
+        }
         Self {
             settings: settings.clone(),
             compute,
@@ -80,9 +86,13 @@ impl RunIdentity {
         }
     }
 
-    /// The first difference from another identity, in words.
+    /// The first difference from another identity, in words. A run may be lengthened or shortened, so
+    /// the number of steps makes none.
     fn difference(&self, other: &Self) -> Option<String> {
-        let json = |i: &Self| serde_json::to_value(&i.settings).unwrap_or_default();
+        let json = |i: &Self| {
+            let settings = TrainSettings { steps: other.settings.steps, ..i.settings.clone() };
+            serde_json::to_value(settings).unwrap_or_default()
+        };
         let (mine, theirs) = (json(self), json(other));
         let setting = mine.as_object().into_iter().flatten().find_map(|(name, value)| {
             (theirs.get(name) != Some(value)).then(|| format!("{name} = {value}"))
@@ -121,8 +131,8 @@ struct Header {
     optimizer_step: u64,
     /// Lines of `metrics.jsonl` that belong to this state.
     metric_lines: usize,
-    /// The step of the last evaluation.
-    evaluated: Option<u64>,
+    #[serde(flatten)]
+    evaluations: Evaluations,
 }
 
 /// What a folder holds of a run.
@@ -130,8 +140,7 @@ struct Header {
 pub struct Saved {
     pub state: LearnerState,
     pub sentinel: Sentinel,
-    /// The step of the last evaluation.
-    pub evaluated: Option<u64>,
+    pub evaluations: Evaluations,
 }
 
 /// An adapter's folder, locked for one process.
@@ -177,13 +186,14 @@ impl Folder {
         Ok((Self { dir: dir.to_owned(), identity, metrics, _lock: lock }, saved))
     }
 
-    /// The batch of the run in `dir`, if there is one: a run keeps the batch it started with.
+    /// What the run in `dir` is known by, if there is one: a run keeps the batch and the method it
+    /// started with.
     ///
     /// # Errors
     /// If its checkpoint cannot be read.
-    pub fn batch_of_run_in(dir: &Path) -> Result<Option<usize>, StoreError> {
+    pub fn identity_of_run_in(dir: &Path) -> Result<Option<RunIdentity>, StoreError> {
         let path = dir.join("training/checkpoint.safetensors");
-        Ok(Checkpoint::<Header>::load_if_present(&path)?.map(|found| found.header.identity.batch))
+        Ok(Checkpoint::<Header>::load_if_present(&path)?.map(|found| found.header.identity))
     }
 
     /// Whether the run started from an adapter.
@@ -218,21 +228,11 @@ impl Folder {
         &self,
         state: &LearnerState,
         sentinel: &Sentinel,
-        evaluated: Option<u64>,
+        evaluations: Evaluations,
         good: bool,
     ) -> Result<(), StoreError> {
-        let header = Header {
-            identity: self.identity.clone(),
-            progress: state.progress.clone(),
-            sentinel: sentinel.clone(),
-            optimizer_step: state.optimizer.step,
-            metric_lines: self.metrics.lines(),
-            evaluated,
-        };
-        let tensors: BTreeMap<_, _> = checkpoint::named("params", &state.params)
-            .chain(checkpoint::named("m", &state.optimizer.m))
-            .chain(checkpoint::named("v", &state.optimizer.v))
-            .collect();
+        let header = self.header(state, sentinel, evaluations);
+        let tensors = tensors(state);
         if good {
             checkpoint::save(&self.good(state.progress.step), &header, &tensors)?;
             // Step 0, where it was saved, is the adapter that the run started from.
@@ -241,6 +241,45 @@ impl Folder {
             })?;
         }
         checkpoint::save(&self.training("checkpoint.safetensors"), &header, &tensors)
+    }
+
+    fn header(
+        &self,
+        state: &LearnerState,
+        sentinel: &Sentinel,
+        evaluations: Evaluations,
+    ) -> Header {
+        Header {
+            identity: self.identity.clone(),
+            progress: state.progress.clone(),
+            sentinel: sentinel.clone(),
+            optimizer_step: state.optimizer.step,
+            metric_lines: self.metrics.lines(),
+            evaluations,
+        }
+    }
+
+    /// Saves the state that did best on held-out questions.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn save_best(
+        &self,
+        state: &LearnerState,
+        sentinel: &Sentinel,
+        evaluations: Evaluations,
+    ) -> Result<(), StoreError> {
+        let header = self.header(state, sentinel, evaluations);
+        checkpoint::save(&self.training("best.safetensors"), &header, &tensors(state))
+    }
+
+    /// The state that did best on held-out questions, if one was saved.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn best(&self) -> Result<Option<LearnerState>, StoreError> {
+        let found = Checkpoint::<Header>::load_if_present(&self.training("best.safetensors"))?;
+        Ok(found.map(|c| restore(c).state))
     }
 
     fn good(&self, step: u64) -> PathBuf {
@@ -331,6 +370,14 @@ impl Folder {
     }
 }
 
+/// A state's tensors by their names in a checkpoint.
+fn tensors(state: &LearnerState) -> BTreeMap<String, &Matrix> {
+    checkpoint::named("params", &state.params)
+        .chain(checkpoint::named("m", &state.optimizer.m))
+        .chain(checkpoint::named("v", &state.optimizer.v))
+        .collect()
+}
+
 fn good_path(training: &Path, step: u64) -> PathBuf {
     training.join(format!("good-{step:08}.safetensors"))
 }
@@ -351,7 +398,8 @@ fn good_steps(training: &Path) -> Result<Vec<u64>, StoreError> {
 /// Removes what is left of a run whose checkpoint was removed.
 fn forget(training: &Path) -> Result<(), StoreError> {
     let good = good_steps(training)?.into_iter().map(|step| good_path(training, step));
-    for path in good.chain([training.join("rollouts.json")]) {
+    let others = ["rollouts.json", "best.safetensors"].map(|name| training.join(name));
+    for path in good.chain(others) {
         match std::fs::remove_file(&path) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                 return Err(StoreError::io("remove", &path)(e));
@@ -365,7 +413,7 @@ fn forget(training: &Path) -> Result<(), StoreError> {
 fn restore(mut found: Checkpoint<Header>) -> Saved {
     let mut take = |prefix| checkpoint::take_named(prefix, &mut found.tensors);
     let (params, m, v) = (take("params"), take("m"), take("v"));
-    let Header { progress, sentinel, optimizer_step, evaluated, .. } = found.header;
+    let Header { progress, sentinel, optimizer_step, evaluations, .. } = found.header;
     let optimizer = AdamW { m, v, step: optimizer_step };
-    Saved { state: LearnerState { progress, params, optimizer }, sentinel, evaluated }
+    Saved { state: LearnerState { progress, params, optimizer }, sentinel, evaluations }
 }

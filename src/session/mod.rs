@@ -14,7 +14,9 @@
 mod builder;
 pub mod comparison;
 mod error;
+mod evaluations;
 mod folder;
+mod method;
 mod questions;
 mod rejected;
 mod run;
@@ -22,8 +24,9 @@ mod start;
 
 pub use builder::SessionBuilder;
 pub use error::SessionError;
+pub use evaluations::{Best, Evaluations};
 pub use folder::{Folder, RunIdentity};
-pub use questions::{Questions, QuestionsError};
+pub use questions::{Questions, QuestionsError, with_rationales};
 pub use rejected::write_rejected;
 pub use run::{Phase, Session, StepOutcome};
 pub use start::start_from;

@@ -4,6 +4,7 @@ use crate::data::Task;
 use crate::engine::ModelError;
 use crate::engine::interrupt::Interrupt;
 use crate::latro::prompt::{PromptError, Prompter};
+use crate::latro::sampling::rollouts::longest_continuation;
 use crate::promotion::evaluate::answer_room;
 
 /// Why no task can be asked.
@@ -102,6 +103,29 @@ impl Questions {
     }
 }
 
+/// The tasks that supervised training on rationales can learn from, and how many it cannot: those
+/// without a rationale or with one of more than `most` tokens.
+///
+/// # Errors
+/// If a rationale cannot be encoded.
+pub fn with_rationales(
+    prompter: &Prompter,
+    tasks: Vec<Task>,
+    most: usize,
+) -> Result<(Vec<Task>, usize), PromptError> {
+    let all = tasks.len();
+    let mut kept = Vec::with_capacity(all);
+    for task in tasks {
+        if let Some(text) = &task.rationale
+            && prompter.rationale(text)?.len() <= most
+        {
+            kept.push(task);
+        }
+    }
+    let without = all - kept.len();
+    Ok((kept, without))
+}
+
 /// Tokens of a task's parts.
 struct Lengths {
     prompt: usize,
@@ -114,7 +138,8 @@ fn lengths(prompter: &Prompter, task: &Task, new_tokens: usize) -> Result<Length
     let prompt = prompter.prompt(&task.question)?.len();
     let asked = prompter.answer_lead()?.len() + answer_room(prompter, &task.answer)?;
     let answer = prompter.answer(&task.answer)?.len();
-    let whole = prompt.saturating_add(new_tokens).saturating_add(asked.max(answer));
+    let scored = longest_continuation(answer);
+    let whole = prompt.saturating_add(new_tokens).saturating_add(asked.max(scored));
     Ok(Lengths { prompt, answer, whole })
 }
 
@@ -130,7 +155,7 @@ mod tests {
     use crate::text::{TextFormat, Wording};
 
     fn task(question: &str) -> Task {
-        Task { question: question.into(), answer: "7".into() }
+        Task::new(question.into(), "7".into())
     }
 
     fn prompter() -> Prompter {

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::folder::Saved;
-use super::{Folder, RunIdentity, SessionError};
+use super::{Best, Evaluations, Folder, RunIdentity, SessionError};
 use crate::data::Task;
 use crate::engine::{Engine, ModelError};
-use crate::latro::learner::{LearnError, Learner, LearnerState, Sampled, tasks_of_step};
+use crate::latro::learner::{LearnError, Learner, LearnerState, Sampled};
 use crate::latro::metrics::{EvalMetrics, MetricLine, StepMetrics};
 use crate::latro::sentinel::{Response, Sentinel, SentinelSettings, Trip, TripKind};
 use crate::store::AdapterShape;
@@ -38,7 +38,7 @@ pub struct Session<'a, E: Engine> {
     learner: Learner<'a, E>,
     sentinel: Sentinel,
     tasks: &'a [Task],
-    evaluated: Option<u64>,
+    evaluations: Evaluations,
     shape: AdapterShape,
     /// Seconds of saving that no step's line has reported yet.
     saving_s: f64,
@@ -59,18 +59,18 @@ impl<'a, E: Engine> Session<'a, E> {
         let (folder, saved) = Folder::open(dir, identity)?;
         let rationale_tokens = learner.settings.collapse_tokens;
         let limits = SentinelSettings { rationale_tokens, ..SentinelSettings::default() };
-        let (mut sentinel, mut evaluated) = (Sentinel::new(limits), None);
+        let (mut sentinel, mut evaluations) = (Sentinel::new(limits), Evaluations::default());
         let fresh = saved.is_none();
         if let Some(saved) = saved {
-            let Saved { state, sentinel: watched, evaluated: last } = saved;
-            (learner.state, sentinel, evaluated) = (state, watched, last);
+            let Saved { state, sentinel: watched, evaluations: remembered } = saved;
+            (learner.state, sentinel, evaluations) = (state, watched, remembered);
         }
         if sentinel.stopped() {
             let sentence = "as metrics.jsonl tells".to_owned();
             return Err(SessionError::GaveUp { dir: dir.to_owned(), sentence });
         }
         let shape = AdapterShape::from(learner.model.spec());
-        let session = Self { folder, learner, sentinel, tasks, evaluated, shape, saving_s: 0.0 };
+        let session = Self { folder, learner, sentinel, tasks, evaluations, shape, saving_s: 0.0 };
         if fresh {
             // From here on an adapter in the folder is this run's. A start that cannot be repeated
             // from the settings is kept to go back to.
@@ -94,7 +94,13 @@ impl<'a, E: Engine> Session<'a, E> {
     /// The step of the last evaluation on record.
     #[must_use]
     pub fn evaluated(&self) -> Option<u64> {
-        self.evaluated
+        self.evaluations.last
+    }
+
+    /// The best evaluation on record, the untouched model's left out.
+    #[must_use]
+    pub fn best(&self) -> Option<Best> {
+        self.evaluations.best
     }
 
     /// The learner, for evaluating what it has learned so far.
@@ -142,11 +148,8 @@ impl<'a, E: Engine> Session<'a, E> {
         if let Some(sampled) = self.folder.rollouts(step, trips)? {
             return Ok(sampled);
         }
-        let settings = self.learner.settings;
-        let chosen =
-            tasks_of_step(step, self.tasks.len(), settings.prompts_per_step, settings.seed);
-        let tasks: Vec<&Task> = chosen.iter().map(|i| &self.tasks[*i]).collect();
-        let sampled = self.learner.sample(&tasks, |tokens| watch(Phase::Sampling { tokens }))?;
+        let sampled =
+            self.learner.sample(self.tasks, |tokens| watch(Phase::Sampling { tokens }))?;
         let before = Instant::now();
         self.folder.save_rollouts(&sampled)?;
         self.saving_s += before.elapsed().as_secs_f64();
@@ -208,7 +211,7 @@ impl<'a, E: Engine> Session<'a, E> {
     }
 
     fn save(&self, good: bool) -> Result<(), SessionError> {
-        Ok(self.folder.save(&self.learner.state, &self.sentinel, self.evaluated, good)?)
+        Ok(self.folder.save(&self.learner.state, &self.sentinel, self.evaluations, good)?)
     }
 
     /// Records an evaluation of the present state.
@@ -216,9 +219,28 @@ impl<'a, E: Engine> Session<'a, E> {
     /// # Errors
     /// If it cannot be written.
     pub fn record(&mut self, eval: EvalMetrics) -> Result<(), SessionError> {
-        self.evaluated = Some(eval.step);
+        self.evaluations.last = Some(eval.step);
+        let EvalMetrics { step, accuracy, log_p_answer_per_token, .. } = eval;
+        if step > 0 && self.best().is_none_or(|best| best.is_surpassed_by(&eval)) {
+            self.evaluations.best = Some(Best { step, accuracy, log_p_answer_per_token });
+            self.folder.save_best(&self.learner.state, &self.sentinel, self.evaluations)?;
+        }
         self.folder.record(&MetricLine::Eval(eval))?;
         self.save(false)
+    }
+
+    /// Writes the adapter that did best on held-out questions, in PEFT's form; the run itself stays where
+    /// it is. Says whether there is one other than the present.
+    ///
+    /// # Errors
+    /// If it cannot be read or written.
+    pub fn write_best_adapter(&self) -> Result<bool, SessionError> {
+        let other = self.best().is_some_and(|best| best.step != self.steps_done());
+        let Some(best) = (if other { self.folder.best()? } else { None }) else {
+            return Ok(false);
+        };
+        self.folder.write_adapter(&best, &self.shape)?;
+        Ok(true)
     }
 
     /// Writes the adapter as it is now, in PEFT's form.

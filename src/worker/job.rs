@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use log::warn;
+use log::{info, warn};
 
 use super::failure::Halt;
 use super::load::Model;
@@ -16,6 +16,7 @@ use crate::promotion::evaluate::EvalSettings;
 use crate::promotion::forget::GeneralTokens;
 use crate::session::comparison::{self, Hashes, general_texts};
 use crate::session::{Folder, Questions, Session, SessionBuilder, StepOutcome};
+use crate::settings::Choice;
 use crate::store::adapter::WEIGHTS_FILE;
 use crate::store::versions::{BaseModel, write_gguf};
 use crate::store::{AdapterManifest, AdapterShape, file_sha256, read_peft};
@@ -36,7 +37,8 @@ pub fn train(
     model.prompter.reword(settings.wording()).map_err(Failure::from)?;
     let questions = questions(model, job, &settings, interrupt)?;
     let needs = model.needs(&settings, &questions);
-    let running = Folder::batch_of_run_in(&job.dir).map_err(Failure::from)?;
+    let running = Folder::identity_of_run_in(&job.dir).map_err(Failure::from)?;
+    let running = running.map(|run| run.batch);
     let (batch, plan) = match running {
         Some(batch) => (batch, needs.fit_exactly(batch, model.limit)?),
         None => needs.fit(model.batch, model.limit)?,
@@ -53,7 +55,11 @@ pub fn train(
         start: job.start.as_deref(),
         interrupt,
     };
-    let mut session = builder.open(&job.dir)?;
+    let (settings, thinking) = builder.decided(&job.dir)?;
+    if let Some(thinking) = thinking {
+        info!("{}", thinking.sentence());
+    }
+    let mut session = SessionBuilder { settings: &settings, ..builder }.open(&job.dir)?;
     say(FromWorker::Began(Began {
         step: session.steps_done(),
         tasks: tasks.len(),
@@ -150,6 +156,10 @@ pub fn compare<E: Engine>(
     let (candidate, candidate_sha256) = adapter(model, &job.candidate)?;
     let needs = model.needs(&settings, &questions);
     let (batch, plan) = needs.fit_questions(model.batch.min(questions.tasks.len()), model.limit)?;
+    // Method `auto` was decided when the candidate's run began.
+    let made = AdapterManifest::read(&job.candidate).map_err(Failure::from)?;
+    let method = made.and_then(|manifest| manifest.training).map(|training| training.method);
+    let think = method.map_or(settings.method.thinks(), |method| method != Method::Sft.word());
     let comparison = Comparison {
         model: &model.engine,
         prompter: &model.prompter,
@@ -157,16 +167,7 @@ pub fn compare<E: Engine>(
         candidate: &candidate,
         questions: &questions.tasks,
         texts: &texts,
-        settings: EvalSettings {
-            think: settings.method == Method::Latro,
-            forced: false,
-            answer_kind: settings.answer_kind,
-            max_new_tokens: settings.max_new_tokens,
-            batch,
-            votes: 0,
-            temperature: 1.0,
-            seed: settings.seed,
-        },
+        settings: EvalSettings { think, ..EvalSettings::of_run(&settings, batch) },
         interrupt,
     };
     let hashes = Hashes {

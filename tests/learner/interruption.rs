@@ -187,7 +187,6 @@ fn a_run_goes_on_with_its_own_settings_only() {
 
     for (option, value, named) in [
         ("--num-generations", "8", "num_generations = 4"),
-        ("--steps", "5", "steps = 4"),
         ("--learning-rate", "0.01", "learning_rate = 0.001"),
         ("--seed", "1", "seed = 0"),
         ("--target-modules", "q_proj", "target_modules"),
@@ -203,6 +202,23 @@ fn a_run_goes_on_with_its_own_settings_only() {
 
     assert!(before == adapter_bytes(folder.path()), "and nothing was touched");
     train.run().done();
+}
+
+#[test]
+fn a_run_that_is_lengthened_goes_on_as_if_it_had_been_so_long_from_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let (expected, dir) = (folder.path().join("expected"), folder.path().join("lengthened"));
+    // With another schedule the learning rate depends on the run's length.
+    let train = |dir: &Path, steps| {
+        Train::quick(dir).with("--lr-scheduler", "constant").with("--steps", steps)
+    };
+    train(&expected, "4").run().done();
+    train(&dir, "2").run().done();
+
+    let said = train(&dir, "4").run().done();
+
+    assert!(said.contains("going on after step 2"), "{said}");
+    assert_same_run(&dir, &expected);
 }
 
 #[test]

@@ -149,7 +149,7 @@ fn a_damaged_ledger_is_set_aside_and_made_anew_from_the_archive() {
         assert_eq!(fs::read(aside.unwrap().path).unwrap(), bytes);
         assert_eq!((restored, contents(&ledger)), (500, before));
         for (_, question, answer, side) in contents(&ledger) {
-            let task = latrod::data::Task { question, answer };
+            let task = latrod::data::Task::new(question, answer);
             assert_eq!(side, is_held_out(&task, 0.1));
         }
     }

@@ -153,7 +153,8 @@ impl<'p, E: Engine> Talk<'p, E> {
             return Err(ModelError::Context { what, tokens, context: spec.context_length }.into());
         }
         let prompt_tokens = prompt.len();
-        let sampling = Sampling { prompts: 1, prompt_tokens, branches: 1, new_tokens: new };
+        let sampling =
+            Sampling { prompts: 1, prompt_tokens, branches: 1, new_tokens: new, answer_tokens: 0 };
         Ok(sampling.check(self.policy.model)?)
     }
 

@@ -15,7 +15,7 @@ use crate::engine::interrupt::Interrupt;
 use crate::engine::{Engine, with_engine};
 use crate::kernels::Compute;
 use crate::latro::log_prob::{Forward, score};
-use crate::latro::objective::judge;
+use crate::latro::objective::{Lesson, judge};
 use crate::latro::optimizer::global_norm;
 use crate::store::{AdapterShape, peft_tensors, write_safetensors};
 
@@ -71,16 +71,13 @@ fn run_on<E: Engine>(args: &Args) -> Result<(), CliError> {
         let reference = score(&model, None, &tree, &interrupt)?;
         let forward = Forward::new(&model, &adapter, &tree, &interrupt)?;
         let policy = &forward.scores().log_p;
-        let judged = judge(
-            rollout,
-            &tree,
-            policy,
-            &reference.log_p,
-            &settings,
-            settings.beta,
-            rollouts.len(),
-        )
-        .map_err(usage)?;
+        let lesson = Lesson {
+            settings: &settings,
+            beta: settings.beta,
+            prompts: rollouts.len(),
+            supervised: false,
+        };
+        let judged = judge(rollout, &tree, policy, &reference.log_p, lesson).map_err(usage)?;
         loss += judged.loss / rollouts.len() as f64;
         forward
             .backward(&model, &adapter, &tree, &judged.coefficients, &mut sums, &interrupt)

@@ -14,7 +14,7 @@ use crate::engine::interrupt::Interrupt;
 use crate::engine::{Engine, with_engine};
 use crate::kernels::Compute;
 use crate::latro::log_prob::score;
-use crate::latro::objective::judge;
+use crate::latro::objective::{Lesson, judge};
 
 /// Score given rationales: log-probabilities, rewards and advantages, one JSON line a task
 #[derive(Debug, clap::Args)]
@@ -72,9 +72,10 @@ fn run_on<E: Engine>(args: &Args) -> Result<(), CliError> {
             Some(a) => score(&model, Some(a), &tree, &interrupt)?,
             None => reference.clone(),
         };
+        let (beta, settings) = (settings.beta, &settings);
+        let lesson = Lesson { settings, beta, prompts: 1, supervised: false };
         let judged =
-            judge(rollout, &tree, &policy.log_p, &reference.log_p, &settings, settings.beta, 1)
-                .map_err(usage)?;
+            judge(rollout, &tree, &policy.log_p, &reference.log_p, lesson).map_err(usage)?;
         let mut line = json!({
             "logp_rationale": judged.log_p_rationale,
             "ref_logp_rationale": judged.ref_log_p_rationale,

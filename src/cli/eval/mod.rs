@@ -191,15 +191,16 @@ fn read(args: &Args) -> Result<(Vec<Task>, usize), CliError> {
 
 fn check_memory(args: &Args, model: &impl Engine, questions: &Questions) -> Result<(), CliError> {
     let at_once = args.batch.min(questions.tasks.len());
-    let of = |prompts, branches| Sampling {
+    let of = |prompts, branches, answer_tokens| Sampling {
         prompts,
         prompt_tokens: questions.longest_prompt,
         branches,
         new_tokens: args.max_new_tokens,
+        answer_tokens,
     };
-    of(at_once, 1).check(model)?;
+    of(at_once, 1, questions.longest_answer).check(model)?;
     let votes = args.votes.unwrap_or(1);
-    Ok(of((args.batch / votes).max(1), votes).check(model)?)
+    Ok(of((args.batch / votes).max(1), votes, 0).check(model)?)
 }
 
 /// A path can be written to only in a folder that exists: better said before the work than after.

@@ -177,6 +177,7 @@ mod tests {
             response_tokens: 12,
             forced: None,
             log_p_answer,
+            log_p_direct: log_p_answer,
             answer_tokens: 4,
             rationale_tokens: 10,
             finished: true,

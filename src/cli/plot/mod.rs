@@ -11,8 +11,8 @@ use std::{
 use crate::cli::CliError;
 use crate::cli::plot::curve::RunCurve;
 
-/// Draw the learning curves of training runs: held-out accuracy, log p(answer) and reward over
-/// training time.
+/// Draw the learning curves of training runs: held-out accuracy, log p(answer), reward, length of
+/// rationales and share of guesses over training time.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  latrod plot latro.jsonl sft.jsonl --label LaTRO --label SFT \
                         --title chain_sum --out curve.svg")]

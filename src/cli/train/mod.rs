@@ -1,8 +1,8 @@
 //! `latrod train`: the learner in the foreground.
 
 mod settings;
+mod tasks;
 
-use std::collections::HashSet;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -13,7 +13,8 @@ use crate::cli::shared::choice::choice;
 use crate::cli::shared::common::{check_device, failed, set_threads, size_argument, usage, warn};
 use crate::cli::shared::progress::Progress;
 use crate::cli::train::settings::SettingArgs;
-use crate::data::{Task, TaskLimits, read_tasks, split};
+use crate::cli::train::tasks::Fitted;
+use crate::data::Task;
 use crate::engine::device::DeviceKind;
 use crate::engine::interrupt::Interrupt;
 use crate::engine::row_chunks::RowChunks;
@@ -25,15 +26,13 @@ use crate::latro::learner::LearnError;
 use crate::latro::metrics::{EvalMetrics, MetricLine, StepMetrics};
 use crate::latro::prompt::Prompter;
 use crate::latro::sampling::generate::Policy;
-use crate::latro::settings::{Method, TrainSettings};
+use crate::latro::settings::TrainSettings;
 use crate::memory::fit::{Fitting, fit_given};
 use crate::memory::plan::MemorySettings;
 use crate::promotion::evaluate::{EvalSettings, evaluate, summarize};
 use crate::promotion::question::results_by_question;
-use crate::session::{
-    Phase, Questions, QuestionsError, Session, SessionBuilder, SessionError, StepOutcome,
-    write_rejected,
-};
+use crate::session::{Phase, Session, SessionBuilder, SessionError, StepOutcome};
+use crate::settings::choices;
 use crate::text::TextFormat;
 
 /// Learn a LoRA adapter from questions and answers
@@ -44,7 +43,8 @@ gives to the right answer (LaTRO, arXiv 2411.04282). Tasks are JSON lines {\"que
 
 A tenth of the tasks, chosen by their content, is held out to measure progress on, unless
 --eval-tasks names others. Everything is saved after every step, and within a step once the
-rationales are sampled: stop it at any moment and run the same command again to go on.
+rationales are sampled: stop it at any moment and run the same command again to go on. With more
+--steps a run that has ended goes on, too.
 
 The adapter's folder can be loaded by PEFT; `latrod export` makes one for llama.cpp. metrics.jsonl in
 it has every number of every step; `latrod plot` draws it.
@@ -61,6 +61,9 @@ pub struct Args {
     /// The folder of the adapter; goes on with the run that it holds
     #[arg(long)]
     adapter: PathBuf,
+    /// The folder of an adapter to begin with, instead of a fresh one; it stays as it is
+    #[arg(long)]
+    start_from: Option<PathBuf>,
     /// Tasks to measure progress on, instead of a tenth of --tasks
     #[arg(long)]
     eval_tasks: Option<PathBuf>,
@@ -73,6 +76,9 @@ pub struct Args {
     /// Held-out questions to ask in an evaluation, at most; 0 leaves evaluation out
     #[arg(long, default_value_t = 100)]
     eval_questions: usize,
+    /// Which adapter the run ends with: the best of those that were evaluated, or the last
+    #[arg(long, value_parser = choice::<Keep>(), default_value = "best")]
+    keep: Keep,
     /// Minutes of training, over all restarts, after which to stop even if steps are left
     #[arg(long)]
     max_minutes: Option<f64>,
@@ -99,8 +105,15 @@ pub struct Args {
     json: bool,
 }
 
-/// Fewer held-out questions show nothing: with 30, only a gain of 20 points or more is more than chance.
-const FEW_QUESTIONS: usize = 30;
+choices! {
+    /// Which adapter a run ends with.
+    pub enum Keep {
+        /// The one that did best on held-out questions, of those that were evaluated.
+        Best = "best",
+        /// That of the last step.
+        Last = "last",
+    }
+}
 
 /// Runs the command.
 ///
@@ -121,7 +134,7 @@ fn run_on<E: Engine>(mut args: Args) -> Result<(), CliError> {
     }
     check_device(args.device)?;
     set_threads(args.threads)?;
-    let (tasks, held_out) = tasks(&args)?;
+    let (tasks, held_out) = tasks::read(&args)?;
     let file = GgufFile::open(&args.model).map_err(usage)?;
     let spec = ModelSpec::from_gguf(&file).map_err(usage)?;
     let prompter = Prompter::new(TextFormat::from_gguf(&file).map_err(usage)?, settings.wording())
@@ -131,18 +144,11 @@ fn run_on<E: Engine>(mut args: Args) -> Result<(), CliError> {
         signal_hook::flag::register(signal, interrupt.flag()).map_err(failed)?;
     }
     let context = spec.context_length;
-    let questions = that_fit(&prompter, tasks, &settings, context, &interrupt)?;
-    let (mut prompt, mut answer) = (questions.longest_prompt, questions.longest_answer);
-    let tasks = questions.tasks;
-    let mut held_out = held_out;
-    held_out.truncate(args.eval_questions);
-    if !held_out.is_empty() {
-        let questions = that_fit(&prompter, held_out, &settings, context, &interrupt)?;
-        prompt = prompt.max(questions.longest_prompt);
-        answer = answer.max(questions.longest_answer);
-        held_out = questions.tasks;
-    }
-    let row_chunks = planned(&mut args, &settings, &file, &spec, (prompt, answer), held_out.len())?;
+    let fitting =
+        Fitted { prompter: &prompter, settings: &settings, context, interrupt: &interrupt };
+    let asked = fitting.asked(tasks, held_out, args.eval_questions)?;
+    let (longest, questions) = (asked.longest, asked.held_out.len());
+    let row_chunks = planned(&mut args, &settings, &file, &spec, longest, questions)?;
     let mut model = E::load(&file, args.compute, args.device).map_err(usage)?;
     model.set_row_chunks(row_chunks);
     let sha256 = file.sha256().map_err(failed)?;
@@ -150,21 +156,27 @@ fn run_on<E: Engine>(mut args: Args) -> Result<(), CliError> {
         engine: &model,
         prompter: &prompter,
         settings: &settings,
-        tasks: &tasks,
+        tasks: &asked.tasks,
         batch: args.batch,
         model: &args.model,
         model_sha256: &sha256,
-        start: None,
+        start: args.start_from.as_deref(),
         interrupt: &interrupt,
     };
+    let (settings, thinking) = builder.decided(&args.adapter).map_err(session_error)?;
+    if let Some(thinking) = thinking.filter(|_| !args.json) {
+        say(&thinking.sentence());
+    }
+    let builder = SessionBuilder { settings: &settings, ..builder };
     let session = builder.open(&args.adapter).map_err(session_error)?;
-    let mut run = Run { args: &args, settings: &settings, held_out: &held_out, session };
+    let mut run = Run { args: &args, settings: &settings, held_out: &asked.held_out, session };
     let result = run.learn();
     // After a failed write the state in memory may be ahead of the one on disk.
     if !matches!(result, Err(SessionError::Store(_))) {
         run.session.write_adapter().map_err(session_error)?;
     }
-    result.map_err(session_error)
+    result.map_err(session_error)?;
+    run.keep_best()
 }
 
 /// How rows are cut, so that the run keeps to its limit of memory; the batch may become smaller, too.
@@ -212,82 +224,11 @@ fn session_error(error: SessionError) -> CliError {
     match error {
         e if e.is_interrupted() => stopped(),
         SessionError::Store(e) => e.into(),
-        e @ (SessionError::OtherRun { .. } | SessionError::OtherAdapter { .. }) => usage(e),
+        e @ (SessionError::OtherRun { .. }
+        | SessionError::OtherAdapter { .. }
+        | SessionError::OtherStart { .. }) => usage(e),
         e => failed(e),
     }
-}
-
-/// Reads the tasks to learn from and those to measure on.
-fn tasks(args: &Args) -> Result<(Vec<Task>, Vec<Task>), CliError> {
-    let (train, held_out) = divided(args)?;
-    if args.eval_questions > 0 && held_out.len() < FEW_QUESTIONS {
-        let n = held_out.len();
-        warn(format_args!(
-            "{n} questions are held out, too few to tell a gain from chance; name more with \
-             --eval-tasks"
-        ));
-    }
-    Ok((train, held_out))
-}
-
-fn divided(args: &Args) -> Result<(Vec<Task>, Vec<Task>), CliError> {
-    if !(0.0..1.0).contains(&args.held_out) {
-        return Err(usage("--held-out must be at least 0 and below 1"));
-    }
-    let set = read_tasks(&args.tasks, &TaskLimits::default()).map_err(usage)?;
-    if set.rejected_count > 0 {
-        let aside = write_rejected(&set, &args.adapter)?;
-        let place = aside.map(|p| format!(", set aside in {}", p.display())).unwrap_or_default();
-        let (bad, good) = (set.rejected_count, set.tasks.len());
-        warn(format_args!("{bad} lines of the tasks cannot be used{place}; {good} can"));
-    }
-    match &args.eval_tasks {
-        Some(path) => {
-            let held_out = read_tasks(path, &TaskLimits::default()).map_err(usage)?;
-            if held_out.rejected_count > 0 {
-                let (bad, shown) = (held_out.rejected_count, path.display());
-                warn(format_args!("{bad} lines of {shown} cannot be used"));
-            }
-            let asked: HashSet<&str> = held_out.tasks.iter().map(|t| t.question.as_str()).collect();
-            let all = set.tasks.len();
-            let mut train = set.tasks;
-            train.retain(|t| !asked.contains(t.question.as_str()));
-            if train.len() < all {
-                let both = all - train.len();
-                warn(format_args!("{both} tasks are among --eval-tasks too; not learned from"));
-            }
-            if train.is_empty() {
-                return Err(usage("every task is among --eval-tasks; none is left to learn from"));
-            }
-            Ok((train, held_out.tasks))
-        }
-        None => {
-            let (train, held_out) = split(&set.tasks, args.held_out);
-            if train.is_empty() {
-                return Err(usage("no task is left to learn from; lower --held-out"));
-            }
-            Ok((train, held_out))
-        }
-    }
-}
-
-/// The tasks that can be put to the model, evaluation included.
-fn that_fit(
-    prompter: &Prompter,
-    tasks: Vec<Task>,
-    settings: &TrainSettings,
-    context: usize,
-    interrupt: &Interrupt,
-) -> Result<Questions, CliError> {
-    let fitting = Questions::choose(prompter, tasks, settings.max_new_tokens, context, interrupt);
-    let fitting = fitting.map_err(|error| match error {
-        QuestionsError::Interrupted(_) => stopped(),
-        error => error.into(),
-    })?;
-    if let Some(sentence) = fitting.left_out_sentence() {
-        warn(sentence);
-    }
-    Ok(fitting)
 }
 
 /// A training run with its evaluations.
@@ -323,6 +264,23 @@ impl<E: Engine> Run<'_, E> {
             let outcome = self.step(step + 1)?;
             self.show(&outcome);
         }
+    }
+
+    /// Ends with the best adapter, if that is wanted and another than the last.
+    fn keep_best(&self) -> Result<(), CliError> {
+        if self.args.keep == Keep::Last
+            || !self.session.write_best_adapter().map_err(session_error)?
+        {
+            return Ok(());
+        }
+        if let Some(best) = self.session.best().filter(|_| !self.args.json) {
+            let (step, percent) = (best.step, 100.0 * best.accuracy);
+            say(&format!(
+                "the adapter is that of step {step}, the best on held-out questions ({percent:.1} %); \
+                 --keep last takes the last one"
+            ));
+        }
+        Ok(())
     }
 
     /// One step, with a bar for its sampling where somebody looks on.
@@ -378,16 +336,7 @@ impl<E: Engine> Run<'_, E> {
             lora: (step > 0).then_some(&adapter),
             interrupt: learner.interrupt,
         };
-        let settings = EvalSettings {
-            think: self.settings.method == Method::Latro,
-            forced: false,
-            answer_kind: self.settings.answer_kind,
-            max_new_tokens: self.settings.max_new_tokens,
-            batch: self.args.batch,
-            votes: 0,
-            temperature: 1.0,
-            seed: self.settings.seed,
-        };
+        let settings = EvalSettings::of_run(self.settings, self.args.batch);
         let questions = self.held_out;
         let most_tokens = (questions.len() * (settings.max_new_tokens + 1)) as u64;
         let mut bar = Progress::new("held-out questions", 0, most_tokens, "tokens at most");
@@ -433,7 +382,7 @@ impl<E: Engine> Run<'_, E> {
         }
         say(&format!(
             "held-out after step {}: {}/{} right ({:.1} %), log p(answer) {:.3} ({:.4} a token), \
-             {:.1} tokens, {:.0} % finished, {:.0} % with an answer",
+             {:.1} tokens, {:.0} % finished, {:.0} % with an answer{}",
             m.step,
             m.correct,
             m.questions,
@@ -443,7 +392,14 @@ impl<E: Engine> Run<'_, E> {
             m.response_tokens,
             100.0 * m.finished_share,
             100.0 * m.readable_share,
+            m.delta_p.map_or(String::new(), |delta| format!(", Δ p(answer) {delta:+.3}")),
         ));
+        if m.delta_p.is_some_and(|delta| delta < 0.0) {
+            warn(
+                "thinking makes the right answers less likely than answering at once; --method sft \
+                 teaches that",
+            );
+        }
     }
 }
 

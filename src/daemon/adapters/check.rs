@@ -115,7 +115,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path().join("check");
         assert!(CheckFolder::open(&dir).unwrap().is_none());
-        let task = Task { question: "1 + 1?".into(), answer: "2".into() };
+        let task = Task::new("1 + 1?".into(), "2".into());
         let mut check =
             CheckFolder::begin(&dir, "00000002-0a1b2c3d", None, 7, std::slice::from_ref(&task))
                 .unwrap();

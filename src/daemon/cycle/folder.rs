@@ -179,7 +179,7 @@ mod tests {
     use crate::data::{TaskLimits, read_tasks};
 
     fn snapshot() -> Snapshot {
-        let task = |n: usize| Task { question: format!("{n} + 1?\n\"{n}\""), answer: "1".into() };
+        let task = |n: usize| Task::new(format!("{n} + 1?\n\"{n}\""), "1".into());
         Snapshot { tasks: (0..5).map(task).collect(), held_out: vec![task(9)], newest: 6 }
     }
 

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::io::{self, BufRead};
 
 use super::lines::{Line, Lines};
-use super::parse::{final_answer, text_of};
+use super::parse::{derived, text_of};
 use super::{RejectReason, Task};
 
 /// Most lines of a file that one row may span.
@@ -195,7 +195,7 @@ impl Header {
         }
         let text = |column: usize, name| text_of(Some(fields[column].into()), name);
         let question = text(self.question, "question")?;
-        Ok(Task { question, answer: final_answer(&text(self.answer, "answer")?) })
+        Ok(derived(question, &text(self.answer, "answer")?))
     }
 }
 

@@ -172,7 +172,7 @@ impl Reading<'_> {
         if self.set.tasks.len() >= max_tasks {
             return Err(RejectReason::TooManyTasks { limit: max_tasks });
         }
-        let text = self.text.saturating_add(task.question.len() + task.answer.len());
+        let text = self.text.saturating_add(task.bytes());
         if text > max_text_bytes {
             return Err(RejectReason::TooMuchText { limit: max_text_bytes });
         }

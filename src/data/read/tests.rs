@@ -125,10 +125,7 @@ proptest! {
         if question.trim().is_empty() || answer.trim().is_empty() {
             prop_assert!(result.is_err());
         } else {
-            let expected = Task {
-                question: question.trim().into(),
-                answer: answer.trim().into(),
-            };
+            let expected = Task::new(question.trim().into(), answer.trim().into());
             prop_assert_eq!(result.unwrap().tasks, [expected]);
         }
     }

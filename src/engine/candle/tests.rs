@@ -112,8 +112,7 @@ fn steps(engine: &impl Engine) -> Vec<StepMetrics> {
         skip_flat: false,
         ..TrainSettings::edge()
     };
-    let task =
-        |question: &str, answer: &str| Task { question: question.into(), answer: answer.into() };
+    let task = |question: &str, answer: &str| Task::new(question.into(), answer.into());
     let tasks = [task("one plus two", "three"), task("two plus two", "four")];
     let interrupt = Interrupt::new();
     let mut learner = Learner {
@@ -125,7 +124,7 @@ fn steps(engine: &impl Engine) -> Vec<StepMetrics> {
         interrupt: &interrupt,
     };
     let step = |_| {
-        let sampled = learner.sample(&tasks.each_ref(), |_| {}).unwrap();
+        let sampled = learner.sample(&tasks, |_| {}).unwrap();
         learner.update(&sampled).unwrap()
     };
     (0..2).map(step).collect()

@@ -160,6 +160,13 @@ pub struct EvalMetrics {
     /// Share of responses in which an answer was found, right or wrong.
     #[serde(default = "unknown", deserialize_with = "null_is_nan")]
     pub readable_share: f64,
+    /// What the response does for the right answer's log-likelihood: E [log p(y|x,z) − log p(y|x)], in
+    /// nats. Not for a model that answers at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delta_log_p: Option<f64>,
+    /// What it does for the right answer's probability: E [p(y|x,z) − p(y|x)].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delta_p: Option<f64>,
     /// Duration of the evaluation, in seconds.
     pub eval_s: f64,
 }
@@ -232,6 +239,8 @@ mod tests {
             response_tokens: 40.0,
             finished_share: 0.9,
             readable_share: 0.95,
+            delta_log_p: Some(2.5),
+            delta_p: Some(0.2),
             eval_s: 30.0,
         }
     }

@@ -25,6 +25,8 @@ pub struct Tally {
     passed: usize,
     short: usize,
     guess: Option<f64>,
+    /// How many rationales each task has and their mean reward.
+    pub earned: Vec<(usize, f64)>,
     /// Of the prompts with a reference.
     kl: f64,
     kl_branches: usize,
@@ -59,7 +61,9 @@ impl Tally {
         let k = rollout.rationales.len();
         self.tasks += 1;
         self.branches += k;
-        self.reward += rewards.iter().map(|r| r.reward).sum::<f64>();
+        let sum: f64 = rewards.iter().map(|r| r.reward).sum();
+        self.reward += sum;
+        self.earned.push((k, sum / k.max(1) as f64));
         self.log_p_answer += rewards.iter().map(|r| r.log_p_answer).sum::<f64>();
         let ids = |k: usize| match rollout.answers.get(k) {
             Some(answer) => answer.ids.len(),
@@ -76,6 +80,15 @@ impl Tally {
         }
         self.rationale_tokens += rollout.rationale_tokens();
         self.truncated += rollout.truncated.iter().filter(|t| **t).count();
+    }
+
+    /// Takes note of a task that teaches nothing and never passed through the model; `known` are its
+    /// rewards if they were added.
+    pub fn skip(&mut self, known: bool) {
+        self.skipped += 1;
+        if !known {
+            self.earned.push((0, f64::NAN));
+        }
     }
 
     /// Takes note of a pass over a task, or over some of its rationales.

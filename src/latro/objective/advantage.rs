@@ -211,12 +211,12 @@ pub fn gradient_coefficients(
     advantages.iter().zip(token_weights).map(coefficients).collect()
 }
 
-/// The coefficients of supervised training on one answer of `tokens` tokens without a rationale: the
-/// sum of its tokens' log-probabilities, averaged over the step's prompts.
+/// The coefficients of supervised training on a rationale, if there is one, and its answer of `tokens`
+/// tokens: the sum of the tokens' log-probabilities, averaged over the step's prompts.
 #[must_use]
 pub fn supervised_coefficients(tokens: usize, prompts: usize) -> BranchCoefficients {
     let share = narrow(1.0 / count(prompts.max(1)));
-    BranchCoefficients { rationale: 0.0, answer: vec![share; tokens] }
+    BranchCoefficients { rationale: share, answer: vec![share; tokens] }
 }
 
 /// The loss of one prompt: `−1/K Σ_k [A_k · log p(z_k|x) + w · likelihood_k]`, all lists `[K]`. A
@@ -321,7 +321,7 @@ mod tests {
         );
         assert_eq!(
             supervised_coefficients(2, 4),
-            BranchCoefficients { rationale: 0.0, answer: vec![0.25; 2] }
+            BranchCoefficients { rationale: 0.25, answer: vec![0.25; 2] }
         );
     }
 

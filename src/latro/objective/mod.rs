@@ -11,7 +11,7 @@ use crate::latro::objective::reward::{
     RewardError, RewardParts, ScoredBranch, reward, token_weights,
 };
 use crate::latro::rollout::RolloutGroup;
-use crate::latro::settings::{Method, RewardKind, TrainSettings, Truncation};
+use crate::latro::settings::{RewardKind, TrainSettings, Truncation};
 use crate::latro::tree::{BranchSpan, Tree};
 
 /// Why a task has no objective.
@@ -103,9 +103,20 @@ fn rewarded(
     }
 }
 
+/// What a step makes of a task's rationales.
+#[derive(Debug, Clone, Copy)]
+pub struct Lesson<'a> {
+    pub settings: &'a TrainSettings,
+    /// Apart from the settings, because a sentinel may have raised it.
+    pub beta: f64,
+    /// Tasks of the step.
+    pub prompts: usize,
+    /// Whether every token of the branches is to become more likely, instead of LaTRO's objective.
+    pub supervised: bool,
+}
+
 /// Judges a task from its tokens' log-probabilities under the policy and the reference, both
-/// `[predictions]` of `tree`, in a step over `prompts` tasks. β is given apart from the settings,
-/// because a sentinel may have raised it.
+/// `[predictions]` of `tree`.
 ///
 /// # Errors
 /// If the answer is empty, or LaTRO has fewer than two rationales to compare.
@@ -114,10 +125,9 @@ pub fn judge(
     tree: &Tree,
     policy: &[f32],
     reference: &[f32],
-    settings: &TrainSettings,
-    beta: f64,
-    prompts: usize,
+    lesson: Lesson<'_>,
 ) -> Result<Judged, ObjectiveError> {
+    let Lesson { settings, beta, prompts, supervised } = lesson;
     let sums = |log_p: &[f32]| -> Vec<f64> {
         let own = &tree.branches[..rollout.rationales.len()];
         own.iter().map(|b| total(log_p, b.rationale.clone())).collect()
@@ -141,9 +151,10 @@ pub fn judge(
         coefficients: vec![0.0; tree.targets.len()],
         loss: 0.0,
     };
-    match settings.method {
-        Method::Latro => judged.latro(rollout, &branches, tree, settings, beta, prompts)?,
-        Method::Sft => judged.supervised(tree, prompts),
+    if supervised {
+        judged.supervised(tree, prompts);
+    } else {
+        judged.latro(rollout, &branches, tree, lesson)?;
     }
     Ok(judged)
 }
@@ -175,10 +186,9 @@ impl Judged {
         rollout: &RolloutGroup,
         branches: &[ScoredBranch],
         tree: &Tree,
-        settings: &TrainSettings,
-        beta: f64,
-        prompts: usize,
+        lesson: Lesson<'_>,
     ) -> Result<(), ObjectiveError> {
+        let Lesson { settings, beta, prompts, .. } = lesson;
         let truncated = rollout.truncation();
         let shares = settle(&mut self.rewards, self.guess, &truncated, settings, beta);
         let jepo = settings.reward == RewardKind::Jepo;
@@ -222,11 +232,12 @@ impl Judged {
     }
 
     fn supervised(&mut self, tree: &Tree, prompts: usize) {
-        for span in &tree.branches {
+        for span in &tree.branches[..self.rewards.len()] {
             let c = supervised_coefficients(span.answer.len(), prompts);
             self.set(span, c.rationale, &c.answer);
         }
-        self.loss = -self.rewards.iter().map(|r| r.log_p_answer).sum::<f64>();
+        let answers = self.rewards.iter().map(|r| r.log_p_answer);
+        self.loss = -answers.chain(self.log_p_rationale.iter().copied()).sum::<f64>();
     }
 
     fn set(&mut self, span: &BranchSpan, rationale: f32, answer: &[f32]) {

@@ -149,6 +149,14 @@ impl Prompter {
         kept.then(|| before.len()..before.len() + middle.len())
     }
 
+    /// The tokens of a rationale that somebody else has written.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Encode`].
+    pub fn rationale(&self, text: &str) -> Result<Vec<u32>, PromptError> {
+        Ok(self.tokenizer.encode(text, false)?)
+    }
+
     /// The tokens of an answer after a rationale: "\nThe answer is ….", then the end of the turn.
     ///
     /// # Errors

@@ -164,7 +164,7 @@ pub fn generate_scored<E: Engine, S: Stop>(
     stop: impl Fn(usize, usize) -> S,
     mut progress: impl FnMut(usize),
 ) -> Result<Vec<Vec<Generated>>, ModelError> {
-    check_context(policy.model, prompts, limits.max_new_tokens + limits.continuation)?;
+    check_context(policy.model, prompts, limits.max_new_tokens)?;
     let mut batch = Batch::new(policy.model, prompts, limits)?;
     let mut results = vec![vec![Generated::default(); limits.branches]; prompts.len()];
     loop {

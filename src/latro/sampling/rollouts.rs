@@ -10,6 +10,7 @@ use crate::latro::learner::{LearnError, Learner};
 use crate::latro::prompt::{Finish, Guess, PromptError, Splice, StopWatch, Watch};
 use crate::latro::rollout::{RolloutGroup, Spliced};
 use crate::latro::sampling::generate::{Generated, Limits, Policy, Stop, generate_scored};
+use crate::latro::sampling::repetition::{Repetition, UnlessRepeating};
 use crate::latro::sampling::sampler::{Pick, stream};
 use crate::latro::sampling::score::Continuation;
 use crate::latro::settings::{Method, Seam};
@@ -51,19 +52,22 @@ pub const fn longest_continuation(answer_tokens: usize) -> usize {
 type Counted = (RolloutGroup, u64);
 
 impl<E: Engine> Learner<'_, E> {
-    /// The next step's rollouts for `tasks`; `progress` is told the tokens of each decoding step.
+    /// The next step's rollouts for `tasks`, after those for the step's first `before`; `progress` is
+    /// told the tokens of each decoding step.
     ///
     /// # Errors
     /// As [`Learner::sample`].
     pub(in crate::latro) fn rollouts(
         &self,
         tasks: &[&Task],
+        before: usize,
         progress: impl FnMut(usize),
     ) -> Result<Vec<Counted>, LearnError> {
         match (self.settings.method, self.settings.seam) {
             (Method::Sft, _) => tasks.iter().map(|task| self.direct(task)).collect(),
-            (Method::Latro, Seam::Phrase) => self.by_phrase(tasks, progress),
-            (Method::Latro, Seam::Policy) => self.by_policy(tasks, progress),
+            (Method::SftRationale, _) => tasks.iter().map(|task| self.worked(task)).collect(),
+            (Method::Latro | Method::Auto, Seam::Phrase) => self.by_phrase(tasks, before, progress),
+            (Method::Latro | Method::Auto, Seam::Policy) => self.by_policy(tasks, before, progress),
         }
     }
 
@@ -80,16 +84,30 @@ impl<E: Engine> Learner<'_, E> {
         Ok((group, 0))
     }
 
+    /// The worked rationale and the answer behind it, for supervised training.
+    fn worked(&self, task: &Task) -> Result<Counted, LearnError> {
+        let rationale = task.rationale.as_deref().unwrap_or_default();
+        let group = RolloutGroup {
+            prompt: self.prompter.prompt(&task.question)?,
+            answer: self.prompter.answer(&task.answer)?,
+            answer_span: Some(self.prompter.answer_span(&task.answer)?),
+            rationales: vec![self.prompter.rationale(rationale)?],
+            ..RolloutGroup::default()
+        };
+        Ok((group, 0))
+    }
+
     /// Rationales that our own words follow; and how many tokens were sampled for each task.
     fn by_phrase(
         &self,
         tasks: &[&Task],
+        before: usize,
         progress: impl FnMut(usize),
     ) -> Result<Vec<Counted>, LearnError> {
         let prompter = self.prompter;
         let prompts = self.prompts(tasks)?;
         let stop = |_, _| prompter.watch();
-        let generated = self.generate(&prompts, stop, 0, progress)?;
+        let generated = self.generate((&prompts, before), stop, 0, progress)?;
         let mut groups = Vec::with_capacity(tasks.len());
         for ((task, prompt), branches) in tasks.iter().zip(prompts).zip(generated) {
             let cuts: Vec<_> = branches.iter().map(|b| prompter.cut(&b.tokens)).collect();
@@ -114,6 +132,7 @@ impl<E: Engine> Learner<'_, E> {
     fn by_policy(
         &self,
         tasks: &[&Task],
+        before: usize,
         progress: impl FnMut(usize),
     ) -> Result<Vec<Counted>, LearnError> {
         let (prompter, marks) = (self.prompter, &self.settings.answer_marks);
@@ -133,7 +152,7 @@ impl<E: Engine> Learner<'_, E> {
         let answers = tasks.iter().map(|task| Ok(prompter.answer(&task.answer)?.len()));
         let longest = answers.collect::<Result<Vec<_>, PromptError>>()?.into_iter().max();
         let room = longest_continuation(longest.unwrap_or(0));
-        let generated = self.generate(&prompts, stop, room, progress)?;
+        let generated = self.generate((&prompts, before), stop, room, progress)?;
         let mut groups = Vec::with_capacity(tasks.len());
         for (i, (prompt, branches)) in prompts.into_iter().zip(generated).enumerate() {
             let Guess { lead, answer, span } = guesses[i].clone();
@@ -190,9 +209,10 @@ impl<E: Engine> Learner<'_, E> {
         Ok(prompts.collect::<Result<_, _>>()?)
     }
 
+    /// Branches from each prompt; there are `before` others of the step.
     fn generate<S: Stop>(
         &self,
-        prompts: &[Vec<u32>],
+        (prompts, before): (&[Vec<u32>], usize),
         stop: impl Fn(usize, usize) -> S,
         continuation: usize,
         progress: impl FnMut(usize),
@@ -207,9 +227,13 @@ impl<E: Engine> Learner<'_, E> {
             continuation,
             pick: Pick::Sample { temperature: self.settings.temperature },
         };
+        let stop = |prompt: usize, branch: usize| UnlessRepeating {
+            stop: stop(prompt, branch),
+            repetition: self.settings.stop_repeating.then(Repetition::default),
+        };
         let seed = self.settings.seed;
         let rng = |task: usize, branch: usize| -> ChaCha8Rng {
-            stream(seed, step | trips << 48, task as u64, branch as u64)
+            stream(seed, step | trips << 48, (before + task) as u64, branch as u64)
         };
         Ok(generate_scored(policy, prompts, limits, rng, stop, progress)?)
     }

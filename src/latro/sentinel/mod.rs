@@ -24,8 +24,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use crate::latro::metrics::StepMetrics;
-use crate::latro::settings::Method;
+use crate::latro::metrics::{SHORT, StepMetrics};
 
 /// What went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,6 +113,10 @@ pub struct SentinelSettings {
     /// Mean rationale length in tokens under which rationales count as gone, if they were at least
     /// twice as long at the start. Default 2.
     pub rationale_tokens: f64,
+    /// Share of rationales of a few tokens, guesses, above which a policy counts as guessing, if at the
+    /// start it was lower by at least 0.2. Default 0.6. The mean length hides it: half of the
+    /// rationales may be guesses while the others grow.
+    pub short_share: f64,
     /// Share of truncated rationales above which they count as endless, if at the start it was
     /// lower by at least 0.2. Default 0.99.
     pub clipped_ratio: f64,
@@ -131,6 +134,7 @@ impl Default for SentinelSettings {
             gradient_factor: 100.0,
             gradient_floor: 10.0,
             rationale_tokens: 2.0,
+            short_share: 0.6,
             clipped_ratio: 0.99,
             max_trips: 3,
         }
@@ -143,8 +147,8 @@ const STEP_BACK: Response = Response::StepBack { learning_rate_factor: 0.5, beta
 const KL_TOKENS: f64 = 16.0;
 /// How much less certain than the entropy limit a policy must have been for a collapse.
 const ENTROPY_FALL: f64 = 4.0;
-/// How much lower the truncated share must have been for a rise.
-const TRUNCATION_RISE: f64 = 0.2;
+/// How much lower a share must have been for a rise.
+const RISE: f64 = 0.2;
 
 /// What the sentinel keeps of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -153,6 +157,9 @@ struct Sample {
     entropy: f64,
     grad_norm: f64,
     rationale_tokens: f64,
+    /// 0 in what earlier versions saved.
+    #[serde(default)]
+    short_share: f64,
     clipped_ratio: f64,
 }
 
@@ -221,7 +228,7 @@ impl Sentinel {
         if gradient.is_none() && self.gradient_streak == 0 {
             self.remember(step);
         }
-        let rationales = step.method == Method::Latro;
+        let rationales = step.method.samples();
         gradient.or_else(|| rationales.then(|| self.judge_rationales(step)).flatten())
     }
 
@@ -278,7 +285,7 @@ impl Sentinel {
             return Some((TripKind::ShortRationales, sentence));
         }
         if now.clipped_ratio > limits.clipped_ratio
-            && normal.clipped_ratio <= limits.clipped_ratio - TRUNCATION_RISE
+            && normal.clipped_ratio <= limits.clipped_ratio - RISE
         {
             let sentence = format!(
                 "rationales no longer come to an end: {:.0} % were truncated at the start, {:.0} % \
@@ -288,7 +295,23 @@ impl Sentinel {
             );
             return Some((TripKind::Truncation, sentence));
         }
-        None
+        self.judge_guesses(&normal, &now)
+    }
+
+    fn judge_guesses(&self, normal: &Sample, now: &Sample) -> Option<(TripKind, String)> {
+        let most = self.settings.short_share;
+        let guesses = now.short_share > most && normal.short_share <= most - RISE;
+        (guesses && now.reward <= normal.reward).then(|| {
+            let sentence = format!(
+                "the model guesses: {:.0} % of the rationales have fewer than {SHORT} tokens, {:.0} % had \
+                 at the start, and the reward has not risen: {:.2} before, {:.2} now",
+                100.0 * now.short_share,
+                100.0 * normal.short_share,
+                normal.reward,
+                now.reward
+            );
+            (TripKind::ShortRationales, sentence)
+        })
     }
 
     fn remember(&mut self, step: &StepMetrics) {
@@ -301,6 +324,7 @@ impl Sentinel {
             entropy: step.entropy,
             grad_norm: step.grad_norm,
             rationale_tokens: step.rationale_tokens,
+            short_share: step.short_share,
             clipped_ratio: step.clipped_ratio,
         });
         if self.normal.is_none() && self.recent.len() >= window {
@@ -342,6 +366,7 @@ fn mean(samples: &VecDeque<Sample>) -> Sample {
         entropy: over(|s| s.entropy),
         grad_norm: over(|s| s.grad_norm),
         rationale_tokens: over(|s| s.rationale_tokens),
+        short_share: over(|s| s.short_share),
         clipped_ratio: over(|s| s.clipped_ratio),
     }
 }

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::latro::metrics::healthy_step;
+use crate::latro::settings::Method;
 
 /// Shows `sentinel` a run of steps, each made from a healthy one; the first trip ends it.
 fn watch(
@@ -61,6 +62,18 @@ fn one_odd_step_is_forgiven() {
     };
 
     assert_eq!(trip_after_good_start(odd), None);
+}
+
+#[test]
+fn guesses_beside_long_rationales_are_a_collapse_unless_they_pay() {
+    let guessing = |pays: f64| {
+        trip_after_good_start(move |_, s: &mut StepMetrics| {
+            (s.short_share, s.reward) = (0.7, s.reward + pays);
+        })
+    };
+
+    assert_eq!(guessing(0.0), Some(TripKind::ShortRationales));
+    assert_eq!(guessing(1.0), None);
 }
 
 #[test]

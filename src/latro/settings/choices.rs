@@ -7,8 +7,27 @@ choices! {
     pub enum Method {
         /// Sampled rationales, rewarded by the likelihood of the right answer.
         Latro = "latro",
-        /// The right answer alone, without a rationale: the baseline to compare with.
+        /// The right answer alone, without a rationale, supervised.
         Sft = "sft",
+        /// The worked rationales that tasks come with, as in GSM8K, and their answers, supervised.
+        SftRationale = "sft_rationale",
+        /// `latro` if the model, before it learns, finds the right answers likelier after thinking than
+        /// at once; else `sft`.
+        Auto = "auto",
+    }
+}
+
+impl Method {
+    /// Whether a model that has learned so writes a rationale before its answer.
+    #[must_use]
+    pub const fn thinks(self) -> bool {
+        !matches!(self, Self::Sft)
+    }
+
+    /// Whether it samples rationales to learn from.
+    #[must_use]
+    pub const fn samples(self) -> bool {
+        matches!(self, Self::Latro | Self::Auto)
     }
 }
 
@@ -80,5 +99,15 @@ choices! {
         Cosine = "cosine",
         /// Stays.
         Constant = "constant",
+    }
+}
+
+choices! {
+    /// In which order tasks come up.
+    pub enum TaskOrder {
+        /// All of them once, in random order, before any comes up again.
+        Shuffled = "shuffled",
+        /// At random, those more often that the model sometimes gets right and sometimes not.
+        Success = "success",
     }
 }

@@ -1,6 +1,6 @@
 //! What must hold between settings that are each in order.
 
-use super::{Method, RewardKind, Seam, TrainSettings, Truncation};
+use super::{RewardKind, Seam, TaskOrder, TrainSettings, Truncation};
 use crate::settings::{Choice, Problem};
 
 impl TrainSettings {
@@ -13,7 +13,7 @@ impl TrainSettings {
         };
         let k = self.num_generations;
         check(
-            self.method != Method::Latro || k >= 2,
+            !self.method.samples() || k >= 2,
             "num_generations",
             format!("is {k}, but a rationale is compared with others: use at least 2"),
         );
@@ -74,6 +74,17 @@ impl TrainSettings {
             self.guess_weight == 0.0 || (probability && self.seam == Seam::Policy),
             "guess_weight",
             "is taken off probabilities, with seam policy: set it to 0, or use these".into(),
+        );
+        check(
+            probability || !self.method.samples() || self.task_order != TaskOrder::Success,
+            "task_order",
+            format!("is success, but reward {word} is no chance of success: {kinds}"),
+        );
+        check(
+            self.warm_start_steps == 0 || self.seam == Seam::Policy,
+            "warm_start_steps",
+            "is for seam policy, where rationales announce answers of their own: set it to 0"
+                .into(),
         );
         check(
             self.seam != Seam::Policy || !self.answer_marks.is_empty(),

@@ -14,7 +14,7 @@ mod presets;
 #[cfg(test)]
 mod tests;
 
-pub use choices::{Method, RewardKind, Schedule, Seam, Span, Truncation};
+pub use choices::{Method, RewardKind, Schedule, Seam, Span, TaskOrder, Truncation};
 pub use presets::Preset;
 
 /// AdamW's own numbers; see [`crate::latro::optimizer`].
@@ -44,6 +44,17 @@ settings! {
         /// More make a step steadier and slower, and sample more tokens a second. Half of the prompts
         /// or more may turn out flat.
         prompts_per_step: usize = 12 => Rule::Whole(1, 4096),
+        /// In which order tasks come up.
+        ///
+        /// Where all rationales of a prompt earn the same, there is nothing to learn. Only where rewards
+        /// are probabilities.
+        task_order: TaskOrder = TaskOrder::Success => Rule::Any,
+        /// Prompts of a step that should not be flat: where more are, others are asked as well, up to
+        /// three times `prompts_per_step` in all (DAPO's dynamic sampling, arXiv 2503.14476). 0: no
+        /// others are.
+        ///
+        /// A step that learns from one or two prompts is mostly noise.
+        teaching_prompts: usize = 4 => Rule::Whole(0, 4096),
         /// Longest rationale, in tokens.
         ///
         /// The paper has 500.
@@ -97,6 +108,11 @@ settings! {
         /// a few tokens prevents that. Only with truncation `never_pays`, and below
         /// `max_new_tokens`.
         min_rationale_tokens: usize = 0 => Rule::Any,
+        /// End rationales that repeat the same text over and over, and judge them like those that ran out
+        /// of tokens.
+        ///
+        /// They come to no answer, and the longest rationales decide how long sampling takes.
+        stop_repeating: bool = true => Rule::Any,
         /// Count the token that ended a rationale in its probability.
         ///
         /// The choice to stop is the model's too; if it doesn't count, nothing holds rationales back
@@ -122,6 +138,11 @@ settings! {
         /// Passing through the model forwards and backwards costs more than sampling, and the middling
         /// say little.
         update_generations: usize = 4 => Rule::Whole(0, 1024),
+        /// First steps that learn from the shortest right rationale of each question, supervised, instead
+        /// of comparing rationales (expert iteration). 0: none.
+        ///
+        /// Only with seam `policy`, where rationales announce answers of their own.
+        warm_start_steps: u64 = 0 => Rule::Any,
         /// Divide advantages by the standard deviation of their group.
         ///
         /// Neither the paper nor RLOO does, and it magnifies prompts that are nearly flat.
@@ -143,6 +164,9 @@ settings! {
         /// 5 are enough for AdamW's moments to settle.
         warmup_steps: u64 = 5 => Rule::Any,
         /// Training steps of the whole run, or of a cycle of the daemon.
+        ///
+        /// A run can be lengthened: run it again with more. The schedule of the learning rate is then
+        /// that of the longer run.
         steps: u64 = 200 => Rule::Whole(1, u64::MAX),
         /// What the learning rate does after the warm-up.
         lr_scheduler: Schedule = Schedule::Linear => Rule::Any,

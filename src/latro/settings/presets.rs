@@ -2,7 +2,7 @@
 
 use crate::settings::choices;
 
-use super::{RewardKind, Seam, Span, TrainSettings, Truncation};
+use super::{RewardKind, Seam, Span, TaskOrder, TrainSettings, Truncation};
 
 choices! {
     /// A named set of settings.
@@ -46,6 +46,8 @@ impl TrainSettings {
         Self {
             num_generations: 16,
             prompts_per_step: 2,
+            task_order: TaskOrder::Shuffled,
+            teaching_prompts: 0,
             max_new_tokens: 500,
             prompt_suffix: " Let's think step by step.".into(),
             beta: 0.05,
@@ -55,6 +57,7 @@ impl TrainSettings {
             update_generations: 0,
             truncation: Truncation::Keep,
             stop_counts: false,
+            stop_repeating: false,
             skip_flat: false,
             learning_rate: 1e-5,
             warmup_steps: 0,

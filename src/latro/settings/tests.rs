@@ -119,6 +119,14 @@ fn rewards_go_with_what_is_done_with_them() {
     assert!(wrong(&|s| s.reward = RewardKind::LogProb).contains("use prob, mean_prob or jepo"));
     assert!(wrong(&|s| s.seam = Seam::Phrase).contains("guess_weight"));
     assert!(wrong(&|s| s.answer_marks.clear()).contains("answer_marks"));
+    let warm = |s: &mut TrainSettings| {
+        *s = TrainSettings { warm_start_steps: 1, ..TrainSettings::paper() };
+    };
+    assert!(wrong(&warm).contains("warm_start_steps is for seam policy"));
+    let ordered = |s: &mut TrainSettings| {
+        *s = TrainSettings { task_order: TaskOrder::Success, ..TrainSettings::paper() };
+    };
+    assert!(wrong(&ordered).contains("no chance of success"));
     let phrase = |s: &mut TrainSettings| {
         (s.seam, s.guess_weight, s.reward) = (Seam::Phrase, 0.0, RewardKind::MeanLogProb);
     };

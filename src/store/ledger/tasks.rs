@@ -202,7 +202,7 @@ impl Ledger {
         for NewTask { task, sequence, held_out: held } in tasks {
             let key = question_key(&task.question).cast_signed();
             let bytes = text_bytes(task).cast_signed();
-            let (id, Task { question, answer }) = (task.id().0, task);
+            let (id, Task { question, answer, .. }) = (task.id().0, task);
             let values = params![sequence, id, key, question, answer, bytes, held, archive];
             let added = insert.execute(values)? as u64;
             *(if *held { &mut held_out } else { &mut train }) += added;
@@ -271,7 +271,7 @@ impl Ledger {
 
 /// Reads a row, and compares its text with its id: SQLite itself has no checksums.
 pub(super) fn stored(row: &Row<'_>) -> Result<StoredTask, LedgerError> {
-    let task = Task { question: row.get(2)?, answer: row.get(3)? };
+    let task = Task::new(row.get(2)?, row.get(3)?);
     if row.get::<_, [u8; 32]>(1)? != task.id().0 {
         return Err(LedgerError::Damaged { what: "a task's text is not what was added".into() });
     }

@@ -22,7 +22,7 @@ fn open(path: &Path) -> (Ledger, Option<SetAside>) {
 }
 
 fn task(n: i64) -> NewTask {
-    let task = Task { question: format!("What is {n} + 1?"), answer: (n + 1).to_string() };
+    let task = Task::new(format!("What is {n} + 1?"), (n + 1).to_string());
     let held_out = is_held_out(&task, 0.3);
     NewTask { task, sequence: n, held_out }
 }

@@ -1,4 +1,4 @@
-//! The picture: three panels over one time axis, a legend on top, as an SVG on white ground.
+//! The picture: panels over one time axis, a legend on top, as an SVG on white ground.
 
 use plotters::{
     coord::Shift,
@@ -47,7 +47,7 @@ struct Panel {
     from_bound: bool,
 }
 
-const PANELS: [Panel; 3] = [
+const PANELS: [Panel; 5] = [
     Panel {
         name: "Held-out accuracy (%)",
         points: |run| &run.accuracy,
@@ -69,10 +69,24 @@ const PANELS: [Panel; 3] = [
         bounds: [f64::NEG_INFINITY, f64::INFINITY],
         from_bound: false,
     },
+    Panel {
+        name: "Mean length of a rationale (tokens)",
+        points: |run| &run.length,
+        marked: false,
+        bounds: [0.0, f64::INFINITY],
+        from_bound: true,
+    },
+    Panel {
+        name: "Guesses: rationales of fewer than 20 tokens (%)",
+        points: |run| &run.guesses,
+        marked: false,
+        bounds: [0.0, 100.0],
+        from_bound: true,
+    },
 ];
 
-/// Draws runs over each other: held-out accuracy, held-out log p(answer) per token and reward against
-/// training time. A panel for which no run has numbers is left out. Returns the SVG's text.
+/// Draws runs over each other: held-out accuracy, held-out log p(answer) per token, reward, length and
+/// guesses against training time. A panel for which no run has numbers is left out. Returns the SVG's text.
 ///
 /// # Errors
 /// If there is nothing to draw or the drawing fails.

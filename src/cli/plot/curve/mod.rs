@@ -26,6 +26,10 @@ pub struct RunCurve {
     pub log_p_answer: Vec<Point>,
     /// Mean reward of each step.
     pub reward: Vec<Point>,
+    /// Mean length of the rationales of each step, in tokens.
+    pub length: Vec<Point>,
+    /// Share of guesses among the rationales of each step, in percent.
+    pub guesses: Vec<Point>,
 }
 
 /// Lines that no picture can be made of.
@@ -102,7 +106,13 @@ impl RunCurve {
             }
         };
         match line {
-            MetricLine::Step(step) => add(&mut self.reward, step.elapsed_s, step.reward),
+            MetricLine::Step(step) => {
+                add(&mut self.reward, step.elapsed_s, step.reward);
+                if step.method.samples() {
+                    add(&mut self.length, step.elapsed_s, step.rationale_tokens);
+                    add(&mut self.guesses, step.elapsed_s, 100.0 * step.short_share);
+                }
+            }
             MetricLine::Eval(eval) => {
                 add(&mut self.accuracy, eval.elapsed_s, 100.0 * eval.accuracy);
                 add(&mut self.log_p_answer, eval.elapsed_s, eval.log_p_answer_per_token);

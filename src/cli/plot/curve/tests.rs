@@ -23,6 +23,8 @@ fn eval(i: u64, correct: usize) -> String {
         finished_share: 1.0,
         forced_accuracy: None,
         readable_share: 1.0,
+        delta_log_p: None,
+        delta_p: None,
         eval_s: 3.0,
     };
     serde_json::to_string(&MetricLine::Eval(metrics)).unwrap()
@@ -145,7 +147,9 @@ fn absurd_numbers_make_an_absurd_picture_and_no_panic() {
                 label: String::new(),
                 accuracy: points.clone(),
                 log_p_answer: points.clone(),
-                reward: points,
+                reward: points.clone(),
+                length: points.clone(),
+                guesses: points,
             };
 
             assert!(draw(&[curve], None).is_ok());
