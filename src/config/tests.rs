@@ -151,6 +151,16 @@ fn a_section_that_is_no_section_is_one_error() {
 }
 
 #[test]
+fn what_the_ledger_does_not_keep_cannot_be_learned_from() {
+    let text = format!("{GOOD}[learn]\nmethod = 'sft_rationale'\n");
+
+    assert_errors(
+        &text,
+        &["3: learn.method: is sft_rationale, but the daemon keeps questions and"],
+    );
+}
+
+#[test]
 fn sections_are_checked_against_each_other() {
     let text = format!("{GOOD}[learn]\nprompts_per_step = 8\n[cycle]\nmin_new_tasks = 4\n");
 

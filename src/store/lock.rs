@@ -16,8 +16,16 @@ const LOCK_NAME: &str = ".lock";
 /// Holds a folder until dropped.
 #[derive(Debug)]
 pub struct DirLock {
-    /// Keeps the lock: closing the file releases it.
-    _file: File,
+    file: File,
+}
+
+impl Drop for DirLock {
+    /// Closing the file would do, were there not a moment in which a process that is being started
+    /// elsewhere in this program has a copy of it.
+    fn drop(&mut self) {
+        // If it fails, closing releases the lock.
+        let _ = self.file.unlock();
+    }
 }
 
 impl DirLock {
@@ -45,7 +53,7 @@ impl DirLock {
             Err(TryLockError::Error(source)) => return Err(StoreError::io("lock", &path)(source)),
         }
         write_owner(&mut file).map_err(StoreError::io("lock", &path))?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
 }
 
@@ -65,6 +73,18 @@ fn read_owner(file: &mut File) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_copy_of_the_file_in_a_process_that_is_being_started_holds_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = DirLock::acquire(dir.path()).unwrap();
+        let copy = held.file.try_clone().unwrap();
+
+        drop(held);
+
+        assert!(DirLock::acquire(dir.path()).is_ok());
+        drop(copy);
+    }
 
     #[test]
     fn a_second_taker_is_told_who_holds_the_folder() {

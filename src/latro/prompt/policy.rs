@@ -60,6 +60,16 @@ impl<'i> Sampled<'i> {
         self.starts.partition_point(|start| *start <= byte) - 1
     }
 
+    /// The first token of an answer that begins at this byte. A token that begins within a character
+    /// takes those before it along.
+    fn first_of(&self, byte: usize) -> usize {
+        let mut first = self.token_at(byte);
+        while !self.text.is_char_boundary(self.starts[first]) {
+            first -= 1;
+        }
+        first
+    }
+
     /// The announcement: one that stands complete in the text, or that the end of the turn completes.
     fn announced(&self, wanted: &Wanted, marks: &[Mark]) -> Option<Announced> {
         let ended = || wanted.announced(&self.text, marks, true);
@@ -104,7 +114,7 @@ impl Prompter {
             return Ok(Splice { rationale, answer: vec![], span: 0..0, right: false, finish });
         };
         let (first, closing) =
-            (sampled.token_at(found.value.start), sampled.token_at(found.value.end));
+            (sampled.first_of(found.value.start), sampled.token_at(found.value.end));
         let right = wanted.is_given_by(&sampled.text[found.value.clone()]);
         let (ids, span) = if right {
             let last = sampled.token_at(found.value.end - 1);
@@ -124,11 +134,19 @@ impl Prompter {
         found: &Announced,
         answer: &str,
     ) -> Result<(Vec<u32>, Range<usize>), PromptError> {
+        let Sampled { starts, text: all, .. } = sampled;
         let (first, closing) =
-            (sampled.token_at(found.value.start), sampled.token_at(found.value.end));
-        let before = &sampled.text[sampled.starts[first]..found.value.start];
-        let after =
-            sampled.starts.get(closing + 1).map_or("", |end| &sampled.text[found.value.end..*end]);
+            (sampled.first_of(found.value.start), sampled.token_at(found.value.end));
+        let before = &all[starts[first]..found.value.start];
+        let own_token = sampled.ids.get(closing).filter(|_| starts[closing] == found.value.end);
+        // A token that holds a part of the model's answer cannot stay: its rest is encoded anew.
+        let after = match starts.get(closing + 1) {
+            Some(&end) if own_token.is_none() => {
+                let whole = (end..=all.len()).find(|at| all.is_char_boundary(*at));
+                &all[found.value.end..whole.unwrap_or(end)]
+            }
+            _ => "",
+        };
         let text = [before, answer, after].concat();
         let placed = self.tokenizer.encode_placed(&text, 0..text.len())?;
         let end = before.len() + answer.len();
@@ -136,7 +154,7 @@ impl Prompter {
             ..placed.partition_point(|t| t.bytes.start < end);
         let mut ids: Vec<u32> = placed.into_iter().map(|t| t.id).collect();
         if after.is_empty() {
-            ids.extend(sampled.turn_end);
+            ids.extend(own_token.copied().or(sampled.turn_end));
         }
         Ok((ids, span))
     }

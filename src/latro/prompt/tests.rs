@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::answer::{AnswerKind, Mark, Wanted};
 use crate::text::tokenizer::TokenizerSpec;
@@ -21,7 +23,7 @@ fn chatml() -> Prompter {
 }
 
 fn text(p: &Prompter, ids: &[u32]) -> String {
-    String::from_utf8(p.tokenizer.decode(ids, true)).unwrap()
+    String::from_utf8_lossy(&p.tokenizer.decode(ids, true)).into_owned()
 }
 
 fn ids(p: &Prompter, text: &str) -> Vec<u32> {
@@ -265,6 +267,34 @@ fn watching_for_an_answer_agrees_with_splicing() {
         let ended = ids.iter().position(|&id| watch.push(id)).map_or(ids.len(), |i| i + 1);
         let splice = |ids: &[u32]| p.splice(ids, "18", &wanted, &MARKS).unwrap();
         assert_eq!(splice(&ids[..ended]), splice(&ids), "{t:?}");
+    }
+}
+
+#[test]
+fn a_character_of_several_tokens_may_close_an_answer_or_begin_its_token() {
+    let p = chatml();
+
+    let (rationale, answer, own, right, _) = spliced(&p, "The answer is “20” or so", "18");
+
+    assert!(rationale.starts_with("The answer is"), "{rationale:?}");
+    assert_eq!((own.as_str(), right), ("18", false), "{answer:?}");
+}
+
+proptest! {
+    /// Tokens of single bytes, and bytes that are no text at all, around an announcement.
+    #[test]
+    fn any_bytes_can_be_spliced(before in ".{0,6}", after in ".{0,8}", noise in prop::collection::vec(0u32..300, 0..4)) {
+        let p = chatml();
+        let generated = [ids(&p, &format!("{before}the answer is 20{after}")), noise].concat();
+        let wanted = Wanted::new("", "18", AnswerKind::Auto);
+        let mut watch = p.watch_for("18", &wanted, &MARKS);
+        for n in 0..=generated.len() {
+            let splice = p.splice(&generated[..n], "18", &wanted, &MARKS).unwrap();
+            prop_assert!(splice.rationale <= n && splice.span.end <= splice.answer.len());
+            if n < generated.len() {
+                watch.push(generated[n]);
+            }
+        }
     }
 }
 
