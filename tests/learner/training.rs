@@ -201,3 +201,25 @@ fn the_model_itself_says_whether_to_think() {
     let manifest = fs::read_to_string(folder.path().join("latrod.json")).unwrap();
     assert!(manifest.contains("\"method\": \"latro\""), "{manifest}");
 }
+
+#[test]
+fn a_step_that_finds_nothing_to_teach_asks_up_to_three_times_as_many() {
+    let folder = tempfile::tempdir().unwrap();
+    let tasks = folder.path().join("tasks.jsonl");
+    let line = |i: usize| serde_json::json!({ "question": format!("What is {i}?"), "answer": "an elephant" });
+    let all: String = (0..20).map(|i| format!("{}\n", line(i))).collect();
+    fs::write(&tasks, all).unwrap();
+    let asked = |teaching: &str| {
+        let dir = folder.path().join(teaching);
+        Train::quick(&dir)
+            .with("--tasks", text(&tasks))
+            .with("--steps", "1")
+            .with("--teaching-prompts", teaching)
+            .run()
+            .done();
+        numbers(&metrics(&dir), "prompts_per_step")
+    };
+
+    assert_eq!(asked("4"), [6.0]);
+    assert_eq!(asked("0"), [2.0]);
+}
