@@ -32,7 +32,7 @@ complete -c latrod -n "__fish_latrod_needs_command" -f -a "ask" -d 'Ask a model 
 complete -c latrod -n "__fish_latrod_needs_command" -f -a "command" -d 'Give a device a signed command over MQTT'
 complete -c latrod -n "__fish_latrod_needs_command" -f -a "inspect" -d 'Show what is in a GGUF model, whether it can be trained, and the memory that would take'
 complete -c latrod -n "__fish_latrod_needs_command" -f -a "export" -d 'Write an adapter for PEFT or for llama.cpp'
-complete -c latrod -n "__fish_latrod_needs_command" -f -a "plot" -d 'Draw the learning curves of training runs: held-out accuracy, log p(answer) and reward over training time'
+complete -c latrod -n "__fish_latrod_needs_command" -f -a "plot" -d 'Draw the learning curves of training runs: held-out accuracy, log p(answer), reward, length of rationales and share of guesses over training time'
 complete -c latrod -n "__fish_latrod_needs_command" -f -a "run" -d 'Learn while the device is idle, and tell the fleet'
 complete -c latrod -n "__fish_latrod_needs_command" -f -a "status" -d 'Show what the running daemon is doing, and why'
 complete -c latrod -n "__fish_latrod_needs_command" -f -a "validate" -d 'Check a configuration file and say what it means'
@@ -40,18 +40,26 @@ complete -c latrod -n "__fish_latrod_needs_command" -f -a "debug" -d 'Raw number
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l model -d 'The GGUF model' -r -F
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l tasks -d 'Tasks to learn from: a JSON lines file or a folder of them' -r -F
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l adapter -d 'The folder of the adapter; goes on with the run that it holds' -r -F
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l start-from -d 'The folder of an adapter to begin with, instead of a fresh one; it stays as it is' -r -F
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l eval-tasks -d 'Tasks to measure progress on, instead of a tenth of --tasks' -r -F
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l held-out -d 'Share of the tasks that is held out if --eval-tasks is not given' -r
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l eval-every -d 'Steps between evaluations; 0 evaluates at the start and at the end only' -r
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l eval-questions -d 'Held-out questions to ask in an evaluation, at most; 0 leaves evaluation out' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l keep -d 'Which adapter the run ends with: the best of those that were evaluated, or the last' -r -f -a "best\t'The one that did best on held-out questions, of those that were evaluated'
+last\t'That of the last step'"
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l max-minutes -d 'Minutes of training, over all restarts, after which to stop even if steps are left' -r
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l preset -d 'Where the other settings start from' -r -f -a "edge\t'Rewards that cannot collapse, and guards that an unattended device needs'
 paper\t'The algorithm of the paper: K 16, 500 tokens, no clipping, nothing skipped'
 released\t'What the authors\' program does where it differs from the paper'"
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l method -d 'What to learn from [default: latro]' -r -f -a "latro\t'Sampled rationales, rewarded by the likelihood of the right answer'
-sft\t'The right answer alone, without a rationale: the baseline to compare with'"
+sft\t'The right answer alone, without a rationale, supervised'
+sft_rationale\t'The worked rationales that tasks come with, as in GSM8K, and their answers, supervised'
+auto\t'latro if the model, before it learns, finds the right answers likelier after thinking than at once; else sft'"
 complete -c latrod -n "__fish_latrod_using_subcommand train" -s k -l num-generations -d 'Rationales sampled for each prompt, at least 2: each is compared with the others [default: 8; paper: 16]' -r
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l prompts-per-step -d 'Prompts whose gradients make one step [default: 12; paper: 2]' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l task-order -d 'In which order tasks come up [default: success; paper: shuffled]' -r -f -a "shuffled\t'All of them once, in random order, before any comes up again'
+success\t'At random, those more often that the model sometimes gets right and sometimes not'"
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l teaching-prompts -d 'Prompts of a step that should not be flat: where more are, others are asked as well, up to three times prompts_per_step in all (DAPO\'s dynamic sampling, arXiv 2503.14476). 0: no others are [default: 4; paper: 0]' -r
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l max-new-tokens -d 'Longest rationale, in tokens [default: 400; paper: 500]' -r
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l system-prompt -d 'A system message before the question. Empty: what the model\'s template says without one [default: ]' -r
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l prompt-prefix -d 'What stands before a question, in the same message [default: ]' -r
@@ -81,6 +89,8 @@ never_pays\t'Its advantage is at most 0, so that being cut off is never encourag
 zero\t'Its likelihood counts as 0, which is the worst there is where likelihoods are probabilities'
 double_mean\t'Its likelihood is twice the mean of its group, as in the authors\' code: worse than most, where likelihoods are logarithms'"
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l min-rationale-tokens -d 'Judge shorter rationales, in tokens, like those that ran out of tokens. 0: no limit [default: 0]' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l stop-repeating -d 'End rationales that repeat the same text over and over, and judge them like those that ran out of tokens [default: true; paper: false]' -r -f -a "true\t''
+false\t''"
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l stop-counts -d 'Count the token that ended a rationale in its probability [default: true; paper: false]' -r -f -a "true\t''
 false\t''"
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l collapse-tokens -d 'Mean rationale length, in tokens, below which the sentinel reports a collapse. 0: never [default: 2]' -r
@@ -89,6 +99,7 @@ false\t''"
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l flat-share -d 'A prompt is flat if its rewards\' standard deviation is below this share of the moving average [default: 0.25]' -r
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l flat-spread -d 'A prompt is flat as well if its rewards\' standard deviation is below this [default: 0.01]' -r
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l update-generations -d 'Learn from so many rationales of a prompt only, those whose rewards differ the most. 0: all [default: 4; paper: 0]' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l warm-start-steps -d 'First steps that learn from the shortest right rationale of each question, supervised, instead of comparing rationales (expert iteration). 0: none [default: 0]' -r
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l scale-rewards -d 'Divide advantages by the standard deviation of their group [default: false]' -r -f -a "true\t''
 false\t''"
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l rank -d 'Rank of the LoRA update [default: 16]' -r

@@ -9,6 +9,11 @@
 //!   below the tolerance, nor proven worse), and it is not next to nothing, or
 //! - its accuracy is proven better and its likelihood not proven worse.
 //!
+//! Of likelihood *worse* is proven only if it holds for the probability of the right answers as well as
+//! for its logarithm. A model that begins to think is sure of what it says: where its rationale is right,
+//! the answer's probability goes from little to 1, where it is wrong, from little to nothing. That
+//! lowers the mean of the logarithms however many more answers are right.
+//!
 //! *Proven* means that the bound of the difference lies beyond 0, for accuracy also that the exact
 //! test of McNemar agrees, since Newcombe's interval is too narrow where few questions changed
 //! ([`super::interval`] has the sources).
@@ -165,6 +170,10 @@ pub struct Evidence {
     pub counts: PairedCounts,
     /// log p of the right answer per token, nats.
     pub log_p_per_token: Gain,
+    /// Probability of the right answer, as the geometric mean over its tokens: 0 to 1. Not in what
+    /// earlier versions wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p_per_token: Option<Gain>,
     /// The probability of error at each end of the intervals.
     pub tail: f64,
 }
@@ -202,24 +211,28 @@ impl Evidence {
     pub fn of(questions: &[Pair], tail: f64) -> Option<Self> {
         let n = questions.len() as f64;
         let mean = |f: &dyn Fn(&Pair) -> f64| questions.iter().map(f).sum::<f64>() / n;
-        let differences: Vec<f64> = questions
-            .iter()
-            .map(|q| q.candidate.log_p_per_token() - q.baseline.log_p_per_token())
-            .collect();
-        let likelihood = mean_interval(&differences, tail).ok()?;
+        let gain = |of: &dyn Fn(&Answered) -> f64| {
+            let differences: Vec<f64> =
+                questions.iter().map(|q| of(&q.candidate) - of(&q.baseline)).collect();
+            let (baseline, candidate) = (mean(&|q| of(&q.baseline)), mean(&|q| of(&q.candidate)));
+            let gain = mean_interval(&differences, tail).ok()?;
+            let sound = baseline.is_finite() && candidate.is_finite();
+            sound.then_some(Gain { baseline, candidate, gain })
+        };
+        let log_p_per_token = gain(&Answered::log_p_per_token)?;
+        let p_per_token = gain(&|answered| answered.log_p_per_token().exp());
         let counts =
             PairedCounts::of(questions.iter().map(|q| (q.baseline.correct, q.candidate.correct)));
         let right = |correct: bool| f64::from(u8::from(correct));
-        let baseline = mean(&|q| q.baseline.log_p_per_token());
-        let candidate = mean(&|q| q.candidate.log_p_per_token());
-        (baseline.is_finite() && candidate.is_finite()).then(|| Self {
+        Some(Self {
             accuracy: Gain {
                 baseline: mean(&|q| right(q.baseline.correct)),
                 candidate: mean(&|q| right(q.candidate.correct)),
                 gain: counts.accuracy_gain(tail),
             },
             counts,
-            log_p_per_token: Gain { baseline, candidate, gain: likelihood },
+            log_p_per_token,
+            p_per_token,
             tail,
         })
     }
@@ -229,7 +242,8 @@ impl Evidence {
     }
 
     fn likelihood_worse(&self) -> bool {
-        self.log_p_per_token.gain.upper < 0.0
+        let less = |gain: &Gain| gain.gain.upper < 0.0;
+        less(&self.log_p_per_token) && self.p_per_token.as_ref().is_none_or(less)
     }
 
     fn accuracy_better(&self) -> bool {

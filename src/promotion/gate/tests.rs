@@ -123,6 +123,22 @@ fn accuracy_alone_promotes_while_likelihood_is_not_worse() {
 }
 
 #[test]
+fn who_begins_to_think_may_be_sure_of_mistakes() {
+    // Answers at once, and finds many things possible; or thinks, and finds one.
+    let answers_at_once: Vec<_> = (0..200).map(|i| answered(i < 17, -2.7)).collect();
+    let thinks = |i: usize| if i < 49 { answered(true, -0.05) } else { answered(false, -5.8) };
+    let paired = paired(&answers_at_once, &(0..200).map(thinks).collect::<Vec<_>>());
+
+    let decision = decide(&GateSettings::default(), &paired);
+
+    let evidence = decision.evidence.unwrap();
+    assert!(evidence.log_p_per_token.gain.upper < 0.0, "{evidence:?}");
+    assert!(evidence.p_per_token.unwrap().gain.lower > 0.0, "{evidence:?}");
+    assert_eq!((decision.verdict, decision.finding), (Verdict::Promote, Finding::AccuracyGained));
+    assert_eq!(check(&GateSettings::default(), &paired).verdict, Check::Keep);
+}
+
+#[test]
 fn likelihood_does_not_make_up_for_lost_answers() {
     let mut lost = simple(100, 0, 0.5);
     for pair in &mut lost.questions[..3] {
