@@ -29,7 +29,7 @@ fn a_device_learns_from_its_tasks_and_promotes_what_is_better() {
     let version = device.current().expect("an active adapter");
     assert_eq!(status["adapter"], version.as_str());
     assert!(status["last_cycle"].as_str().unwrap().contains("promoted"), "{status:#}");
-    assert_eq!(events(&device.log(), "promoted"), 1);
+    daemon.wait("event in the log", |_| events(&device.log(), "promoted") == 1);
     daemon.wait("hook", |_| hooked.exists());
     assert_eq!(fs::read_to_string(&hooked).unwrap(), format!("promoted {version}\n"));
     // Anybody can use what was learned: PEFT, llama.cpp, and latrod itself.

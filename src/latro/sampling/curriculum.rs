@@ -66,7 +66,7 @@ impl Curriculum {
     }
 
     /// What a task is expected to teach: the mean of p(1 − p) where p has the beta distribution that
-    /// what is known of it leaves, and at least [`LEAST`] of 1/4. 0 < weight ≤ 1/4.
+    /// what is known of it leaves, and at least a tenth of 1/4. 0 < weight ≤ 1/4.
     #[must_use]
     pub fn weight(&self, task: usize) -> f64 {
         // As if one half had been seen once before the first task.

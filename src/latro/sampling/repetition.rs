@@ -28,8 +28,8 @@ impl Default for Repetition {
 }
 
 impl Repetition {
-    /// Takes the next token; true if the branch now ends with [`TIMES`] times the same text, of
-    /// [`LEAST`] tokens or more in all.
+    /// Takes the next token; true if the branch now ends with four times the same text, of 64 tokens or
+    /// more in all.
     pub fn push(&mut self, token: u32) -> bool {
         let mut repeats = false;
         for distance in 1..=LONGEST.min(self.tokens) {
