@@ -73,7 +73,7 @@ impl Batch {
         }
         let side = lookup.side_of(question_key(&task.question))?;
         let held_out = side.unwrap_or_else(|| is_held_out(&task, held_out_share));
-        self.bytes += task.question.len() + task.answer.len();
+        self.bytes += task.bytes();
         self.ids.insert(id);
         // The number is given when the batch is written.
         self.tasks.push(NewTask { task, sequence: 0, held_out });

@@ -27,6 +27,7 @@ use crate::engine::interrupt::Interrupt;
 use crate::engine::{Engine, ModelError};
 use crate::latro::metrics::tally::Tally;
 use crate::latro::objective::advantage::{FlatFilter, max_variance, spread};
+use crate::latro::objective::reward::RewardParts;
 use crate::latro::sampling::curriculum::{Curriculum, shuffled};
 use crate::latro::sampling::sampler::{stream, uniform};
 
@@ -211,13 +212,12 @@ impl<E: Engine> Learner<'_, E> {
         let wanted = settings.teaching_prompts.min(settings.prompts_per_step);
         let mut teaching = 0;
         for rollout in rollouts {
-            let rewards = sampled_rewards(rollout, settings)?;
-            let totals: Vec<f64> = rewards.iter().map(|r| r.reward).collect();
+            let rewards = totals(&sampled_rewards(rollout, settings)?);
             let teaches = match self.warms_up() {
                 true => rollout.shortest_right().is_some(),
-                false => spread(&totals) >= settings.flat_spread,
+                false => !self.is_level(&rewards),
             };
-            teaching += usize::from(totals.is_empty() || teaches);
+            teaching += usize::from(rewards.is_empty() || teaches);
         }
         Ok(teaching >= wanted)
     }
@@ -288,14 +288,14 @@ impl<E: Engine> Learner<'_, E> {
         let Work { rollout, prompts, with_reference } = work;
         let (model, interrupt, settings) = (self.model, self.interrupt, self.settings);
         // Where sampling has left the rewards, only what teaches something is computed at all.
-        let known = self.beta() == 0.0 && !rollout.scores.is_empty();
+        let known = (self.beta() == 0.0 || self.warms_up()) && !rollout.scores.is_empty();
+        let rewards = if known { sampled_rewards(rollout, settings)? } else { Vec::new() };
         if known {
-            let rewards = sampled_rewards(rollout, settings)?;
             tally.add_rewards(rollout, &rewards, sampled_guess(rollout, settings)?);
         }
         let Part { rollout: part, mut is_flat } = match (self.warms_up(), known) {
             (true, _) => right_part(rollout),
-            (false, true) => self.part_of(rollout, flat)?,
+            (false, true) => self.part_of(rollout, &totals(&rewards), flat),
             (false, false) => Part { rollout: Cow::Borrowed(rollout), is_flat: false },
         };
         if is_flat && !with_reference {
@@ -322,8 +322,8 @@ impl<E: Engine> Learner<'_, E> {
         tally.add_pass(rollout, &tree, policy, &judged, with_reference);
         if !known {
             tally.add_rewards(rollout, &judged.rewards, judged.guess);
-            let totals: Vec<f64> = judged.rewards.iter().map(|r| r.reward).collect();
-            is_flat |= !supervised && settings.skip_flat && self.is_flat(&totals, flat);
+            is_flat |=
+                !supervised && settings.skip_flat && self.is_flat(&totals(&judged.rewards), flat);
         }
         if is_flat {
             tally.skipped += 1;
@@ -346,23 +346,26 @@ impl<E: Engine> Learner<'_, E> {
     fn part_of<'r>(
         &self,
         rollout: &'r RolloutGroup,
+        rewards: &[f64],
         flat: &mut FlatFilter,
-    ) -> Result<Part<'r>, LearnError> {
+    ) -> Part<'r> {
         let settings = self.settings;
-        let rewards = sampled_rewards(rollout, settings)?;
-        let totals: Vec<f64> = rewards.iter().map(|r| r.reward).collect();
-        let is_flat = settings.skip_flat && self.is_flat(&totals, flat);
+        let is_flat = settings.skip_flat && self.is_flat(rewards, flat);
         let most = settings.update_generations;
-        let part = match (1..totals.len()).contains(&most) {
-            true => Cow::Owned(rollout.only(&max_variance(&totals, most))),
+        let part = match (1..rewards.len()).contains(&most) {
+            true => Cow::Owned(rollout.only(&max_variance(rewards, most))),
             false => Cow::Borrowed(rollout),
         };
-        Ok(Part { rollout: part, is_flat })
+        Part { rollout: part, is_flat }
     }
 
     fn is_flat(&self, rewards: &[f64], flat: &mut FlatFilter) -> bool {
-        let spread = spread(rewards);
-        flat.is_flat(spread, self.settings.flat_share) || spread < self.settings.flat_spread
+        flat.is_flat(spread(rewards), self.settings.flat_share) || self.is_level(rewards)
+    }
+
+    /// Whether rewards differ too little in any case.
+    fn is_level(&self, rewards: &[f64]) -> bool {
+        spread(rewards) < self.settings.flat_spread
     }
 }
 
@@ -374,6 +377,11 @@ struct Part<'r> {
     rollout: Cow<'r, RolloutGroup>,
     /// Whether they teach nothing.
     is_flat: bool,
+}
+
+/// What is compared of rewards.
+fn totals(rewards: &[RewardParts]) -> Vec<f64> {
+    rewards.iter().map(|parts| parts.reward).collect()
 }
 
 /// What a warm start learns from: the shortest right rationale.

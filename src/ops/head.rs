@@ -1,6 +1,6 @@
 //! The language-model head: log-probabilities of given tokens, without a `[rows, vocabulary]` matrix.
 
-use crate::kernels::elementwise::{exp_moments, max, scale};
+use crate::kernels::elementwise::{axpy, exp_moments, max, scale};
 use crate::kernels::threads::{for_each, in_rows};
 use crate::kernels::{Compute, Floats, PackedMatrix};
 
@@ -89,7 +89,7 @@ fn likely_transposed(logits: &[f32], weight: &PackedMatrix, dx: &mut [f32]) {
             let likely = parts.iter().enumerate().filter(|(_, part)| part.abs() >= LEAST_PART);
             for (token, part) in likely {
                 weight.decode_row(token, &mut decoded);
-                sum.iter_mut().zip(&decoded).for_each(|(sum, w)| *sum += part * w);
+                axpy(*part, &decoded, sum);
             }
         }
     });

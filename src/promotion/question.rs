@@ -37,8 +37,12 @@ pub fn results_by_question(tasks: &[Task], results: &[QuestionResult]) -> Vec<Qu
         let all = || places.iter().map(|i| &results[*i]);
         let any = |right: &dyn Fn(&QuestionResult) -> bool| all().any(right);
         let mut first = results[places[0]].clone();
-        let per_token = all().map(QuestionResult::log_p_answer_per_token).sum::<f64>();
-        first.log_p_answer = per_token / places.len() as f64 * first.answer_tokens as f64;
+        let (answers, tokens) = (places.len() as f64, first.answer_tokens as f64);
+        let mean = |log_p: &dyn Fn(&QuestionResult) -> f64| {
+            all().map(|r| log_p(r) / r.answer_tokens as f64).sum::<f64>() / answers * tokens
+        };
+        first.log_p_answer = mean(&|r| r.log_p_answer);
+        first.log_p_direct = mean(&|r| r.log_p_direct);
         first.correct = any(&|r| r.correct);
         let majority = any(&|r| r.majority_correct == Some(true));
         first.majority_correct = first.majority_correct.map(|_| majority);

@@ -6,7 +6,7 @@
 //! | `metrics.jsonl` | one line for each step and evaluation |
 //! | `training/checkpoint.safetensors` | the state after the last step |
 //! | `training/good-STEP.safetensors` | two older states, for sentinels to return to, and step 0 of a run that started from an adapter |
-//! | `training/best.safetensors` | the state that did best on held-out questions |
+//! | `training/best.safetensors` | the adapter that did best on held-out questions |
 //! | `training/rollouts.json` | what the step in progress has sampled |
 
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 
 use super::SessionError;
 use super::evaluations::Evaluations;
-use crate::arch::lora::Matrix;
+use crate::arch::lora::LoraTensors;
 use crate::data::Task;
 use crate::engine::device::DeviceKind;
 use crate::kernels::Compute;
@@ -231,8 +231,18 @@ impl Folder {
         evaluations: Evaluations,
         good: bool,
     ) -> Result<(), StoreError> {
-        let header = self.header(state, sentinel, evaluations);
-        let tensors = tensors(state);
+        let header = Header {
+            identity: self.identity.clone(),
+            progress: state.progress.clone(),
+            sentinel: sentinel.clone(),
+            optimizer_step: state.optimizer.step,
+            metric_lines: self.metrics.lines(),
+            evaluations,
+        };
+        let tensors: BTreeMap<_, _> = checkpoint::named("params", &state.params)
+            .chain(checkpoint::named("m", &state.optimizer.m))
+            .chain(checkpoint::named("v", &state.optimizer.v))
+            .collect();
         if good {
             checkpoint::save(&self.good(state.progress.step), &header, &tensors)?;
             // Step 0, where it was saved, is the adapter that the run started from.
@@ -243,43 +253,23 @@ impl Folder {
         checkpoint::save(&self.training("checkpoint.safetensors"), &header, &tensors)
     }
 
-    fn header(
-        &self,
-        state: &LearnerState,
-        sentinel: &Sentinel,
-        evaluations: Evaluations,
-    ) -> Header {
-        Header {
-            identity: self.identity.clone(),
-            progress: state.progress.clone(),
-            sentinel: sentinel.clone(),
-            optimizer_step: state.optimizer.step,
-            metric_lines: self.metrics.lines(),
-            evaluations,
-        }
-    }
-
-    /// Saves the state that did best on held-out questions.
+    /// Saves the adapter that did best on held-out questions.
     ///
     /// # Errors
     /// If it cannot be written.
-    pub fn save_best(
-        &self,
-        state: &LearnerState,
-        sentinel: &Sentinel,
-        evaluations: Evaluations,
-    ) -> Result<(), StoreError> {
-        let header = self.header(state, sentinel, evaluations);
-        checkpoint::save(&self.training("best.safetensors"), &header, &tensors(state))
+    pub fn save_best(&self, params: &LoraTensors) -> Result<(), StoreError> {
+        let tensors = checkpoint::named("params", params).collect();
+        checkpoint::save(&self.training("best.safetensors"), &self.identity, &tensors)
     }
 
-    /// The state that did best on held-out questions, if one was saved.
+    /// The adapter that did best on held-out questions, if one was saved.
     ///
     /// # Errors
     /// If it cannot be read.
-    pub fn best(&self) -> Result<Option<LearnerState>, StoreError> {
-        let found = Checkpoint::<Header>::load_if_present(&self.training("best.safetensors"))?;
-        Ok(found.map(|c| restore(c).state))
+    pub fn best(&self) -> Result<Option<LoraTensors>, StoreError> {
+        let path = self.training("best.safetensors");
+        let found = Checkpoint::<RunIdentity>::load_if_present(&path)?;
+        Ok(found.map(|mut best| checkpoint::take_named("params", &mut best.tensors)))
     }
 
     fn good(&self, step: u64) -> PathBuf {
@@ -348,7 +338,7 @@ impl Folder {
     /// If it cannot be written.
     pub fn write_adapter(
         &self,
-        state: &LearnerState,
+        params: &LoraTensors,
         shape: &AdapterShape,
     ) -> Result<(), StoreError> {
         let RunIdentity { settings, base_sha256, base_name, tasks_sha256, .. } = &self.identity;
@@ -366,16 +356,8 @@ impl Folder {
         };
         let manifest = AdapterManifest::new(base_sha256, base_name);
         manifest.with_training(Some(training)).write(&self.dir)?;
-        write_peft(&self.dir, &config, &state.params, shape)
+        write_peft(&self.dir, &config, params, shape)
     }
-}
-
-/// A state's tensors by their names in a checkpoint.
-fn tensors(state: &LearnerState) -> BTreeMap<String, &Matrix> {
-    checkpoint::named("params", &state.params)
-        .chain(checkpoint::named("m", &state.optimizer.m))
-        .chain(checkpoint::named("v", &state.optimizer.v))
-        .collect()
 }
 
 fn good_path(training: &Path, step: u64) -> PathBuf {

@@ -7,7 +7,7 @@
 
 use std::path::Path;
 
-use super::{Folder, SessionBuilder, SessionError};
+use super::{Folder, SessionBuilder, SessionError, start_from};
 use crate::engine::Engine;
 use crate::latro::learner::LearnError;
 use crate::latro::sampling::curriculum::shuffled;
@@ -15,7 +15,6 @@ use crate::latro::sampling::generate::Policy;
 use crate::latro::settings::{Method, TrainSettings};
 use crate::promotion::evaluate::{EvalSettings, evaluate};
 use crate::promotion::thinking::Thinking;
-use crate::store::{AdapterManifest, AdapterShape, read_peft};
 
 /// Tasks that are answered to decide, at most.
 const QUESTIONS: usize = 64;
@@ -50,10 +49,9 @@ impl<E: Engine> SessionBuilder<'_, E> {
         let adapter = match self.start {
             None => None,
             Some(start) => {
-                AdapterManifest::check(start, self.model_sha256)?;
-                let (config, tensors) = read_peft(start, &AdapterShape::from(engine.spec()))?;
-                let scale = config.scale() as f32;
-                Some(engine.adapter(&tensors, scale).map_err(LearnError::from)?)
+                let (state, _) = start_from(start, settings, engine.spec(), self.model_sha256)?;
+                let scale = settings.alpha / settings.rank as f32;
+                Some(engine.adapter(&state.params, scale).map_err(LearnError::from)?)
             }
         };
         let policy = Policy { model: engine, lora: adapter.as_ref(), interrupt };

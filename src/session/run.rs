@@ -223,7 +223,7 @@ impl<'a, E: Engine> Session<'a, E> {
         let EvalMetrics { step, accuracy, log_p_answer_per_token, .. } = eval;
         if step > 0 && self.best().is_none_or(|best| best.is_surpassed_by(&eval)) {
             self.evaluations.best = Some(Best { step, accuracy, log_p_answer_per_token });
-            self.folder.save_best(&self.learner.state, &self.sentinel, self.evaluations)?;
+            self.folder.save_best(&self.learner.state.params)?;
         }
         self.folder.record(&MetricLine::Eval(eval))?;
         self.save(false)
@@ -248,6 +248,6 @@ impl<'a, E: Engine> Session<'a, E> {
     /// # Errors
     /// If it cannot be written.
     pub fn write_adapter(&self) -> Result<(), SessionError> {
-        Ok(self.folder.write_adapter(&self.learner.state, &self.shape)?)
+        Ok(self.folder.write_adapter(&self.learner.state.params, &self.shape)?)
     }
 }

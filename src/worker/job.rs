@@ -16,7 +16,6 @@ use crate::promotion::evaluate::EvalSettings;
 use crate::promotion::forget::GeneralTokens;
 use crate::session::comparison::{self, Hashes, general_texts};
 use crate::session::{Folder, Questions, Session, SessionBuilder, StepOutcome};
-use crate::settings::Choice;
 use crate::store::adapter::WEIGHTS_FILE;
 use crate::store::versions::{BaseModel, write_gguf};
 use crate::store::{AdapterManifest, AdapterShape, file_sha256, read_peft};
@@ -159,7 +158,7 @@ pub fn compare<E: Engine>(
     // Method `auto` was decided when the candidate's run began.
     let made = AdapterManifest::read(&job.candidate).map_err(Failure::from)?;
     let method = made.and_then(|manifest| manifest.training).map(|training| training.method);
-    let think = method.map_or(settings.method.thinks(), |method| method != Method::Sft.word());
+    let think = method.map_or(settings.method.thinks(), |method| Method::word_thinks(&method));
     let comparison = Comparison {
         model: &model.engine,
         prompter: &model.prompter,

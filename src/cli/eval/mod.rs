@@ -29,7 +29,6 @@ use crate::memory::sampling::Sampling;
 use crate::promotion::evaluate::{EvalSettings, QuestionResult, evaluate, summarize};
 use crate::promotion::question::{by_question, results_by_question};
 use crate::session::Questions;
-use crate::settings::Choice;
 use crate::store::write_atomic;
 use crate::text::TextFormat;
 
@@ -147,7 +146,7 @@ fn run_on<E: Engine>(args: &Args) -> Result<(), CliError> {
     };
     let tuned = match &adapter {
         Some(a) => {
-            let think = training.is_none_or(|made| made.method != Method::Sft.word());
+            let think = training.is_none_or(|made| Method::word_thinks(&made.method));
             Some(asker.ask("adapter", Some(a), think)?)
         }
         None => None,

@@ -100,12 +100,11 @@ impl Curriculum {
 /// before any comes up again. A function of its arguments alone.
 #[must_use]
 pub fn shuffled(asked: u64, tasks: usize, count: usize, seed: u64) -> Vec<usize> {
-    (asked..asked + count as u64)
-        .map(|i| {
-            let (pass, place) = (i / tasks as u64, (i % tasks as u64) as usize);
-            permutation(tasks, seed, pass)[place]
-        })
-        .collect()
+    let all = tasks as u64;
+    let first_pass = asked / all;
+    let passes = (asked + count as u64).div_ceil(all).max(first_pass);
+    let order = (first_pass..passes).flat_map(|pass| permutation(tasks, seed, pass));
+    order.skip((asked % all) as usize).take(count).collect()
 }
 
 /// The numbers below `n` in random order (Fisher & Yates).

@@ -157,10 +157,14 @@ struct Sample {
     entropy: f64,
     grad_norm: f64,
     rationale_tokens: f64,
-    /// 0 in what earlier versions saved.
-    #[serde(default)]
+    /// Not in what earlier versions saved: so high that nothing is a rise.
+    #[serde(default = "all")]
     short_share: f64,
     clipped_ratio: f64,
+}
+
+const fn all() -> f64 {
+    1.0
 }
 
 /// The watcher and its memory; saved and restored as a whole.

@@ -1,6 +1,6 @@
 //! Settings of the learner that are one of a few words.
 
-use crate::settings::choices;
+use crate::settings::{Choice, choices};
 
 choices! {
     /// What is learned from.
@@ -22,6 +22,13 @@ impl Method {
     #[must_use]
     pub const fn thinks(self) -> bool {
         !matches!(self, Self::Sft)
+    }
+
+    /// [`Self::thinks`] by the word that an adapter's folder has for its method. One that another
+    /// program has made thinks.
+    #[must_use]
+    pub fn word_thinks(word: &str) -> bool {
+        word != Self::Sft.word()
     }
 
     /// Whether it samples rationales to learn from.
