@@ -24,7 +24,8 @@ use latrod::kernels::Compute;
 use latrod::latro::learner::{Learner, LearnerState, Sampled};
 use latrod::latro::prompt::Prompter;
 use latrod::latro::rollout::RolloutGroup;
-use latrod::latro::sampling::generate::{Limits, Policy, Stop, generate};
+use latrod::latro::sampling::branch::Stop;
+use latrod::latro::sampling::generate::{Limits, Policy, generate};
 use latrod::latro::sampling::sampler::{Pick, stream};
 use latrod::latro::settings::TrainSettings;
 use latrod::memory::plan::{MemoryPlan, MemorySettings};
@@ -253,7 +254,15 @@ fn sample(learner: &Learner<'_, CpuEngine>, s: &Setting, step: u64) -> Outcome<S
     let rollout =
         RolloutGroup { prompt, answer: vec![9; ANSWER], rationales, ..RolloutGroup::default() };
     let tokens = (s.num_generations * s.new) as u64;
-    Ok(Sampled { step, trips: 0, rollouts: vec![rollout], tasks: vec![], tokens, seconds: 1.0 })
+    Ok(Sampled {
+        step,
+        trips: 0,
+        rollouts: vec![rollout],
+        tasks: vec![],
+        tokens,
+        length_limit: 0,
+        seconds: 1.0,
+    })
 }
 
 fn mib(bytes: u64) -> f64 {

@@ -21,7 +21,8 @@ use latrod::kernels::Compute;
 use latrod::latro::learner::{Learner, LearnerState, Sampled};
 use latrod::latro::prompt::Prompter;
 use latrod::latro::rollout::RolloutGroup;
-use latrod::latro::sampling::generate::{Limits, Policy, Stop, generate};
+use latrod::latro::sampling::branch::Stop;
+use latrod::latro::sampling::generate::{Limits, Policy, generate};
 use latrod::latro::sampling::sampler::{Pick, stream};
 use latrod::latro::settings::TrainSettings;
 use latrod::system::memory::peak_memory_mib;
@@ -164,7 +165,7 @@ fn sample(
     };
     let rollouts = prompts.iter().zip(rationales).map(group).collect();
     let tokens = (learner.batch * args.new) as u64;
-    Ok(Sampled { step, trips: 0, rollouts, tasks: vec![], tokens, seconds })
+    Ok(Sampled { step, trips: 0, rollouts, tasks: vec![], tokens, length_limit: 0, seconds })
 }
 
 fn round(x: f64) -> f64 {

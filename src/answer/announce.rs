@@ -1,4 +1,4 @@
-//! Where a text announces its answer: "the answer is", `\boxed{…}`, "####".
+//! Where a text announces its answer: "the answer is", `\boxed{…}`, `<answer>…</answer>`, "####".
 
 use std::ops::Range;
 use std::sync::LazyLock;
@@ -17,6 +17,8 @@ choices! {
         Boxed = "boxed",
         /// `####`, as in GSM8K.
         Hashes = "hashes",
+        /// `<answer>…</answer>`, as in DeepSeek-R1's prompt.
+        Tag = "tag",
     }
 }
 
@@ -53,6 +55,8 @@ static ANSWER_IS: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(&format!("(?i){english}|{german}|{romance}|{chinese}")).ok()
 });
 
+static TAG: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new("(?i)</?answer>").ok());
+
 /// An announcement: what made it, and what it announces.
 struct Place {
     mark: Mark,
@@ -75,6 +79,7 @@ fn places(text: &str) -> Vec<Place> {
     for (at, name) in text.match_indices("\\boxed").chain(text.match_indices("\\fbox")) {
         places.extend(boxed(text, at, at + name.len()));
     }
+    places.extend(tagged(text));
     let hashes = text.match_indices("####").filter(|(at, _)| !text[..*at].ends_with('#'));
     places.extend(hashes.map(|(at, mark)| {
         // On one line: elsewhere "####" begins a heading.
@@ -85,6 +90,19 @@ fn places(text: &str) -> Vec<Place> {
     }));
     places.sort_by_key(|place| place.at);
     places
+}
+
+/// What stands between `<answer>` and `</answer>`.
+fn tagged(text: &str) -> Vec<Place> {
+    let tags: Vec<_> = TAG.iter().flat_map(|pattern| pattern.find_iter(text)).collect();
+    let opens = |tag: &regex::Match| !tag.as_str().starts_with("</");
+    let place = |(i, tag): (usize, &regex::Match)| {
+        let reach = behind(text, tag.end());
+        let next = tags.get(i + 1).filter(|next| !opens(next) && next.start() <= reach.end);
+        let said = next.map_or(reach, |next| tag.end()..next.start());
+        Place { mark: Mark::Tag, at: tag.start(), said, closed: next.is_some() }
+    };
+    tags.iter().enumerate().filter(|(_, tag)| opens(tag)).map(place).collect()
 }
 
 /// What follows a place, as far as it is looked at.
@@ -139,10 +157,11 @@ pub fn first(reader: &dyn Reader, text: &str, marks: &[Mark], ended: bool) -> Op
         }
         let Place { mark, ref said, closed, .. } = *place;
         // "The answer is \boxed{18}": the brace says where it ends.
-        let inner = all.get(i + 1).filter(|next| next.mark == Mark::Boxed);
+        let closes = |mark| matches!(mark, Mark::Boxed | Mark::Tag);
+        let inner = all.get(i + 1).filter(|next| closes(next.mark));
         if let Some(inner) = inner
-            && mark != Mark::Boxed
-            && marks.contains(&Mark::Boxed)
+            && !closes(mark)
+            && marks.contains(&inner.mark)
             && !text[said.start..inner.at].contains(|c: char| c.is_alphanumeric() || c == '\n')
             && !reader.is_settled(&text[said.start..inner.at])
         {
@@ -151,8 +170,8 @@ pub fn first(reader: &dyn Reader, text: &str, marks: &[Mark], ended: bool) -> Op
         let spoken = &text[said.clone()];
         if !(closed || ended || reader.is_settled(spoken)) {
             // What has begun must be waited for, or a later one would come first.
-            let in_braces = text[..said.start].ends_with('{') && spoken.len() < REACH - 4;
-            return if in_braces || is_open(spoken) { None } else { continue };
+            let is_enclosed = text[..said.start].ends_with(['{', '>']) && spoken.len() < REACH - 4;
+            return if is_enclosed || is_open(spoken) { None } else { continue };
         }
         if let Some(value) = reader.value_in(spoken) {
             return Some(Announced {

@@ -31,7 +31,7 @@ use self::choice::Choice;
 use self::exact::Exact;
 use self::number::Number;
 use self::text::Words;
-use crate::settings::choices;
+use crate::settings::{Choice as _, choices};
 
 choices! {
     /// What kind of text an answer is, and so how two are compared.
@@ -47,6 +47,14 @@ choices! {
         Text = "text",
         /// Every character counts.
         Exact = "exact",
+    }
+}
+
+impl AnswerKind {
+    /// Its name in tasks and settings.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.word()
     }
 }
 

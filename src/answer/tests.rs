@@ -8,7 +8,7 @@ use super::*;
 
 const METALS: &str =
     "Which is a metal?\n\nA. iron\nB. a piece of wood\nC. iron oxide and wood\nD. Apple";
-const MARKS: [Mark; 3] = [Mark::AnswerIs, Mark::Boxed, Mark::Hashes];
+const MARKS: [Mark; 4] = [Mark::AnswerIs, Mark::Boxed, Mark::Hashes, Mark::Tag];
 
 /// Wanted label, said, right.
 const CHOICES: &[(&str, &str, bool)] = &[
@@ -251,6 +251,10 @@ const RESPONSES: &[(&str, &str, &str, Option<Mark>)] = &[
     ("brother", "Let me see.\nHe is her brother.", "brother", None),
     ("positive", "Sentiment: Positive", "Positive", None),
     ("540", "#### 540\n\n#### Explanation\nHe does 3 sprints.", "540", Some(Mark::Hashes)),
+    ("18", "<think>16 + 2</think>\n<answer>18</answer>", "18", Some(Mark::Tag)),
+    ("18", "The answer is <answer> 18 eggs </answer>, since 7 hatched.", "18", Some(Mark::Tag)),
+    ("Rome", "<Answer>\nRome\n</Answer>", "Rome", Some(Mark::Tag)),
+    ("Rome", "so <answer>Rome", "Rome", Some(Mark::Tag)),
     ("18", "Die Antwort lautet 18 Eier.", "18", Some(Mark::AnswerIs)),
     ("北京", "答案是北京。", "北京", Some(Mark::AnswerIs)),
 ];
@@ -275,6 +279,9 @@ const GROWING: &[(&str, &str, Option<&str>)] = &[
     ("18", "so \\boxed{18}|", Some("18")),
     ("18", "the answer is \\boxed{18}|.\n", Some("18")),
     ("18", "#### 18\n|", Some("18")),
+    ("18", "<answer>18</answer>|.", Some("18")),
+    ("18", "The answer is <answer>18</answer>| or so", Some("18")),
+    ("18", "<answer>18</answer", None),
     ("18", "The answer is:\n\n**18**\n|", Some("18")),
     ("18", "To see whether the answer is right, add.\nSo\n\\boxed{7}|", Some("7")),
     ("18", "The answer is unclear.\nWe add.\nAnd add.\n#### 4\n|", Some("4")),

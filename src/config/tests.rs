@@ -168,6 +168,27 @@ fn sections_are_checked_against_each_other() {
 }
 
 #[test]
+fn tags_have_a_name_and_one_value() {
+    let text = format!("{GOOD}[device]\ntags = ['site=berlin', 'ring=canary']\n");
+    let tags = parse(&text).unwrap().device.tags();
+    assert_eq!(
+        tags.into_iter().collect::<Vec<_>>(),
+        [("ring".into(), "canary".into()), ("site".into(), "berlin".into())]
+    );
+
+    let wrong = "[device]\ntags = ['site', 'ring=a b', 'line=1', 'line=2', '=x']\n";
+    assert_errors(
+        &format!("{GOOD}{wrong}"),
+        &[
+            "3: device.tags: holds \"site\": write name=value",
+            "3: device.tags: holds \"ring=a b\"",
+            "3: device.tags: holds line twice",
+            "3: device.tags: holds \"=x\"",
+        ],
+    );
+}
+
+#[test]
 fn tasks_and_state_are_apart() {
     for (state, spool, expected) in [
         ("/var/l", "/var/l/../l/.", "4: tasks.folder: is also state_dir"),

@@ -14,7 +14,8 @@ pub(crate) mod split;
 
 use sha2::{Digest, Sha256};
 
-use crate::answer::{AnswerKind, Wanted};
+pub use crate::answer::AnswerKind;
+use crate::answer::Wanted;
 
 pub use parse::RejectReason;
 pub use read::{DataError, REJECTED_FILE, Rejected, TaskLimits, TaskSet, read_tasks};
@@ -28,19 +29,21 @@ pub struct Task {
     /// How somebody came to the answer, where the task says it; nothing but supervised training on
     /// rationales looks at it.
     pub rationale: Option<String>,
+    /// What kind of text the answer is, where the task says it.
+    pub answer_kind: Option<AnswerKind>,
 }
 
 impl Task {
     /// A task without a rationale.
     #[must_use]
     pub const fn new(question: String, answer: String) -> Self {
-        Self { question, answer, rationale: None }
+        Self { question, answer, rationale: None, answer_kind: None }
     }
 
-    /// The answer, ready to judge others with.
+    /// The answer, ready to judge others with; of this kind unless the task says another.
     #[must_use]
     pub fn wanted(&self, kind: AnswerKind) -> Wanted {
-        Wanted::new(&self.question, &self.answer, kind)
+        Wanted::new(&self.question, &self.answer, self.answer_kind.unwrap_or(kind))
     }
 
     /// Bytes of its texts.
@@ -94,6 +97,15 @@ mod tests {
 
     fn task(question: &str, answer: &str) -> Task {
         Task::new(question.into(), answer.into())
+    }
+
+    #[test]
+    fn a_task_knows_its_kind_of_answer_better() {
+        let code = Task { answer_kind: Some(AnswerKind::Exact), ..task("a", "42.0") };
+
+        assert!(task("a", "42.0").wanted(AnswerKind::Auto).is_given_by(" 42"));
+        assert!(!code.wanted(AnswerKind::Auto).is_given_by(" 42"));
+        assert_eq!(code.id(), task("a", "42.0").id());
     }
 
     #[test]

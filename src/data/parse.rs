@@ -6,14 +6,14 @@
 //! | `question`, `choices`, `answerKey` | multiple choice as in ARC: [`super::arc`] |
 //! | `messages` | a conversation: [`super::chat`] |
 //!
-//! Other fields are ignored.
+//! `answer_kind` may stand beside them all: how answers are judged. Other fields are ignored.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::error::Category;
 use serde_json::{Number, Value};
 
-use super::{Task, arc, chat};
+use super::{AnswerKind, Task, arc, chat};
 
 /// Why a line was set aside.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +43,8 @@ pub enum RejectReason {
     UnknownAnswerKey,
     #[error("the messages cannot be used: {what}")]
     BadMessages { what: &'static str },
+    #[error("the answer_kind is none of auto, number, choice, text and exact")]
+    UnknownAnswerKind,
     /// Said of the whole file.
     #[error("the file is one JSON array; write each object on its own line")]
     JsonArray,
@@ -78,6 +80,7 @@ struct Fields {
     #[serde(rename = "answerKey")]
     answer_key: Option<Value>,
     messages: Option<Value>,
+    answer_kind: Option<Value>,
 }
 
 /// Reads a line. `None` if it is blank.
@@ -98,15 +101,23 @@ fn parse_object(text: &str) -> Result<Task, RejectReason> {
         Category::Data => RejectReason::NotAnObject,
         _ => RejectReason::BrokenJson { column: error.column() },
     })?;
-    let Fields { question, answer, choices, answer_key, messages } = fields;
-    if let Some(messages) = messages {
-        chat::task(messages)
+    let Fields { question, answer, choices, answer_key, messages, answer_kind } = fields;
+    let answer_kind = answer_kind.map(kind_of).transpose()?;
+    let task = if let Some(messages) = messages {
+        chat::task(messages)?
     } else if answer_key.is_some() || matches!(question, Some(Value::Object(_))) {
-        arc::task(question, choices, answer_key)
+        arc::task(question, choices, answer_key)?
     } else {
         let question = text_of(question, "question")?;
-        Ok(derived(question, &text_of(answer, "answer")?))
-    }
+        derived(question, &text_of(answer, "answer")?)
+    };
+    Ok(Task { answer_kind, ..task })
+}
+
+/// The kind of answer that a field names.
+pub(super) fn kind_of(field: Value) -> Result<AnswerKind, RejectReason> {
+    let Value::String(word) = field else { return Err(RejectReason::UnknownAnswerKind) };
+    word.trim().parse().map_err(|_| RejectReason::UnknownAnswerKind)
 }
 
 /// The text of a field, without surrounding white space.
@@ -137,7 +148,7 @@ pub(super) fn derived(question: String, text: &str) -> Task {
     match marked {
         Some((before, after)) => {
             let rationale = Some(without_notes(before.trim())).filter(|text| !text.is_empty());
-            Task { question, answer: without_separators(after.trim()), rationale }
+            Task { rationale, ..Task::new(question, without_separators(after.trim())) }
         }
         None => Task::new(question, text.to_owned()),
     }
@@ -240,6 +251,21 @@ mod tests {
         for (text, answer) in cases {
             let line = serde_json::json!({"question": "q", "answer": text}).to_string();
             assert_eq!(parse(&line).unwrap().answer, answer);
+        }
+    }
+
+    #[test]
+    fn a_task_may_say_how_its_answer_is_judged() {
+        let of = |fields: &str| {
+            let line = format!("{{\"question\": \"q\", \"answer\": \"a\", {fields}}}");
+            parse_line(line.as_bytes()).unwrap().map(|task| task.answer_kind)
+        };
+
+        assert_eq!(of("\"answer_kind\": \"exact\""), Ok(Some(AnswerKind::Exact)));
+        assert_eq!(of("\"more\": 1"), Ok(None));
+        for wrong in ["\"code\"", "7", "\"\""] {
+            let refused = of(&format!("\"answer_kind\": {wrong}"));
+            assert_eq!(refused, Err(RejectReason::UnknownAnswerKind), "{wrong}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! What goes into a pass.
+//! What goes into a pass, and what is asked of it.
 
 use crate::ops::attention_plan::AttentionPlan;
 
@@ -18,4 +18,14 @@ impl<'a> Input<'a> {
     pub fn causal(tokens: &'a [u32], positions: &'a [u32]) -> Self {
         Self { tokens, positions, plan: AttentionPlan::causal(tokens.len()) }
     }
+}
+
+/// Tokens whose probabilities are asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Predictions<'a> {
+    /// The row behind which each token stands.
+    pub rows: &'a [usize],
+    pub targets: &'a [u32],
+    /// What the logits of each are multiplied by: 1/T for softmax(logits / T).
+    pub scales: &'a [f32],
 }

@@ -23,7 +23,7 @@ use crate::kernels::{Compute, Floats};
 use crate::ops::head::TokenScores;
 use device::DeviceKind;
 pub use error::ModelError;
-pub use input::Input;
+pub use input::{Input, Predictions};
 use interrupt::Interrupt;
 use row_chunks::RowChunks;
 
@@ -101,18 +101,18 @@ pub trait Engine: std::fmt::Debug + Sized {
         logits: &mut Floats,
     ) -> Result<(), ModelError>;
 
-    /// What the model says of `targets[i]` as the token behind row `rows[i]`.
+    /// What the model says of the predicted tokens. The gradient is by the hidden states times their
+    /// scales.
     ///
     /// # Errors
     /// A target outside the vocabulary; a failing device.
     ///
     /// # Panics
-    /// If a row does not exist.
+    /// If a row does not exist, or if there is not one row and one scale for each target.
     fn token_scores(
         &self,
         hidden: &Self::Hidden,
-        rows: &[usize],
-        targets: &[u32],
+        predicted: Predictions<'_>,
         with_gradient: bool,
     ) -> Result<TokenScores, ModelError>;
 

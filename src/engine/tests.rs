@@ -23,6 +23,8 @@ use crate::latro::tree::{Branch, Tree};
 use crate::ops::check::numbers;
 
 const TOKENS: [u32; 9] = [1, 17, 3, 3, 30, 8, 25, 0, 12];
+/// At which rationales are as if they were sampled.
+const TEMPERATURE: f32 = 0.7;
 
 fn load<E: Engine>(model: &GgufBytes, device: DeviceKind) -> E {
     let folder = tempfile::tempdir().unwrap();
@@ -97,7 +99,7 @@ fn factors(engine: &impl Engine) -> LoraTensors {
 fn tree() -> Tree {
     let (long, answer) = ([4, 9, 16, 2], [7, 21]);
     let branch = |rationale, stop| Branch { rationale, stop, answer: &answer };
-    Tree::new(&TOKENS, [branch(&long, Some(3)), branch(&long[1..2], None)])
+    Tree::new(&TOKENS, [branch(&long, Some(3)), branch(&long[1..2], None)]).tempered(TEMPERATURE)
 }
 
 /// Σ cᵢ · log p(target i), and its gradient by the engine's backward pass.
@@ -151,5 +153,34 @@ fn every_familys_gradients_agree_with_finite_differences() {
         let model = small_in_f32(family.name);
         check_gradients::<CpuEngine>(&load(&model, DeviceKind::Cpu), family.name);
         check_gradients::<CandleEngine>(&load(&model, DeviceKind::Candle), family.name);
+    }
+}
+
+/// Of the rationale's tokens at its temperature, and of the answer's at 1.
+fn check_temperature<E: Engine>(engine: &E, what: &str) {
+    let Tree { targets, branches, .. } = tree();
+    let scores = score(engine, None, &tree(), &Interrupt::new()).unwrap().log_p;
+    let span = &branches[0];
+    let mut tokens = TOKENS.to_vec();
+    // The stop is predicted where the answer follows.
+    let spoken = span.rationale.clone().take(span.rationale.len() - 1).chain(span.answer.clone());
+    for i in spoken {
+        let scale = if span.rationale.contains(&i) { 1.0 / TEMPERATURE } else { 1.0 };
+        let logits: Vec<f64> =
+            logits(engine, &tokens).iter().map(|l| f64::from(*l * scale)).collect();
+        let sum: f64 = logits.iter().map(|l| l.exp()).sum();
+        let wanted = logits[targets[i] as usize] - sum.ln();
+        let error = (f64::from(scores[i]) - wanted).abs();
+        assert!(error < 1e-4, "{what} {i}: {} is not {wanted}", scores[i]);
+        tokens.push(targets[i]);
+    }
+}
+
+#[test]
+fn the_policy_at_a_temperature_is_the_softmax_of_divided_logits() {
+    for family in FAMILIES {
+        let model = small_in_f32(family.name);
+        check_temperature::<CpuEngine>(&load(&model, DeviceKind::Cpu), family.name);
+        check_temperature::<CandleEngine>(&load(&model, DeviceKind::Candle), family.name);
     }
 }

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use crate::data::lines::{Line, Lines};
 use crate::data::split::is_held_out;
-use crate::data::{Task, TaskId, question_key};
+use crate::data::{AnswerKind, Task, TaskId, question_key};
 use crate::intake::IntakeError;
 use crate::store::durable::open_regular;
 use crate::store::ledger::{Ledger, NewTask};
@@ -40,6 +40,8 @@ const MAX_LINE: usize = 100 << 20;
 struct LineOut<'a> {
     question: &'a str,
     answer: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answer_kind: Option<AnswerKind>,
     sequence: i64,
     held_out: bool,
 }
@@ -48,6 +50,8 @@ struct LineOut<'a> {
 struct LineIn {
     question: String,
     answer: String,
+    #[serde(default)]
+    answer_kind: Option<AnswerKind>,
     sequence: Option<i64>,
     held_out: Option<bool>,
 }
@@ -181,8 +185,9 @@ fn renumber(tasks: &mut [NewTask], ledger: &Ledger) -> Result<(), IntakeError> {
 }
 
 fn parse(line: &[u8], held_out_share: f64) -> Option<NewTask> {
-    let LineIn { question, answer, sequence, held_out } = serde_json::from_slice(line).ok()?;
-    let task = Task::new(question, answer);
+    let LineIn { question, answer, answer_kind, sequence, held_out } =
+        serde_json::from_slice(line).ok()?;
+    let task = Task { answer_kind, ..Task::new(question, answer) };
     let held_out = held_out.unwrap_or_else(|| is_held_out(&task, held_out_share));
     // Numbers near the end of their range would leave none for later tasks.
     let sequence = sequence.filter(|number| (1..1 << 48).contains(number)).unwrap_or(0);
@@ -191,8 +196,9 @@ fn parse(line: &[u8], held_out_share: f64) -> Option<NewTask> {
 }
 
 fn write_line(to: &mut dyn Write, new: &NewTask) -> io::Result<()> {
-    let NewTask { task: Task { question, answer, .. }, sequence, held_out } = new;
-    let line = LineOut { question, answer, sequence: *sequence, held_out: *held_out };
+    let NewTask { task: Task { question, answer, answer_kind, .. }, sequence, held_out } = new;
+    let (answer_kind, sequence, held_out) = (*answer_kind, *sequence, *held_out);
+    let line = LineOut { question, answer, answer_kind, sequence, held_out };
     serde_json::to_writer(&mut *to, &line)?;
     to.write_all(b"\n")
 }

@@ -29,6 +29,7 @@ use crate::latro::metrics::tally::Tally;
 use crate::latro::objective::advantage::{FlatFilter, max_variance, spread};
 use crate::latro::objective::reward::RewardParts;
 use crate::latro::sampling::curriculum::{Curriculum, shuffled};
+use crate::latro::sampling::length::Lengths;
 use crate::latro::sampling::sampler::{stream, uniform};
 
 /// Why a step could not be done. The learner's state is then as it was before the step.
@@ -69,6 +70,9 @@ pub struct TrainerState {
     /// What is known of the tasks.
     #[serde(default)]
     pub curriculum: Curriculum,
+    /// What is known of the lengths of rationales.
+    #[serde(default)]
+    pub lengths: Lengths,
 }
 
 /// Everything that changes while learning.
@@ -129,6 +133,9 @@ pub struct Sampled {
     pub tasks: Vec<usize>,
     /// Tokens that were sampled, those that ended a rationale included.
     pub tokens: u64,
+    /// Tokens after which rationales were cut off.
+    #[serde(default)]
+    pub length_limit: usize,
     /// Seconds that it took.
     pub seconds: f64,
 }
@@ -174,9 +181,16 @@ impl<E: Engine> Learner<'_, E> {
     ) -> Result<Sampled, LearnError> {
         let start = Instant::now();
         let (step, trips) = (self.state.progress.step + 1, self.state.progress.trips);
-        let chosen = self.order(tasks.len());
-        let mut sampled =
-            Sampled { step, trips, rollouts: vec![], tasks: vec![], tokens: 0, seconds: 0.0 };
+        let chosen = self.order(tasks);
+        let mut sampled = Sampled {
+            step,
+            trips,
+            rollouts: vec![],
+            tasks: vec![],
+            tokens: 0,
+            length_limit: self.length_limit(),
+            seconds: 0.0,
+        };
         for more in chosen.chunks(self.settings.prompts_per_step) {
             let asked: Vec<&Task> = more.iter().map(|i| &tasks[*i]).collect();
             let rollouts = self.rollouts(&asked, sampled.rollouts.len(), &mut progress)?;
@@ -193,16 +207,26 @@ impl<E: Engine> Learner<'_, E> {
         Ok(sampled)
     }
 
+    /// Tokens after which the next step's rationales are cut off.
+    pub(in crate::latro) fn length_limit(&self) -> usize {
+        let most = self.settings.max_new_tokens;
+        match self.settings.adapt_length {
+            true => self.state.progress.lengths.limit(most),
+            false => most,
+        }
+    }
+
     /// The tasks that the next step may ask, in their order.
-    fn order(&self, tasks: usize) -> Vec<usize> {
+    fn order(&self, tasks: &[Task]) -> Vec<usize> {
         let &TrainSettings { prompts_per_step, seed, method, task_order, .. } = self.settings;
         let curriculum = &self.state.progress.curriculum;
-        let count = prompts_per_step.max(tasks.min(MOST_ROUNDS * prompts_per_step));
+        let count = prompts_per_step.max(tasks.len().min(MOST_ROUNDS * prompts_per_step));
         match (task_order, method) {
             (TaskOrder::Success, method) if method.samples() => {
-                curriculum.draw(self.state.progress.step + 1, tasks, count, seed)
+                let lengths: Vec<usize> = tasks.iter().map(|task| task.question.len()).collect();
+                curriculum.draw(self.state.progress.step + 1, &lengths, count, seed)
             }
-            _ => shuffled(curriculum.asked(), tasks, count, seed),
+            _ => shuffled(curriculum.asked(), tasks.len(), count, seed),
         }
     }
 
@@ -245,6 +269,7 @@ impl<E: Engine> Learner<'_, E> {
         for (task, (rationales, earned)) in sampled.tasks.iter().zip(&tally.earned) {
             progress.curriculum.note(*task, *rationales, *earned);
         }
+        tally.rewarded.iter().for_each(|tokens| progress.lengths.note(*tokens));
         let update = Instant::now();
         // Coefficients point uphill; AdamW goes down the gradient of the loss.
         sums.values_mut().flat_map(|m| &mut m.data).for_each(|g| *g = -*g);
@@ -303,7 +328,9 @@ impl<E: Engine> Learner<'_, E> {
             return Ok(());
         }
         let rollout = part.as_ref();
-        let tree = rollout.tree();
+        let supervised = !settings.method.samples() || self.warms_up();
+        let temperature = if supervised { 1.0 } else { settings.temperature };
+        let tree = rollout.tree().tempered(temperature);
         let start = Instant::now();
         let forward = Forward::new(model, adapter, &tree, interrupt)?;
         tally.forward_s += start.elapsed().as_secs_f64();
@@ -316,7 +343,6 @@ impl<E: Engine> Learner<'_, E> {
         tally.reference_s += start.elapsed().as_secs_f64();
 
         let policy = forward.scores();
-        let supervised = !settings.method.samples() || self.warms_up();
         let lesson = Lesson { settings, beta: self.beta(), prompts, supervised };
         let judged = judge(rollout, &tree, &policy.log_p, &reference, lesson)?;
         tally.add_pass(rollout, &tree, policy, &judged, with_reference);

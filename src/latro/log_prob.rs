@@ -3,7 +3,7 @@
 use super::tree::Tree;
 use crate::arch::lora::LoraTensors;
 use crate::engine::interrupt::Interrupt;
-use crate::engine::{Engine, Input, ModelError};
+use crate::engine::{Engine, Input, ModelError, Predictions};
 use crate::ops::head::TokenScores;
 
 /// Log-probability and entropy of every predicted token of `tree`, without gradients.
@@ -78,10 +78,11 @@ impl<E: Engine> Forward<E> {
 /// The gradient with respect to the hidden states behind the output norm, `[rows, hidden]`.
 fn hidden_gradient(width: usize, tree: &Tree, coefficients: &[f32], per_token: &[f32]) -> Vec<f32> {
     let mut at_head = vec![0.0; tree.tokens.len() * width];
-    let tokens = per_token.chunks_exact(width).zip(coefficients).zip(&tree.rows);
-    for ((gradient, c), row) in tokens {
+    let factors = coefficients.iter().zip(&tree.scales).map(|(c, scale)| c * scale);
+    let tokens = per_token.chunks_exact(width).zip(factors).zip(&tree.rows);
+    for ((gradient, factor), row) in tokens {
         let sum = &mut at_head[row * width..(row + 1) * width];
-        sum.iter_mut().zip(gradient).for_each(|(sum, g)| *sum += c * g);
+        sum.iter_mut().zip(gradient).for_each(|(sum, g)| *sum += factor * g);
     }
     at_head
 }
@@ -107,5 +108,6 @@ fn head_scores<E: Engine>(
     hidden: &E::Hidden,
     with_gradient: bool,
 ) -> Result<TokenScores, ModelError> {
-    model.token_scores(hidden, &tree.rows, &tree.targets, with_gradient)
+    let Tree { rows, targets, scales, .. } = tree;
+    model.token_scores(hidden, Predictions { rows, targets, scales }, with_gradient)
 }

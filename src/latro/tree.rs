@@ -9,7 +9,7 @@ use crate::ops::attention_plan::{AttentionPlan, Segment};
 use crate::ops::key_values::aligned;
 
 /// A prompt with its branches, ready for the transformer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Tree {
     /// Tokens that go into the model. A branch's last token is only predicted, so it is not here.
     pub tokens: Vec<u32>,
@@ -21,6 +21,9 @@ pub struct Tree {
     pub rows: Vec<usize>,
     /// The predicted tokens, branch after branch.
     pub targets: Vec<u32>,
+    /// For each predicted token, what its logits are multiplied by: 1, or 1/T in a rationale that was
+    /// sampled at a temperature T.
+    pub scales: Vec<f32>,
     /// Where each branch's predictions stand in `targets`.
     pub branches: Vec<BranchSpan>,
 }
@@ -59,12 +62,24 @@ impl Tree {
             plan: AttentionPlan::causal(end),
             rows: Vec::new(),
             targets: Vec::new(),
+            scales: Vec::new(),
             branches: Vec::new(),
         };
         for branch in branches {
             tree.push(end, branch);
         }
         tree
+    }
+
+    /// The same for rationales of the policy at a temperature: softmax(logits / temperature) is what they
+    /// were sampled from, and so what their log-probabilities and gradients are those of. Answers keep
+    /// the model's own.
+    #[must_use]
+    pub fn tempered(mut self, temperature: f32) -> Self {
+        for BranchSpan { rationale, .. } in &self.branches {
+            self.scales[rationale.clone()].fill(temperature.recip());
+        }
+        self
     }
 
     fn push(&mut self, end: usize, branch: Branch<'_>) {
@@ -85,6 +100,7 @@ impl Tree {
         let middle = self.targets.len();
         self.targets.extend(answer);
         self.rows.extend((rationale.len()..rationale.len() + answer.len()).map(row));
+        self.scales.resize(self.targets.len(), 1.0);
         let span = BranchSpan { rationale: first..middle, answer: middle..middle + answer.len() };
         self.branches.push(span);
     }
@@ -121,6 +137,8 @@ mod tests {
         assert_eq!(tree.plan.segments[2].rows, 1);
         assert_eq!(tree.plan.segments[2].own, 64);
         assert_eq!(tree.plan.rows(), tree.tokens.len());
+        assert_eq!(tree.scales, [1.0; 7]);
+        assert_eq!(tree.tempered(0.5).scales, [2.0, 2.0, 2.0, 1.0, 1.0, 1.0, 1.0]);
     }
 
     #[test]

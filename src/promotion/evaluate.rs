@@ -15,12 +15,10 @@ use crate::engine::Engine;
 use crate::latro::learner::LearnError;
 use crate::latro::metrics::EvalMetrics;
 use crate::latro::prompt::{Finish, Guess, PromptError, Prompter};
-use crate::latro::sampling::generate::{
-    Generated, Limits, Policy, Stop, generate, generate_scored,
-};
+use crate::latro::sampling::branch::{Continuation, Generated, Stop};
+use crate::latro::sampling::generate::{Limits, Policy, generate, generate_scored};
 use crate::latro::sampling::rollouts::longest_continuation;
 use crate::latro::sampling::sampler::{Pick, stream};
-use crate::latro::sampling::score::Continuation;
 use crate::latro::settings::TrainSettings;
 use crate::promotion::thinking::Thinking;
 
@@ -123,16 +121,23 @@ pub fn answer_room(prompter: &Prompter, answer: &str) -> Result<usize, PromptErr
 /// Ends a response at the end of the turn.
 struct AtTurnEnd<'p> {
     ends: Vec<u32>,
-    /// Has the right answer scored in its place.
+    /// What is done with it then.
     examined: Option<Examined<'p>>,
 }
 
-/// What is scored.
+/// "The answer is", and the most tokens that may follow.
+type Asked = (Vec<u32>, usize);
+
+/// What is asked behind a response.
 struct Examined<'p> {
     prompter: &'p Prompter,
-    /// The right answer with its phrase, behind the response.
+    /// The right answer with its phrase, scored behind the response.
     answer: Vec<u32>,
-    /// The same without a response.
+    /// The phrase alone and room for an answer, if that is asked for.
+    forced: Option<Asked>,
+    /// Whether it is asked for behind the response, or without one.
+    think: bool,
+    /// The right answer with its phrase, scored without a response.
     direct: Vec<u32>,
 }
 
@@ -149,12 +154,20 @@ impl Stop for AtTurnEnd<'_> {
     }
 
     fn continuations(&self, tokens: &[u32]) -> Vec<Continuation> {
-        let of = |Examined { prompter, answer, direct }: &Examined<'_>| {
-            let keep = prompter.cut(tokens).len;
-            let behind = Continuation { keep, ids: answer.clone() };
-            [behind, Continuation { keep: 0, ids: direct.clone() }]
+        let Some(Examined { prompter, answer, forced, think, direct }) = &self.examined else {
+            return Vec::new();
         };
-        self.examined.iter().flat_map(of).collect()
+        let keep = prompter.cut(tokens).len;
+        let asked = forced.iter().map(|(ids, room)| {
+            let keep = if *think { keep } else { 0 };
+            Continuation { keep, ids: ids.clone(), room: *room }
+        });
+        let direct = Continuation::scored(0, direct.clone());
+        [Continuation::scored(keep, answer.clone())]
+            .into_iter()
+            .chain(asked)
+            .chain([direct])
+            .collect()
     }
 }
 
@@ -174,18 +187,13 @@ pub fn evaluate<E: Engine>(
     let wanted: Vec<Wanted> = tasks.iter().map(|task| task.wanted(settings.answer_kind)).collect();
     let mut examiner = Examiner { policy, prompter, tasks, prompts, wanted, settings, progress };
     let written = examiner.respond()?;
-    let forced = match settings.forced {
-        true => examiner.force(&written)?.into_iter().map(Some).collect(),
-        false => vec![None; tasks.len()],
-    };
     let majority = match settings.votes {
         0 => vec![None; tasks.len()],
         votes => examiner.vote(votes)?,
     };
     let mut results = Vec::with_capacity(tasks.len());
-    for (i, (forced, majority_correct)) in forced.into_iter().zip(majority).enumerate() {
-        let read = examiner.read(i, &written[i]);
-        results.push(QuestionResult { forced, majority_correct, ..read? });
+    for (i, majority_correct) in majority.into_iter().enumerate() {
+        results.push(QuestionResult { majority_correct, ..examiner.read(i, &written[i])? });
     }
     Ok(results)
 }
@@ -204,16 +212,18 @@ struct Examiner<'a, E: Engine, P> {
 impl<E: Engine, P: FnMut(usize)> Examiner<'_, E, P> {
     /// The response to each question, with the scores of the right answer's tokens and its phrase.
     fn respond(&mut self) -> Result<Vec<Generated>, LearnError> {
-        let EvalSettings { max_new_tokens, batch, .. } = self.settings;
+        let EvalSettings { max_new_tokens, batch, think, .. } = self.settings;
         let prompter = self.prompter;
         let answers = self.tasks.iter().map(|task| prompter.answer(&task.answer));
         let answers = answers.collect::<Result<Vec<_>, _>>()?;
         let longest = answers.iter().map(Vec::len).max().unwrap_or(0);
+        let forced = self.forced()?;
+        let asked = forced.iter().flatten().map(|(lead, room)| lead.len() + room).max();
         let limits = Limits {
             branches: 1,
             max_new_tokens,
             batch,
-            continuation: longest_continuation(longest),
+            continuation: longest_continuation(longest).max(asked.unwrap_or(0)),
             pick: Pick::Greedy,
         };
         let rng = |_, _| stream(0, 0, 0, 0);
@@ -222,7 +232,8 @@ impl<E: Engine, P: FnMut(usize)> Examiner<'_, E, P> {
         let stop = |question: usize, _| {
             let Guess { lead, answer, .. } = &guesses[question];
             let direct = [lead.as_slice(), answer].concat();
-            let examined = Examined { prompter, answer: answers[question].clone(), direct };
+            let (answer, forced) = (answers[question].clone(), forced[question].clone());
+            let examined = Examined { prompter, answer, forced, think, direct };
             AtTurnEnd { ends: prompter.stop_ids(), examined: Some(examined) }
         };
         let progress = &mut self.progress;
@@ -238,32 +249,13 @@ impl<E: Engine, P: FnMut(usize)> Examiner<'_, E, P> {
         }
     }
 
-    /// Asks for the answers after the rationales.
-    fn force(&mut self, written: &[Generated]) -> Result<Vec<Forced>, LearnError> {
-        let lead = self.prompter.answer_lead()?;
-        let mut asked = Vec::with_capacity(written.len());
-        let mut room = 0;
-        for ((prompt, task), response) in self.prompts.iter().zip(self.tasks).zip(written) {
-            asked.push([prompt, self.rationale(&response.tokens), &lead].concat());
-            room = room.max(answer_room(self.prompter, &task.answer)?);
-        }
-        let batch = self.settings.batch;
-        let limits = Limits {
-            branches: 1,
-            max_new_tokens: room,
-            batch,
-            continuation: 0,
-            pick: Pick::Greedy,
+    /// How each answer is asked for, if it is: "The answer is", and room for what follows.
+    fn forced(&self) -> Result<Vec<Option<Asked>>, LearnError> {
+        let asked = |task: &Task| {
+            let room = answer_room(self.prompter, &task.answer)?;
+            Ok(self.settings.forced.then_some((self.prompter.answer_lead()?, room)))
         };
-        let prompter = self.prompter;
-        let stop = |_| AtTurnEnd::of(prompter);
-        let rng = |_, _| stream(0, 0, 0, 0);
-        let said = generate(self.policy, &asked, limits, rng, stop, &mut self.progress)?;
-        let forced = |(wanted, said): (&Wanted, Vec<Vec<u32>>)| {
-            let given = self.prompter.response(&said[0]);
-            Forced { correct: wanted.is_given_by(&given), given: given.trim().to_owned() }
-        };
-        Ok(self.wanted.iter().zip(said).map(forced).collect())
+        self.tasks.iter().map(asked).collect()
     }
 
     /// Whether the majority of `votes` sampled responses is right, for each question.
@@ -288,7 +280,7 @@ impl<E: Engine, P: FnMut(usize)> Examiner<'_, E, P> {
 
     /// Reads a response.
     fn read(&self, question: usize, written: &Generated) -> Result<QuestionResult, LearnError> {
-        let Generated { tokens: ids, scores } = written;
+        let Generated { tokens: ids, scores, replies } = written;
         let (task, wanted) = (&self.tasks[question], &self.wanted[question]);
         let response = self.prompter.response(ids);
         let said = wanted.find(&response).map(|Found { said, .. }| response[said].to_owned());
@@ -296,7 +288,7 @@ impl<E: Engine, P: FnMut(usize)> Examiner<'_, E, P> {
         let total = |log_p: &[f32]| log_p.iter().map(|l| f64::from(*l)).sum::<f64>();
         let own = self.prompter.answer_span(&task.answer)?;
         let Guess { lead, span, .. } = self.prompter.guess(&task.answer)?;
-        let direct = &scores[1][lead.len()..][span];
+        let direct = &scores[scores.len() - 1][lead.len()..][span];
         let log_p = if self.settings.think { &scores[0][own] } else { direct };
         Ok(QuestionResult {
             correct: said.as_ref().is_some_and(|said| wanted.is_given_by(said)),
@@ -305,7 +297,10 @@ impl<E: Engine, P: FnMut(usize)> Examiner<'_, E, P> {
             response_tokens: ids.len(),
             finished: self.prompter.cut(ids).finish != Finish::Truncated,
             response,
-            forced: None,
+            forced: replies.first().map(|said| {
+                let given = self.prompter.response(said);
+                Forced { correct: wanted.is_given_by(&given), given: given.trim().to_owned() }
+            }),
             log_p_answer: total(log_p),
             log_p_direct: total(direct),
             answer_tokens: log_p.len().max(1),

@@ -35,6 +35,8 @@ use crate::store::{
 };
 
 /// Good states that are kept: the older one is at least a sentinel's window old.
+/// Lines for each step and evaluation of a run, in its folder.
+pub const METRICS_FILE: &str = "metrics.jsonl";
 const GOOD_KEPT: usize = 2;
 
 /// What makes two runs the same run: everything that decides the numbers.
@@ -71,6 +73,12 @@ impl RunIdentity {
     ) -> Self {
         let mut hash = Sha256::new();
         tasks.iter().for_each(|t| hash.update(t.id().0));
+        for (i, task) in tasks.iter().enumerate() {
+            if let Some(kind) = task.answer_kind {
+                hash.update((i as u64).to_le_bytes());
+                hash.update(kind.word());
+            }
+        }
         if settings.method == Method::SftRationale {
             tasks.iter().flat_map(|t| &t.rationale).for_each(|text| hash.update(text));
         }
@@ -182,7 +190,7 @@ impl Folder {
                 (found.header.metric_lines, Some(restore(found)))
             }
         };
-        let metrics = JsonLines::open_truncated(&dir.join("metrics.jsonl"), lines)?;
+        let metrics = JsonLines::open_truncated(&dir.join(METRICS_FILE), lines)?;
         Ok((Self { dir: dir.to_owned(), identity, metrics, _lock: lock }, saved))
     }
 

@@ -25,7 +25,7 @@ mod start;
 pub use builder::SessionBuilder;
 pub use error::SessionError;
 pub use evaluations::{Best, Evaluations};
-pub use folder::{Folder, RunIdentity};
+pub use folder::{Folder, METRICS_FILE, RunIdentity};
 pub use questions::{Questions, QuestionsError, with_rationales};
 pub use rejected::write_rejected;
 pub use run::{Phase, Session, StepOutcome};

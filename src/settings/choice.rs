@@ -37,6 +37,7 @@ macro_rules! choices {
         #[derive(
             Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize,
         )]
+        #[cfg_attr(test, derive(schemars::JsonSchema))]
         $visibility enum $name {
             $( $(#[doc = $doc])+ #[serde(rename = $word)] $variant, )+
         }

@@ -4,13 +4,13 @@
 //! `LATROD_BROKER_KILLS=50` its broker (3 times otherwise); `LATROD_BIN` names another program to test, for
 //! example a release build.
 
-mod canary;
 mod clock;
 #[path = "../common/mod.rs"]
 mod common;
 mod cycle;
 mod day;
 mod faults;
+mod fleet;
 mod kills;
 mod outages;
 mod script;

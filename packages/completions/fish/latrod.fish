@@ -32,7 +32,7 @@ complete -c latrod -n "__fish_latrod_needs_command" -f -a "ask" -d 'Ask a model 
 complete -c latrod -n "__fish_latrod_needs_command" -f -a "command" -d 'Give a device a signed command over MQTT'
 complete -c latrod -n "__fish_latrod_needs_command" -f -a "inspect" -d 'Show what is in a GGUF model, whether it can be trained, and the memory that would take'
 complete -c latrod -n "__fish_latrod_needs_command" -f -a "export" -d 'Write an adapter for PEFT or for llama.cpp'
-complete -c latrod -n "__fish_latrod_needs_command" -f -a "plot" -d 'Draw the learning curves of training runs: held-out accuracy, log p(answer), reward, length of rationales and share of guesses over training time'
+complete -c latrod -n "__fish_latrod_needs_command" -f -a "plot" -d 'Draw the learning curves of training runs: held-out accuracy, log p(answer), reward, length of rationales and share of guesses, over training time or what else is asked for'
 complete -c latrod -n "__fish_latrod_needs_command" -f -a "run" -d 'Learn while the device is idle, and tell the fleet'
 complete -c latrod -n "__fish_latrod_needs_command" -f -a "status" -d 'Show what the running daemon is doing, and why'
 complete -c latrod -n "__fish_latrod_needs_command" -f -a "validate" -d 'Check a configuration file and say what it means'
@@ -64,7 +64,7 @@ complete -c latrod -n "__fish_latrod_using_subcommand train" -l max-new-tokens -
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l system-prompt -d 'A system message before the question. Empty: what the model\'s template says without one [default: ]' -r
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l prompt-prefix -d 'What stands before a question, in the same message [default: ]' -r
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l prompt-suffix -d 'What follows a question, in the same message [default: ; paper:  Let\'s think step by step.]' -r
-complete -c latrod -n "__fish_latrod_using_subcommand train" -l temperature -d 'Temperature of sampling [default: 1]' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l temperature -d 'Temperature of sampling [default: 0.7; paper: 1]' -r
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l beta -d 'Weight of the KL term in the reward (β of eq. 4), in units of reward per nat [default: 0; paper: 0.05]' -r
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l likelihood-weight -d 'Weight of the gradient of the answer\'s own likelihood (w; 1 in eq. 5) [default: 1]' -r
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l answer-kind -d 'What kind of text answers are, and so how they are compared [default: auto]' -r -f -a "auto\t'What the wanted answer is: a number if all of it is one, a choice if the question lists it as an option, else a text'
@@ -90,6 +90,8 @@ zero\t'Its likelihood counts as 0, which is the worst there is where likelihoods
 double_mean\t'Its likelihood is twice the mean of its group, as in the authors\' code: worse than most, where likelihoods are logarithms'"
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l min-rationale-tokens -d 'Judge shorter rationales, in tokens, like those that ran out of tokens. 0: no limit [default: 0]' -r
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l stop-repeating -d 'End rationales that repeat the same text over and over, and judge them like those that ran out of tokens [default: true; paper: false]' -r -f -a "true\t''
+false\t''"
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l adapt-length -d 'Cut rationales off at one and a half times the longest that has lately earned something, where that is less than max_new_tokens [default: true; paper: false]' -r -f -a "true\t''
 false\t''"
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l stop-counts -d 'Count the token that ended a rationale in its probability [default: true; paper: false]' -r -f -a "true\t''
 false\t''"
@@ -211,8 +213,11 @@ complete -c latrod -n "__fish_latrod_using_subcommand export" -l force -d 'Repla
 complete -c latrod -n "__fish_latrod_using_subcommand export" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c latrod -n "__fish_latrod_using_subcommand plot" -l out -d 'Where to write the picture, an SVG file' -r -F
 complete -c latrod -n "__fish_latrod_using_subcommand plot" -l label -d 'Name of a run in the legend; once for each file, in their order [default: the file\'s name]' -r
+complete -c latrod -n "__fish_latrod_using_subcommand plot" -l over -d 'What the curves run over: training time, the tokens sampled so far, or steps' -r -f -a "time\t'Training time, without evaluations'
+tokens\t'Tokens sampled so far'
+steps\t'Training steps'"
 complete -c latrod -n "__fish_latrod_using_subcommand plot" -l title -d 'Title of the picture' -r
-complete -c latrod -n "__fish_latrod_using_subcommand plot" -s h -l help -d 'Print help'
+complete -c latrod -n "__fish_latrod_using_subcommand plot" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c latrod -n "__fish_latrod_using_subcommand run" -l config -d 'The configuration, a TOML file' -r -F
 complete -c latrod -n "__fish_latrod_using_subcommand run" -l root -d 'Where /proc, /sys and /run of the device lie' -r -F
 complete -c latrod -n "__fish_latrod_using_subcommand run" -s h -l help -d 'Print help'

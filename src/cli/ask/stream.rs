@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::engine::interrupt::Interrupt;
 use crate::latro::prompt::{PHRASE, Prompter, StopWatch};
-use crate::latro::sampling::generate::Stop;
+use crate::latro::sampling::branch::Stop;
 
 /// The text of a rationale and an answer on their way to `out`.
 #[derive(Debug)]

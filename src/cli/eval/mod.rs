@@ -39,7 +39,7 @@ const VOTE_TEMPERATURE: f32 = 1.0;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 The model writes a response to each question, greedily, to the end of its turn. Its answer is read
-from that: after the last \"answer is\", in the last \\boxed{}, after \"####\", or else by the kind of
+from that: after the last \"answer is\", in the last \\boxed{} or <answer>, after \"####\", or else by the kind of
 answer that is wanted (a number, a choice, a text). Accuracy is the share of right answers. As a second
 figure the answer is asked for: the response up to \"the answer is\", then these words, and what the
 model says next. log p(answer) is the log-likelihood of the right answer's own tokens in that place, in
@@ -197,7 +197,8 @@ fn check_memory(args: &Args, model: &impl Engine, questions: &Questions) -> Resu
         new_tokens: args.max_new_tokens,
         answer_tokens,
     };
-    of(at_once, 1, questions.longest_answer).check(model)?;
+    // An answer that is asked for may be twice as long as the right one.
+    of(at_once, 1, 2 * questions.longest_answer).check(model)?;
     let votes = args.votes.unwrap_or(1);
     Ok(of((args.batch / votes).max(1), votes, 0).check(model)?)
 }

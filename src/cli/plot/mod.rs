@@ -9,10 +9,11 @@ use std::{
 };
 
 use crate::cli::CliError;
-use crate::cli::plot::curve::RunCurve;
+use crate::cli::plot::curve::{Over, RunCurve};
+use crate::cli::shared::choice::choice;
 
 /// Draw the learning curves of training runs: held-out accuracy, log p(answer), reward, length of
-/// rationales and share of guesses over training time.
+/// rationales and share of guesses, over training time or what else is asked for.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  latrod plot latro.jsonl sft.jsonl --label LaTRO --label SFT \
                         --title chain_sum --out curve.svg")]
@@ -26,6 +27,9 @@ pub struct Args {
     /// Name of a run in the legend; once for each file, in their order [default: the file's name]
     #[arg(long, value_name = "NAME")]
     label: Vec<String>,
+    /// What the curves run over: training time, the tokens sampled so far, or steps
+    #[arg(long, value_parser = choice::<Over>(), default_value = "time")]
+    over: Over,
     /// Title of the picture
     #[arg(long)]
     title: Option<String>,
@@ -38,9 +42,9 @@ pub struct Args {
 /// the picture cannot be written.
 pub fn run(args: Args) -> Result<(), CliError> {
     let labels = labels(&args)?;
-    let runs = args.metrics.iter().zip(&labels).map(|(path, label)| read(path, label));
+    let runs = args.metrics.iter().zip(&labels).map(|(path, label)| read(path, args.over, label));
     let runs = runs.collect::<Result<Vec<_>, _>>()?;
-    let svg = curve::draw(&runs, args.title.as_deref()).map_err(failed)?;
+    let svg = curve::draw(&runs, args.over, args.title.as_deref()).map_err(failed)?;
     std::fs::write(&args.out, svg).map_err(|e| {
         CliError::Failed(format!("the picture cannot be written to {}: {e}", args.out.display()))
     })
@@ -66,12 +70,12 @@ fn labels(args: &Args) -> Result<Vec<String>, CliError> {
     Ok(if differ { stems } else { whole() })
 }
 
-fn read(path: &Path, label: &str) -> Result<RunCurve, CliError> {
+fn read(path: &Path, over: Over, label: &str) -> Result<RunCurve, CliError> {
     let file = File::open(path).map_err(|e| {
         CliError::Usage(format!("the metrics file {} cannot be read: {e}", path.display()))
     })?;
     let name = path.display().to_string();
-    let run = RunCurve::read(&name, BufReader::new(file));
+    let run = RunCurve::read(&name, over, BufReader::new(file));
     let run = run.map_err(|e| CliError::Usage(e.to_string()))?;
     Ok(RunCurve { label: label.into(), ..run })
 }
@@ -91,6 +95,7 @@ mod tests {
             metrics: metrics.iter().map(|p| p.to_path_buf()).collect(),
             out: out.into(),
             label: label.iter().map(|l| (*l).to_string()).collect(),
+            over: Over::Time,
             title: None,
         }
     }

@@ -4,6 +4,7 @@ pub mod hook;
 pub mod idle;
 pub mod windows;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use crate::engine::device::DeviceKind;
@@ -13,6 +14,8 @@ use crate::worker::WorkerSettings;
 
 /// Seconds of a day.
 const DAY_S: u64 = 86_400;
+/// Tags of a device.
+const MOST_TAGS: usize = 32;
 
 settings! {
     /// Who this device is to the fleet. Both names are parts of its MQTT topics.
@@ -21,10 +24,39 @@ settings! {
         fleet: String = "default".into() => Rule::Custom(fleet_name),
         /// The device's name, which no other device of the fleet may have. Empty: the host name.
         name: String = String::new() => Rule::Custom(device_name),
+        /// What the fleet groups devices by, each tag a name and a value: `site=berlin`, `ring=canary`.
+        tags: Vec<String> = Vec::new() => Rule::Entries(MOST_TAGS),
     }
+    check DeviceSettings::conflicts
 }
 
 impl DeviceSettings {
+    fn conflicts(&self) -> Vec<Problem> {
+        let (mut names, mut found) = (BTreeSet::new(), Vec::new());
+        for tag in &self.tags {
+            let pair = tag.split_once('=').filter(|(name, value)| is_name(name) && is_name(value));
+            let sentence = match pair {
+                None => format!("holds {tag:?}: write name=value, and for both {NAME_RULE}"),
+                Some((name, _)) if !names.insert(name) => {
+                    format!("holds {name} twice: give each tag one value")
+                }
+                Some(_) => continue,
+            };
+            found.push(("tags", sentence));
+        }
+        found
+    }
+
+    /// The tags by name.
+    #[must_use]
+    pub fn tags(&self) -> BTreeMap<String, String> {
+        let pair = |tag: &String| {
+            let (name, value) = tag.split_once('=')?;
+            Some((name.to_owned(), value.to_owned()))
+        };
+        self.tags.iter().filter_map(pair).collect()
+    }
+
     /// The name, or the host name if none is given.
     #[must_use]
     pub fn resolved_name(&self) -> String {

@@ -79,11 +79,12 @@ pub enum Event {
     /// Another version is active than before (`null`: the base model), not by a promotion.
     Switched { from: Option<String>, to: Option<String>, reason: Sentence },
     /// A candidate became the active adapter: SHA-256 of its weights in hex, the version that it was
-    /// learned from (`null`: the base model), and the numbers that decided.
+    /// compared with (`null`: the base model), why, and the numbers that decided.
     Promoted {
         version: String,
         sha256: String,
         parent: Option<String>,
+        reason: Sentence,
         #[serde(flatten, serialize_with = "as_fields")]
         #[cfg_attr(test, schemars(with = "BTreeMap<String, Option<f64>>"))]
         numbers: Numbers,
@@ -246,7 +247,7 @@ impl fmt::Display for Event {
                     name(to.as_ref())
                 )
             }
-            Self::Promoted { version, .. } => write!(f, "promoted adapter {version}"),
+            Self::Promoted { version: v, reason: r, .. } => write!(f, "promoted adapter {v}: {r}"),
             Self::Rejected { reason, .. } => write!(f, "rejected the candidate: {reason}"),
             Self::RolledBack { from, to, reason } => {
                 write!(f, "rolled back from {from} to {}: {reason}", name(to.as_ref()))

@@ -15,6 +15,7 @@ pub(in crate::contract) fn examples() -> Vec<Event> {
             version: version(),
             sha256: "0a".to_owned(),
             parent: None,
+            reason: text(),
             numbers: numbers(),
         },
         Event::Rejected { reason: text(), numbers: Vec::new() },
@@ -47,6 +48,7 @@ fn fields_carry_the_numbers_of_a_decision() {
         version: "00000002-0a1b2c3d".to_owned(),
         sha256: "0a1b".to_owned(),
         parent: None,
+        reason: Sentence::new("12 more are right"),
         numbers: vec![("accuracy_gain", 0.125), ("kl", f64::NAN)],
     };
 
@@ -57,12 +59,13 @@ fn fields_carry_the_numbers_of_a_decision() {
         ("version", "00000002-0a1b2c3d".into()),
         ("sha256", "0a1b".into()),
         ("parent", Value::Null),
+        ("reason", "12 more are right".into()),
         ("accuracy_gain", 0.125.into()),
         ("kl", Value::Null),
     ];
     let expected = expected.map(|(name, value)| (name.to_owned(), value));
     assert_eq!(fields.into_iter().collect::<Vec<_>>(), expected);
-    assert_eq!(event.to_string(), "promoted adapter 00000002-0a1b2c3d");
+    assert_eq!(event.to_string(), "promoted adapter 00000002-0a1b2c3d: 12 more are right");
 }
 
 #[test]

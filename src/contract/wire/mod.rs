@@ -18,10 +18,12 @@ use serde_json::{Map, Value};
 use crate::contract::event::{Event, Severity};
 
 mod command;
+mod state;
 
 #[cfg(test)]
 pub(super) use command::RawCommand;
 pub use command::{Action, Command, MAX_AHEAD_S, MAX_ARGUMENT_BYTES, MAX_LIFE_S, action};
+pub use state::{AdapterInfo, Alarm, Blocker, CycleInfo, State, VersionInfo};
 
 /// The version of the contract that the messages speak. It is also in every topic.
 pub const VERSION: u32 = 2;
@@ -119,6 +121,8 @@ pub struct Birth {
     pub version: String,
     /// The device.
     pub device: DeviceInfo,
+    /// What the fleet groups devices by, from the device's configuration.
+    pub tags: BTreeMap<String, String>,
     /// The model, once it is known.
     pub model: Option<ModelInfo>,
     /// Predicted peaks of memory in MiB, by name.
@@ -161,41 +165,6 @@ pub struct ModelInfo {
     pub file_mib: u64,
 }
 
-/// Topic `state`, retained: what the device does and why.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(default)]
-pub struct State {
-    /// The scheduler's state, by name.
-    pub state: String,
-    /// Why it is in it, in a sentence of latrod's own.
-    pub reason: String,
-    /// How long it has been in it, in seconds.
-    pub for_s: u64,
-    /// The active adapter; absent while the base model serves.
-    pub adapter: Option<AdapterInfo>,
-    /// The step of the run in progress; 0 without one.
-    pub step: u64,
-    /// Steps that the run will have.
-    pub steps: u64,
-    /// Lengths of queues and totals, by name: tasks, outbox …
-    pub counts: BTreeMap<String, u64>,
-    /// What was dropped or refused since it was first counted, by name.
-    pub dropped: BTreeMap<String, u64>,
-    /// What the device's sensors say, by name with its unit.
-    pub signals: BTreeMap<String, f64>,
-}
-
-/// An adapter by name.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct AdapterInfo {
-    /// Its folder's name.
-    pub version: String,
-    /// SHA-256 of its weights, in hex.
-    pub sha256: String,
-}
-
 /// Topic `progress`: the numbers of one training step. Those that are not finite are absent.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -216,9 +185,14 @@ impl StepProgress {
         steps: u64,
         numbers: impl IntoIterator<Item = (&'a str, f64)>,
     ) -> Self {
-        let finite = numbers.into_iter().filter(|(_, number)| number.is_finite());
-        Self { step, steps, numbers: finite.map(|(name, n)| (name.to_owned(), n)).collect() }
+        Self { step, steps, numbers: finite(numbers) }
     }
+}
+
+/// Numbers by name, without those that are not finite: JSON has none.
+pub fn finite<'a>(numbers: impl IntoIterator<Item = (&'a str, f64)>) -> BTreeMap<String, f64> {
+    let numbers = numbers.into_iter().filter(|(_, number)| number.is_finite());
+    numbers.map(|(name, number)| (name.to_owned(), number)).collect()
 }
 
 /// Topic `event`: something that happened.

@@ -155,7 +155,10 @@ fn ending(training: &Path) -> PathBuf {
 pub fn write_tasks(path: &Path, tasks: &[Task]) -> Result<(), StoreError> {
     write_atomic(path, |w: &mut dyn Write| {
         tasks.iter().try_for_each(|task| {
-            let line = serde_json::json!({ "question": task.question, "answer": task.answer });
+            let mut line = serde_json::json!({ "question": task.question, "answer": task.answer });
+            if let Some(kind) = task.answer_kind {
+                line["answer_kind"] = kind.name().into();
+            }
             writeln!(w, "{line}")
         })
     })

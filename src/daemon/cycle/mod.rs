@@ -10,6 +10,8 @@
 mod folder;
 mod record;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 pub use folder::{Cycle, Snapshot, remove_folder, write_tasks};
@@ -17,6 +19,7 @@ pub use record::{Baseline, Basis, CycleState, Record, Stage};
 
 use crate::config::CycleSettings;
 use crate::contract::event::{Event, Sentence};
+use crate::contract::wire::finite;
 use crate::daemon::adapters::hook::HookKind;
 use crate::daemon::adapters::{ActiveAdapter, Adapters, Switch, decision_numbers};
 use crate::daemon::effect::{AdapterEffect, Commit, CycleEffect, Effect};
@@ -26,8 +29,33 @@ use crate::daemon::storage::Remembered;
 use crate::promotion::gate::{self, Decision, GateSettings, Paired, Verdict};
 use crate::store::ledger::TaskCounts;
 
+/// What came of a cycle.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CycleResult {
+    /// Its candidate is the active adapter.
+    Promoted,
+    /// Its candidate did not prove better.
+    Rejected,
+    /// It did not come to a comparison.
+    #[default]
+    Failed,
+}
+
+impl CycleResult {
+    /// The name on the wire.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Promoted => "promoted",
+            Self::Rejected => "rejected",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// How the last cycle ended.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LastCycle {
     /// Its number; 0 before the first.
@@ -40,8 +68,14 @@ pub struct LastCycle {
     pub failures: u32,
     /// Candidates that were rejected against the adapter that is active now.
     pub attempts: u32,
+    /// What came of it.
+    pub result: CycleResult,
     /// How it ended, in a sentence.
     pub outcome: String,
+    /// The numbers that decided.
+    pub numbers: BTreeMap<String, f64>,
+    /// When its last step ended, unix seconds.
+    pub trained: Option<i64>,
 }
 
 impl Remembered for LastCycle {
@@ -70,6 +104,8 @@ pub struct Cycles {
     pub counts: TaskCounts,
     /// Tasks to learn from that have come since the last cycle began.
     pub new_tasks: u64,
+    /// When the last step of any cycle ended, unix seconds.
+    pub trained: Option<i64>,
 }
 
 impl Cycles {
@@ -160,7 +196,10 @@ impl Cycles {
             failures: 0,
             // What was too little to say anything is not an attempt.
             attempts: self.last.attempts + u32::from(decision.verdict == Verdict::Reject),
+            result: CycleResult::Rejected,
             outcome: decision.reason.clone(),
+            numbers: finite(decision_numbers(decision)),
+            trained: self.trained,
         };
         let event = Event::Rejected {
             reason: Sentence::new(&decision.reason),
@@ -186,13 +225,19 @@ impl Cycles {
     pub fn promoted(&self, record: &Record, published: &Published, now: i64) -> Vec<Effect> {
         let parent = record.state.baseline().and_then(|baseline| baseline.0.clone());
         let version = Some(published.version.clone());
+        let numbers = published.decision.as_ref().map(decision_numbers).unwrap_or_default();
+        let why = "it has proved better on held-out questions";
+        let why = published.decision.as_ref().map_or(why, |decision| &decision.reason);
         let last = LastCycle {
             number: record.number,
             newest: record.newest,
             ended: Some(now),
             failures: 0,
             attempts: 0,
-            outcome: format!("promoted as {}", published.version),
+            result: CycleResult::Promoted,
+            outcome: format!("promoted as {}: {why}", published.version),
+            numbers: finite(numbers.clone()),
+            trained: self.trained,
         };
         let switch =
             Switch { kind: HookKind::Promoted, version: version.clone(), previous: parent.clone() };
@@ -200,7 +245,8 @@ impl Cycles {
             version: published.version.clone(),
             sha256: published.sha256.clone(),
             parent,
-            numbers: published.decision.as_ref().map(decision_numbers).unwrap_or_default(),
+            reason: Sentence::new(why),
+            numbers,
         };
         let commit = Commit {
             last_cycle: Some(last),
@@ -226,7 +272,10 @@ impl Cycles {
             ended: Some(now),
             failures: self.last.failures + 1,
             attempts: self.last.attempts,
+            result: CycleResult::Failed,
             outcome: format!("failed: {why}"),
+            numbers: BTreeMap::new(),
+            trained: self.trained,
         };
         let event = Event::CycleFailed { number: record.number, reason: Sentence::new(why) };
         let commit = Commit { last_cycle: Some(last), event: Some(event), ..Commit::default() };

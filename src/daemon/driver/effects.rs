@@ -29,6 +29,7 @@ impl Driver {
             Effect::Tell(event) => self.tell(event),
             Effect::PublishState => self.publish_state(),
             Effect::PublishProgress(metrics) => {
+                self.trained_now();
                 self.reporter.progress(&metrics, self.settings.effective.learn.steps);
             }
             Effect::Commit(commit) => self.commit(*commit)?,

@@ -45,6 +45,7 @@ impl Driver {
             (self.cycles.last, self.adapters.active) = (last, active);
             self.supervisor.model.known = model;
             self.adapters.hook.set(hook.into());
+            self.recall_trained();
             self.apply_settings();
         }
         self.repair_versions();

@@ -11,15 +11,14 @@
 //! both are heard through bounded channels. Whatever fails becomes a fault with a sentence, is told, and
 //! is looked at again until its cause is gone.
 
-mod birth;
 mod channels;
 mod commands;
 mod effects;
+mod fleet;
 mod jobs;
 mod ledger;
 mod pace;
 mod promotion;
-mod reporter;
 mod settings;
 mod status;
 
@@ -41,8 +40,8 @@ use crate::worker::child::WorkerEvent;
 use crate::worker::hash::Stamp;
 
 use channels::Channels;
+use fleet::{Lasting, Reporter};
 use pace::{Pace, STOP_LIMIT};
-use reporter::Reporter;
 use settings::Settings;
 pub use settings::Start;
 
@@ -93,6 +92,7 @@ pub struct Driver {
     operator: Operator,
     supervisor: Supervisor,
     reporter: Reporter,
+    lasting: Lasting,
     channels: Channels,
 }
 
@@ -127,6 +127,7 @@ impl Driver {
             operator: Operator::default(),
             supervisor: Supervisor::default(),
             reporter,
+            lasting: Lasting::default(),
             channels,
             settings,
         })

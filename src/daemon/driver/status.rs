@@ -1,12 +1,7 @@
-//! What the driver tells of itself: events, the state for the fleet, the document for `latrod status`.
-
-use std::collections::BTreeMap;
-use std::time::Duration;
+//! The document for `latrod status`.
 
 use super::Driver;
-use super::reporter::numbers;
-use crate::contract::event::Event as Told;
-use crate::contract::wire;
+use super::fleet::numbers;
 use crate::daemon::scheduler::{State, WorkerState};
 use crate::daemon::status::{
     BrokerStatus, CycleStatus, ModelStatus, Status, TaskStatus, WorkerStatus,
@@ -14,56 +9,6 @@ use crate::daemon::status::{
 use crate::report::mqtt::LinkCounts;
 
 impl Driver {
-    /// Tells the journal and the fleet.
-    pub(super) fn tell(&mut self, event: Told) {
-        self.reporter.event(self.storage.ledger.as_ref(), &event);
-    }
-
-    /// Tells the state again if it has not been told for long.
-    pub(super) fn publish_state_if_due(&mut self) {
-        let every = Duration::from_secs(self.settings.effective.mqtt.state_every_s.into());
-        if self.pace.now().saturating_sub(self.reporter.state_told) >= every {
-            self.publish_state();
-        }
-    }
-
-    /// Tells the fleet what is being done, and why.
-    pub(super) fn publish_state(&mut self) {
-        let status = self.status();
-        let adapter = self.active_version().ok().flatten();
-        let cycle = status.cycle.as_ref();
-        let state = wire::State {
-            state: status.state.name().to_owned(),
-            reason: status.reason.clone(),
-            for_s: status.for_s as u64,
-            adapter: adapter.map(|version| wire::AdapterInfo {
-                version: version.id.to_string(),
-                sha256: version.manifest.weights_sha256().to_owned(),
-            }),
-            step: cycle.map_or(0, |cycle| cycle.step),
-            steps: cycle.map_or(0, |cycle| cycle.steps),
-            counts: named([
-                ("train_tasks", status.tasks.train),
-                ("held_out_tasks", status.tasks.held_out),
-                ("set_aside_tasks", status.tasks.set_aside),
-                ("new_tasks", status.tasks.new),
-                ("outbox", status.broker.waiting),
-            ]),
-            dropped: named([
-                ("events", status.broker.dropped_events),
-                ("progress", status.broker.dropped_progress),
-                ("commands", status.broker.commands_refused),
-            ]),
-            signals: status
-                .signals
-                .iter()
-                .filter_map(|signal| Some((signal.measure.key().to_owned(), signal.value?)))
-                .collect(),
-        };
-        self.reporter.state_told = self.pace.now();
-        self.reporter.state(state);
-    }
-
     /// The daemon at this moment.
     pub(super) fn status(&self) -> Status {
         let now = self.pace.now();
@@ -142,8 +87,4 @@ fn broker_status(url: String, counts: &LinkCounts) -> BrokerStatus {
         dropped_progress: counts.dropped_progress,
         commands_refused: counts.commands_refused,
     }
-}
-
-fn named<const N: usize>(counts: [(&str, u64); N]) -> BTreeMap<String, u64> {
-    counts.map(|(name, count)| (name.to_owned(), count)).into()
 }

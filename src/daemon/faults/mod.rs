@@ -184,6 +184,12 @@ impl Faults {
         self.faults.iter().find(holds).map(|f| f.sentence.as_str())
     }
 
+    /// Every fault with its sentence, but for those whose cause seems to be gone.
+    pub fn standing(&self) -> impl Iterator<Item = (FaultKind, &str)> {
+        let standing = self.faults.iter().filter(|f| f.trying.is_none());
+        standing.map(|f| (f.kind, f.sentence.as_str()))
+    }
+
     /// Every fault with its sentence.
     pub fn all(&self) -> impl Iterator<Item = (FaultKind, &str)> {
         self.faults.iter().map(|f| (f.kind, f.sentence.as_str()))

@@ -1,6 +1,7 @@
 //! What `latrod status` shows: the daemon at one moment, as a document; and the socket that it is read
 //! from.
 
+pub mod since;
 pub mod socket;
 
 use std::collections::BTreeMap;

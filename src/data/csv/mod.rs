@@ -1,4 +1,5 @@
-//! CSV with a header that names the columns `question` and `answer` (RFC 4180, UTF-8).
+//! CSV with a header that names the columns `question` and `answer`, and perhaps `answer_kind` (RFC 4180,
+//! UTF-8).
 //!
 //! Columns are separated by commas, semicolons or tabs, whichever makes the header hold both names;
 //! other columns are ignored. Quoted texts may hold line breaks. A quote that is never closed costs
@@ -8,7 +9,7 @@ use std::collections::VecDeque;
 use std::io::{self, BufRead};
 
 use super::lines::{Line, Lines};
-use super::parse::{derived, text_of};
+use super::parse::{derived, kind_of, text_of};
 use super::{RejectReason, Task};
 
 /// Most lines of a file that one row may span.
@@ -33,6 +34,7 @@ struct Header {
     columns: usize,
     question: usize,
     answer: usize,
+    answer_kind: Option<usize>,
 }
 
 /// Hands out the rows of a file one after the other, holding at most `max_bytes` of one.
@@ -183,7 +185,8 @@ impl Header {
                 names.iter().position(|name| name.trim().eq_ignore_ascii_case(wanted))
             };
             let (question, answer) = (place("question")?, place("answer")?);
-            Some(Self { delimiter, columns: names.len(), question, answer })
+            let answer_kind = place("answer_kind");
+            Some(Self { delimiter, columns: names.len(), question, answer, answer_kind })
         })
     }
 
@@ -195,7 +198,11 @@ impl Header {
         }
         let text = |column: usize, name| text_of(Some(fields[column].into()), name);
         let question = text(self.question, "question")?;
-        Ok(derived(question, &text(self.answer, "answer")?))
+        let task = derived(question, &text(self.answer, "answer")?);
+        let kind = self.answer_kind.map(|column| fields[column].trim());
+        let kind = kind.filter(|word| !word.is_empty());
+        let answer_kind = kind.map(|word| kind_of(word.into())).transpose()?;
+        Ok(Task { answer_kind, ..task })
     }
 }
 

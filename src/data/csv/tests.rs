@@ -1,4 +1,5 @@
 use super::*;
+use crate::data::AnswerKind;
 
 type Rows = Vec<(usize, Result<(String, String), RejectReason>)>;
 
@@ -116,4 +117,17 @@ fn a_file_that_ends_within_a_row_is_torn() {
         while rows.next().unwrap().is_some() {}
         assert_eq!(rows.is_torn(), torn, "{text}");
     }
+}
+
+#[test]
+fn a_column_may_say_how_answers_are_judged() {
+    let text = "question,answer,answer_kind\na,x += 1,exact\nb,2,\nc,3,codes\n";
+    let mut rows = CsvRows::new(text.as_bytes(), 100);
+    let mut kinds = Vec::new();
+    while let Some((_, row)) = rows.next().unwrap() {
+        kinds.extend(row.map(|row| row.map(|task| task.answer_kind)));
+    }
+
+    let wanted = [Ok(Some(AnswerKind::Exact)), Ok(None), Err(RejectReason::UnknownAnswerKind)];
+    assert_eq!(kinds, wanted);
 }

@@ -21,7 +21,7 @@ use crate::engine::device::DeviceKind;
 use crate::engine::interrupt::Interrupt;
 use crate::engine::row_chunks::RowChunks;
 use crate::engine::weights::{Upload, Weights};
-use crate::engine::{Engine, Input, ModelError, check_tokens};
+use crate::engine::{Engine, Input, ModelError, Predictions, check_tokens};
 use crate::gguf::{GgufFile, TensorInfo};
 use crate::kernels::{Compute, Floats};
 use crate::ops::head::TokenScores;
@@ -177,12 +177,13 @@ impl Engine for CandleEngine {
     fn token_scores(
         &self,
         hidden: &Tensor,
-        rows: &[usize],
-        targets: &[u32],
+        predicted: Predictions<'_>,
         with_gradient: bool,
     ) -> Result<TokenScores, ModelError> {
+        let Predictions { rows, targets, scales } = predicted;
         check_tokens(&self.spec, targets)?;
-        let (x, head) = (self.pick(hidden, rows)?, &self.weights.head);
+        let scales = Tensor::from_slice(scales, (scales.len(), 1), &self.device)?;
+        let (x, head) = (self.pick(hidden, rows)?.broadcast_mul(&scales)?, &self.weights.head);
         let most = self.row_chunks.head_rows;
         Ok(head::token_scores(&x, targets, head, self.compute, most, with_gradient)?)
     }

@@ -21,8 +21,9 @@ use crate::engine::device::DeviceKind;
 use crate::engine::interrupt::Interrupt;
 use crate::engine::row_chunks::RowChunks;
 use crate::engine::weights::{Upload, Weights};
-use crate::engine::{Engine, Input, ModelError, check_tokens};
+use crate::engine::{Engine, Input, ModelError, Predictions, check_tokens};
 use crate::gguf::{GgufFile, TensorInfo};
+use crate::kernels::elementwise::scale;
 use crate::kernels::{Compute, Floats, PackedMatrix};
 use crate::ops::head::{TokenScores, token_scores};
 use adapter::PackedAdapter;
@@ -149,12 +150,17 @@ impl Engine for CpuEngine {
     fn token_scores(
         &self,
         hidden: &Floats,
-        rows: &[usize],
-        targets: &[u32],
+        predicted: Predictions<'_>,
         with_gradient: bool,
     ) -> Result<TokenScores, ModelError> {
+        let Predictions { rows, targets, scales } = predicted;
         check_tokens(&self.spec, targets)?;
-        let picked = pick(hidden, rows, self.spec.hidden);
+        assert_eq!(scales.len(), targets.len(), "one scale a target");
+        let (width, mut picked) = (self.spec.hidden, pick(hidden, rows, self.spec.hidden));
+        if scales.iter().any(|factor| *factor != 1.0) {
+            let rows = picked.to_mut().chunks_exact_mut(width);
+            rows.zip(scales).for_each(|(row, factor)| scale(row, *factor));
+        }
         let (head, most) = (&self.weights.head, self.row_chunks.head_rows);
         Ok(token_scores(&picked, targets, head, self.compute, most, with_gradient))
     }

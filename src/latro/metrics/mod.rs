@@ -1,6 +1,7 @@
 //! The numbers of a training run, as they stand in the JSON lines that `train` writes.
 //!
-//! Field names are a format that other programs read: they stay. Numbers that are not finite are
+//! Field names are a format that other programs read: they stay. `docs/metrics.schema.json` describes
+//! them; after a change, `LATROD_WRITE_SCHEMAS=1 cargo test --lib metrics` writes it anew. Numbers that are not finite are
 //! written as `null` (JSON knows no NaN) and read back as NaN. Knows nothing of files or of how the
 //! numbers come about.
 
@@ -13,6 +14,7 @@ use crate::latro::settings::Method;
 
 /// One line: what `kind` says and its fields.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum MetricLine {
     /// A training step.
@@ -28,6 +30,7 @@ pub const SHORT: usize = 20;
 
 /// Every number of a training step. Times are in seconds of wall clock, log-probabilities in nats.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct StepMetrics {
     /// Number of the step, from 1.
     pub step: u64,
@@ -92,6 +95,9 @@ pub struct StepMetrics {
     /// The loss; see [`crate::latro::objective::advantage::loss`].
     #[serde(deserialize_with = "null_is_nan")]
     pub loss: f64,
+    /// Tokens after which rationales were cut off; 0 where an earlier version did not write it.
+    #[serde(default)]
+    pub length_limit: usize,
     /// Tokens sampled.
     pub rollout_tokens: u64,
     /// Tokens sampled per second of `rollout_s`.
@@ -124,6 +130,7 @@ const fn unknown() -> f64 {
 
 /// How good the model is on held-out questions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct EvalMetrics {
     /// Training steps done. 0 is the untouched model.
     pub step: u64,
@@ -203,6 +210,7 @@ pub(crate) fn healthy_step(step: u64) -> StepMetrics {
         learning_rate: 1e-4,
         beta: 0.05,
         loss: 12.0,
+        length_limit: 100,
         rollout_tokens: 800,
         rollout_tokens_per_s: 160.0,
         rollout_s: 5.0,
@@ -243,6 +251,41 @@ mod tests {
             delta_p: Some(0.2),
             eval_s: 30.0,
         }
+    }
+
+    /// The schema of a line. Any number may be `null`.
+    fn schema() -> Value {
+        fn with_null(value: &mut Value) {
+            if value["type"] == "number" {
+                value["type"] = json!(["number", "null"]);
+            }
+            match value {
+                Value::Object(fields) => fields.values_mut().for_each(with_null),
+                Value::Array(values) => values.iter_mut().for_each(with_null),
+                _ => {}
+            }
+        }
+        let mut schema = schemars::schema_for!(MetricLine).to_value();
+        schema["title"] = "a line of metrics.jsonl".into();
+        with_null(&mut schema);
+        schema
+    }
+
+    #[test]
+    fn the_schema_in_docs_is_that_of_the_lines() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.schema.json");
+        let text = serde_json::to_string_pretty(&schema()).unwrap() + "\n";
+        if std::env::var_os("LATROD_WRITE_SCHEMAS").is_some() {
+            std::fs::write(path, &text).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(path).unwrap_or_default(), text, "{path}");
+        let validator = jsonschema::draft202012::new(&schema()).unwrap();
+        let unsound = StepMetrics { loss: f64::NAN, ..healthy_step(3) };
+        for line in [MetricLine::Step(unsound), MetricLine::Eval(eval())] {
+            let line = serde_json::to_value(line).unwrap();
+            assert!(validator.is_valid(&line), "{line}");
+        }
+        assert!(!validator.is_valid(&json!({"kind": "step", "step": 1})));
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub struct Tally {
     guess: Option<f64>,
     /// How many rationales each task has and their mean reward.
     pub earned: Vec<(usize, f64)>,
+    /// Lengths of the rationales that have earned something.
+    pub rewarded: Vec<usize>,
     /// Of the prompts with a reference.
     kl: f64,
     kl_branches: usize,
@@ -64,6 +66,8 @@ impl Tally {
         let sum: f64 = rewards.iter().map(|r| r.reward).sum();
         self.reward += sum;
         self.earned.push((k, sum / k.max(1) as f64));
+        let earned = rollout.rationales.iter().zip(rewards).filter(|(_, r)| r.reward > 0.0);
+        self.rewarded.extend(earned.map(|(rationale, _)| rationale.len()));
         self.log_p_answer += rewards.iter().map(|r| r.log_p_answer).sum::<f64>();
         let ids = |k: usize| match rollout.answers.get(k) {
             Some(answer) => answer.ids.len(),
@@ -140,6 +144,7 @@ impl Tally {
             advantage_spread: spread(&self.advantages),
             skipped_prompts: self.skipped,
             loss: share(self.loss, self.passes),
+            length_limit: sampled.length_limit,
             rollout_tokens: sampled.tokens,
             rollout_tokens_per_s: match sampled.seconds > 0.0 {
                 true => sampled.tokens as f64 / sampled.seconds,

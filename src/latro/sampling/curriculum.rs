@@ -2,7 +2,9 @@
 //!
 //! Only a task that the model sometimes gets right teaches anything: where all rationales earn the
 //! same, there is nothing to compare. What a task is expected to teach is the variance of a
-//! success, p(1 − p), with p between what was seen of the task and what is usual; tasks are drawn
+//! success, p(1 − p), with p between what was seen of the task and what is usual for questions of its
+//! length: where a set is too large to ask everything twice, a long question is more often a hopeless
+//! one, and costs more tokens. Tasks are drawn
 //! with the square of that (the sampling of tasks by their learning potential as in prioritized level
 //! replay, arXiv 2010.03934, and in online difficulty filtering, arXiv 2504.03380). Squared, because
 //! the tasks that teach are few where a set is hard, and would be lost among the many others.
@@ -21,6 +23,10 @@ const FADES: f64 = 0.5;
 const LEAST: f64 = 0.1;
 /// What an earlier task counts in what is usual: it remembers about 100.
 const USUAL_FADES: f64 = 0.99;
+/// Classes of equally many questions, from the shortest to the longest.
+const CLASSES: usize = 8;
+/// How many questions of a class what is usual over all lengths counts for.
+const CLASS_PRIOR: f64 = 8.0;
 
 /// Rationales seen and what they earned, earlier ones faded.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -65,35 +71,61 @@ impl Curriculum {
         self.usual.add(1.0, mean, USUAL_FADES);
     }
 
-    /// What a task is expected to teach: the mean of p(1 − p) where p has the beta distribution that
-    /// what is known of it leaves, and at least a tenth of 1/4. 0 < weight ≤ 1/4.
+    /// What tasks with questions of these lengths are expected to teach: the mean of p(1 − p) where p has
+    /// the beta distribution that what is known leaves, and at least a tenth of 1/4. 0 < weight ≤ 1/4.
     #[must_use]
-    pub fn weight(&self, task: usize) -> f64 {
-        // As if one half had been seen once before the first task.
-        let usual = (self.usual.earned + 0.5) / (self.usual.seen + 1.0);
-        let Success { seen, earned } = self.tasks.get(&task).copied().unwrap_or_default();
-        let (a, b) = (PRIOR * usual + earned, PRIOR * (1.0 - usual) + seen - earned);
-        let n = a + b;
-        (a * b / (n * (n + 1.0))).max(LEAST / 4.0)
+    pub fn weights(&self, lengths: &[usize]) -> Vec<f64> {
+        let classes = classes(lengths);
+        let usual = self.usual(&classes);
+        let weight = |(task, class): (usize, &usize)| {
+            let Success { seen, earned } = self.tasks.get(&task).copied().unwrap_or_default();
+            let (a, b) =
+                (PRIOR * usual[*class] + earned, PRIOR * (1.0 - usual[*class]) + seen - earned);
+            let n = a + b;
+            (a * b / (n * (n + 1.0))).max(LEAST / 4.0)
+        };
+        classes.iter().enumerate().map(weight).collect()
     }
 
-    /// `count` of `tasks` tasks, each drawn with the square of its weight, none twice as long as there are others. A
-    /// function of what is known and its arguments alone, so that a resumed run goes on with the
-    /// right ones.
+    /// What rationales usually earn in each class: the mean over its tasks, drawn towards that over all.
+    fn usual(&self, classes: &[usize]) -> [f64; CLASSES] {
+        // As if one half had been seen once before the first task.
+        let overall = (self.usual.earned + 0.5) / (self.usual.seen + 1.0);
+        let mut classed = [(CLASS_PRIOR * overall, CLASS_PRIOR); CLASSES];
+        for (task, Success { seen, earned }) in &self.tasks {
+            if let Some(class) = classes.get(*task) {
+                classed[*class].0 += earned / seen;
+                classed[*class].1 += 1.0;
+            }
+        }
+        classed.map(|(earned, tasks)| earned / tasks)
+    }
+
+    /// `count` of the tasks with questions of these lengths, each drawn with the square of its weight,
+    /// none twice as long as there are others. A function of what is known and its arguments alone, so
+    /// that a resumed run goes on with the right ones.
     ///
     /// # Panics
     /// If there are no tasks.
     #[must_use]
-    pub fn draw(&self, step: u64, tasks: usize, count: usize, seed: u64) -> Vec<usize> {
-        assert!(tasks > 0, "a run has tasks");
+    pub fn draw(&self, step: u64, lengths: &[usize], count: usize, seed: u64) -> Vec<usize> {
+        assert!(!lengths.is_empty(), "a run has tasks");
         let mut rng = stream(seed, u64::MAX - 3, step, 0);
         // Efraimidis and Spirakis 2006: the largest u^(1/w) are a weighted draw without replacement.
-        let mut keys: Vec<(f64, usize)> = (0..tasks)
-            .map(|task| (uniform(&mut rng).ln() / self.weight(task).powi(2), task))
+        let mut keys: Vec<(f64, usize)> = (self.weights(lengths).into_iter().enumerate())
+            .map(|(task, weight)| (uniform(&mut rng).ln() / weight.powi(2), task))
             .collect();
         keys.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
         keys.into_iter().map(|(_, task)| task).cycle().take(count).collect()
     }
+}
+
+/// The class of each length: how many are shorter, in eighths of all. Equal ones share a class.
+fn classes(lengths: &[usize]) -> Vec<usize> {
+    let mut sorted = lengths.to_vec();
+    sorted.sort_unstable();
+    let shorter = |length: &usize| sorted.partition_point(|other| other < length);
+    lengths.iter().map(|length| shorter(length) * CLASSES / lengths.len()).collect()
 }
 
 /// The next `count` of `tasks` tasks after the first `asked`, where all come up once in random order
@@ -144,41 +176,56 @@ mod tests {
         }
 
         let drawn: Vec<usize> =
-            (1..=200).flat_map(|step| curriculum.draw(step, 90, 12, 7)).collect();
+            (1..=200).flat_map(|step| curriculum.draw(step, &[1; 90], 12, 7)).collect();
 
         let count = |kind: usize| drawn.iter().filter(|task| *task % 3 == kind).count();
         assert!(count(1) > 2 * count(0) && count(1) > 2 * count(2), "{:?}", [0, 1, 2].map(count));
         assert!(count(0) > 5 && count(2) > 5, "none is forgotten: {:?}", [0, 1, 2].map(count));
     }
 
-    /// A model that gets a fifth of the tasks right half the time and the others never: groups of 8 that
-    /// are not all alike.
+    /// How many groups of 8 are not all alike when tasks with these chances are asked in 80 steps of 12.
+    fn teaching(chances: &[f64], next: impl Fn(u64, &Curriculum) -> Vec<usize>) -> usize {
+        let (mut curriculum, mut teaching) = (Curriculum::default(), 0);
+        let mut rng = stream(1, 2, 3, 4);
+        for step in 1..=80 {
+            for task in next(step, &curriculum) {
+                let right = (0..8).filter(|_| uniform(&mut rng) < chances[task]).count();
+                teaching += usize::from((1..8).contains(&right));
+                curriculum.note(task, 8, right as f64 / 8.0);
+            }
+        }
+        teaching
+    }
+
+    /// A model that gets a fifth of the tasks right half the time and the others never.
     #[test]
     fn more_groups_teach_something() {
-        let (tasks, steps, per_step) = (300, 80, 12);
-        let chance = |task: usize| if task.is_multiple_of(5) { 0.5 } else { 0.0 };
-        let mut rng = stream(1, 2, 3, 4);
-        let mut teaching = |next: &dyn Fn(u64, &Curriculum) -> Vec<usize>| {
-            let (mut curriculum, mut teaching) = (Curriculum::default(), 0);
-            for step in 1..=steps {
-                for task in next(step, &curriculum) {
-                    let right = (0..8).filter(|_| uniform(&mut rng) < chance(task)).count();
-                    teaching += usize::from((1..8).contains(&right));
-                    curriculum.note(task, 8, right as f64 / 8.0);
-                }
-            }
-            teaching
-        };
+        let chances: Vec<f64> =
+            (0..300).map(|task| if task % 5 == 0 { 0.5 } else { 0.0 }).collect();
 
-        let before = teaching(&|_, known| shuffled(known.asked(), tasks, per_step, 9));
-        let after = teaching(&|step, known| known.draw(step, tasks, per_step, 9));
+        let before = teaching(&chances, |_, known| shuffled(known.asked(), 300, 12, 9));
+        let after = teaching(&chances, |step, known| known.draw(step, &[1; 300], 12, 9));
 
         assert!(after as f64 > 1.5 * before as f64, "{before} -> {after}");
     }
 
+    /// A model that gets the shortest quarter of the tasks right sometimes, of which most are never asked
+    /// twice.
+    #[test]
+    fn what_is_usual_depends_on_the_length() {
+        let lengths: Vec<usize> = (0..4000).map(|task| 60 + task % 400).collect();
+        let chances: Vec<f64> =
+            lengths.iter().map(|length| if *length < 160 { 0.3 } else { 0.01 }).collect();
+
+        let before = teaching(&chances, |_, known| shuffled(known.asked(), 4000, 12, 9));
+        let after = teaching(&chances, |step, known| known.draw(step, &lengths, 12, 9));
+
+        assert!(after as f64 > 2.0 * before as f64, "{before} -> {after}");
+    }
+
     #[test]
     fn a_step_wider_than_the_tasks_asks_all_before_it_repeats_one() {
-        let mut drawn = Curriculum::default().draw(3, 4, 6, 1);
+        let mut drawn = Curriculum::default().draw(3, &[9, 9, 2, 9], 6, 1);
         let again = drawn.split_off(4);
         drawn.sort_unstable();
 
@@ -193,14 +240,14 @@ mod tests {
             for (task, rationales, mean) in noted {
                 curriculum.note(task, rationales, mean);
             }
-            for task in 0..6 {
-                let weight = curriculum.weight(task);
+            let lengths = [3, 1, 4, 1, 5, 9];
+            for weight in curriculum.weights(&lengths) {
                 prop_assert!((LEAST / 4.0..=0.25).contains(&weight), "{weight}");
             }
             curriculum.note(0, 8, f64::NAN);
             let json = serde_json::to_string(&curriculum).unwrap();
             let restored: Curriculum = serde_json::from_str(&json).unwrap();
-            prop_assert_eq!(restored.draw(2, 6, 4, 3), curriculum.draw(2, 6, 4, 3));
+            prop_assert_eq!(restored.draw(2, &lengths, 4, 3), curriculum.draw(2, &lengths, 4, 3));
         }
     }
 }

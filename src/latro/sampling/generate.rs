@@ -3,20 +3,19 @@
 //! A prompt's keys and values are computed and stored once for all its branches. A finished branch
 //! leaves the batch and a waiting one takes its place; new prompts are computed in the same pass as
 //! the next tokens of the others. Before it leaves, its keys and values serve once more if its caller
-//! wants to know how likely other tokens are in place of its last ones (`score`). This module knows
-//! tokens only; what ends a branch is its caller's `Stop`.
+//! wants to know how likely other tokens are in place of its last ones, or what is said behind these
+//! (`branch`). This module knows tokens only; what ends a branch is its caller's `Stop`.
 
 use std::ops::Range;
 
 use rand_chacha::ChaCha8Rng;
 
 use crate::engine::interrupt::Interrupt;
-use crate::engine::{Engine, Input, ModelError};
+use crate::engine::{Engine, Input, ModelError, Predictions};
 use crate::kernels::Floats;
 use crate::kernels::threads::for_each;
+use crate::latro::sampling::branch::{Branch, Generated, Origin, Rows, Stop};
 use crate::latro::sampling::sampler::{Pick, pick};
-use crate::latro::sampling::score::{Continuation, Ended};
-use crate::ops::attention_plan::{AttentionPlan, Segment};
 use crate::ops::head::logits_macs;
 use crate::ops::key_values::aligned;
 
@@ -28,28 +27,6 @@ const PREFILL_TOKENS: usize = 2048;
 /// Rows that are scored in one pass, unless a single continuation has more: each takes a row of logits.
 const SCORED_ROWS: usize = 32;
 
-/// Looks at a branch's tokens as they come and says when it is over.
-pub trait Stop: Send {
-    /// Takes the next token; true if it ends the branch.
-    fn push(&mut self, token: u32) -> bool;
-
-    /// What is to be scored behind the branch, which has ended with these tokens: first what keeps the
-    /// most of them, since scoring writes over what stands behind. If one is longer than there is
-    /// room for, none is scored.
-    fn continuations(&self, _tokens: &[u32]) -> Vec<Continuation> {
-        Vec::new()
-    }
-}
-
-/// A branch that has ended.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Generated {
-    /// The token that ended it included.
-    pub tokens: Vec<u32>,
-    /// log p of the tokens of each of its continuations, nats.
-    pub scores: Vec<Vec<f32>>,
-}
-
 /// What to generate from each prompt.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -59,7 +36,7 @@ pub struct Limits {
     pub max_new_tokens: usize,
     /// Branches that are computed together, over all prompts; at least one.
     pub batch: usize,
-    /// The most tokens of a continuation that is scored. 0: none is.
+    /// The most tokens of a continuation, its reply included. 0: there is none.
     pub continuation: usize,
     pub pick: Pick,
 }
@@ -179,7 +156,7 @@ pub fn generate_scored<E: Engine, S: Stop>(
         progress(batch.live.len());
         batch.sample()?;
         batch.retire();
-        batch.release(|branch| results[branch.prompt][branch.number] = branch.generated);
+        batch.release(|origin, generated| results[origin.prompt][origin.number] = generated);
     }
 }
 
@@ -197,21 +174,6 @@ fn check_context(
         }
     }
     Ok(())
-}
-
-/// A continuation that is being computed.
-struct Branch<S> {
-    prompt: usize,
-    /// Which of its prompt's branches it is.
-    number: usize,
-    /// The prompt's keys and values.
-    seen: Range<usize>,
-    /// Its own first slot.
-    own: usize,
-    tokens: Vec<u32>,
-    rng: ChaCha8Rng,
-    stop: S,
-    done: bool,
 }
 
 /// A prompt whose keys and values are in the cache.
@@ -232,10 +194,11 @@ struct Batch<'a, E: Engine, S> {
     /// Prompts that have been admitted so far; they come in their order.
     admitted: usize,
     open: Vec<OpenPrompt>,
-    /// In the order of prompts, so that those that see the same stand together.
+    /// Those that are sampled, in the order of prompts but for replies, so that those that see the same
+    /// stand together.
     live: Vec<Branch<S>>,
-    /// Branches that have ended.
-    ended: Vec<Ended>,
+    /// Those that are scored.
+    scored: Vec<Branch<S>>,
     cache: E::Cache,
     /// First slots of places that nobody uses.
     free_prompts: Vec<usize>,
@@ -257,7 +220,7 @@ impl<'a, E: Engine, S: Stop> Batch<'a, E, S> {
             admitted: 0,
             open: Vec::with_capacity(places.prompts),
             live: Vec::with_capacity(places.branches),
-            ended: Vec::new(),
+            scored: Vec::new(),
             cache: model.cache(places.slots())?,
             free_prompts: (0..places.prompts).rev().map(home).collect(),
             free_branches: (0..places.branches).rev().map(own).collect(),
@@ -289,20 +252,20 @@ impl<'a, E: Engine, S: Stop> Batch<'a, E, S> {
         first..self.open.len()
     }
 
-    /// How many of the branches that have ended are scored in one pass.
+    /// How many of those that wait for it are scored in one pass.
     fn scorable(&self) -> usize {
         let mut rows = 0;
-        let fits = |ended: &&Ended| {
+        let fits = |branch: &&Branch<S>| {
             let first = rows == 0;
-            rows += ended.targets().len();
+            rows += branch.targets().len();
             first || rows <= SCORED_ROWS
         };
-        self.ended.iter().take_while(fits).count()
+        self.scored.iter().take_while(fits).count()
     }
 
     /// Whether there is nothing to compute.
     fn is_idle(&self) -> bool {
-        self.live.is_empty() && self.ended.is_empty()
+        self.live.is_empty() && self.scored.is_empty()
     }
 
     /// Whether branches of open prompts have not begun: all that were computed may end together.
@@ -317,30 +280,21 @@ impl<'a, E: Engine, S: Stop> Batch<'a, E, S> {
         admitted: &Range<usize>,
     ) -> Result<(), ModelError> {
         let model = policy.model;
-        let (mut tokens, mut positions) = (Vec::new(), Vec::new());
-        let mut plan = AttentionPlan::default();
-        for branch in &self.live {
-            let past = branch.tokens.len() - 1;
-            tokens.push(branch.tokens[past]);
-            positions.push((branch.seen.len() + past) as u32);
-            let seen = vec![branch.seen.clone()];
-            plan.segments.push(Segment { rows: 1, seen, own: branch.own, past });
-        }
-        let mut ends: Vec<usize> = (0..tokens.len()).collect();
+        let mut rows = Rows::default();
+        self.live.iter().for_each(|branch| branch.feed(&mut rows));
+        let mut ends: Vec<usize> = (0..rows.tokens.len()).collect();
         for open in &self.open[admitted.clone()] {
-            let prompt = &self.prompts[open.prompt];
-            tokens.extend(prompt);
-            positions.extend(0..prompt.len() as u32);
-            ends.push(tokens.len() - 1);
-            let own = open.slots.start;
-            plan.segments.push(Segment { rows: prompt.len(), seen: vec![], own, past: 0 });
+            let prompt = self.prompts[open.prompt].iter().copied();
+            rows.push(0..0, open.slots.start, 0, prompt);
+            ends.push(rows.tokens.len() - 1);
         }
-        let first = tokens.len();
+        let first = rows.tokens.len();
         let scorable = self.scorable();
-        for ended in &self.ended[..scorable] {
-            ended.feed(&self.prompts[ended.prompt], &mut tokens, &mut positions, &mut plan);
+        for branch in &self.scored[..scorable] {
+            branch.feed_next(&self.prompts[branch.origin.prompt], &mut rows);
         }
-        let scored: Vec<usize> = (first..tokens.len()).collect();
+        let scored: Vec<usize> = (first..rows.tokens.len()).collect();
+        let Rows { tokens, positions, plan } = rows;
         let input = Input { tokens: &tokens, positions: &positions, plan };
         let cache = Some(&mut self.cache);
         let hidden = model.hidden(input, cache, policy.lora, policy.interrupt)?;
@@ -354,10 +308,14 @@ impl<'a, E: Engine, S: Stop> Batch<'a, E, S> {
         }
         if !scored.is_empty() {
             let targets: Vec<u32> =
-                self.ended[..scorable].iter().flat_map(Ended::targets).copied().collect();
-            let scores = model.token_scores(&hidden, &scored, &targets, false)?;
+                self.scored[..scorable].iter().flat_map(Branch::targets).copied().collect();
+            let scales = vec![1.0; targets.len()];
+            let predicted = Predictions { rows: &scored, targets: &targets, scales: &scales };
+            let scores = model.token_scores(&hidden, predicted, false)?;
             let mut log_p = scores.log_p.as_slice();
-            self.ended[..scorable].iter_mut().for_each(|ended| ended.take(&mut log_p));
+            for branch in &mut self.scored[..scorable] {
+                branch.take(&self.prompts[branch.origin.prompt], &mut log_p);
+            }
         }
         Ok(())
     }
@@ -372,16 +330,10 @@ impl<'a, E: Engine, S: Stop> Batch<'a, E, S> {
             while open.begun < self.limits.branches {
                 let Some(own) = self.free_branches.pop() else { return };
                 let (prompt, number) = (open.prompt, open.begun);
-                self.live.push(Branch {
-                    prompt,
-                    number,
-                    seen: open.slots.clone(),
-                    own,
-                    tokens: Vec::with_capacity(self.limits.max_new_tokens),
-                    rng: rng(prompt, number),
-                    stop: stop(prompt, number),
-                    done: false,
-                });
+                let origin = Origin { prompt, number, home: open.slots.clone(), own };
+                let most = self.limits.max_new_tokens;
+                let (rng, stop) = (rng(prompt, number), stop(prompt, number));
+                self.live.push(Branch::new(origin, most, rng, stop));
                 let from = (self.live.len() - 1) * self.vocabulary;
                 self.logits.resize(from + self.vocabulary);
                 self.logits[from..].copy_from_slice(&open.logits);
@@ -398,12 +350,7 @@ impl<'a, E: Engine, S: Stop> Batch<'a, E, S> {
         let rows = self.logits.chunks_exact(self.vocabulary).zip(&mut self.live);
         let mut rows: Vec<_> = rows.map(|row| (row, true)).collect();
         for_each(&mut rows, macs, |((logits, branch), sound)| {
-            let Some(token) = pick(logits, limits.pick, &mut branch.rng) else {
-                *sound = false;
-                return;
-            };
-            branch.tokens.push(token);
-            branch.done = branch.stop.push(token) || branch.tokens.len() >= limits.max_new_tokens;
+            *sound = branch.grow(|rng| pick(logits, limits.pick, rng));
         });
         match rows.iter().all(|(_, sound)| *sound) {
             true => Ok(()),
@@ -413,31 +360,31 @@ impl<'a, E: Engine, S: Stop> Batch<'a, E, S> {
 
     /// Takes finished branches out of those that are sampled.
     fn retire(&mut self) {
-        let limits = self.limits;
-        for branch in self.live.extract_if(.., |branch| branch.done) {
-            let Branch { prompt, number, seen, own, tokens, stop, .. } = branch;
-            let mut waiting = stop.continuations(&tokens);
-            // All or none, so that scores are known by their order.
-            if waiting
-                .iter()
-                .any(|next| next.ids.len() > limits.continuation || next.ids.is_empty())
-            {
-                waiting.clear();
-            }
-            waiting.reverse();
-            let generated = Generated { tokens, scores: Vec::new() };
-            self.ended.push(Ended { prompt, number, seen, own, generated, waiting });
+        let slots = self.limits.continuation;
+        for mut branch in self.live.extract_if(.., |branch| branch.done) {
+            branch.rest(slots);
+            self.scored.push(branch);
         }
     }
 
-    /// Hands out branches of which nothing more is to be scored, and gives their places free.
-    fn release(&mut self, mut take: impl FnMut(Ended)) {
-        for branch in self.ended.extract_if(.., |branch| branch.waiting.is_empty()) {
-            self.free_branches.push(branch.own);
-            let open = self.open.iter_mut().find(|open| open.prompt == branch.prompt);
-            open.expect("its prompt is open").ended += 1;
-            take(branch);
+    /// Hands out branches of which nothing more is to come, and gives their places free; those that
+    /// reply are sampled again.
+    fn release(&mut self, mut take: impl FnMut(Origin, Generated)) {
+        let mut waiting = Vec::with_capacity(self.scored.len());
+        for mut branch in self.scored.drain(..) {
+            if !branch.done {
+                self.live.push(branch);
+            } else if let Some(generated) = branch.over() {
+                self.free_branches.push(branch.origin.own);
+                let mut open = self.open.iter_mut();
+                let open = open.find(|open| open.prompt == branch.origin.prompt);
+                open.expect("its prompt is open").ended += 1;
+                take(branch.origin, generated);
+            } else {
+                waiting.push(branch);
+            }
         }
+        self.scored = waiting;
         for open in self.open.extract_if(.., |open| open.ended == self.limits.branches) {
             self.free_prompts.push(open.slots.start);
         }

@@ -1,8 +1,7 @@
 //! Ends branches that say the same over and over: they won't come to an answer, and the longest branches
 //! decide how long sampling takes.
 
-use crate::latro::sampling::generate::Stop;
-use crate::latro::sampling::score::Continuation;
+use crate::latro::sampling::branch::{Continuation, Stop};
 
 /// The longest text, in tokens, whose repetitions are noticed.
 const LONGEST: usize = 64;

@@ -9,10 +9,10 @@ use crate::engine::Engine;
 use crate::latro::learner::{LearnError, Learner};
 use crate::latro::prompt::{Finish, Guess, PromptError, Splice, StopWatch, Watch};
 use crate::latro::rollout::{RolloutGroup, Spliced};
-use crate::latro::sampling::generate::{Generated, Limits, Policy, Stop, generate_scored};
+use crate::latro::sampling::branch::{Continuation, Generated, Stop};
+use crate::latro::sampling::generate::{Limits, Policy, generate_scored};
 use crate::latro::sampling::repetition::{Repetition, UnlessRepeating};
 use crate::latro::sampling::sampler::{Pick, stream};
-use crate::latro::sampling::score::Continuation;
 use crate::latro::settings::{Method, Seam};
 
 /// Watches a branch of the policy's own seam, and has its answer scored in its place.
@@ -29,7 +29,7 @@ impl Stop for Scored<'_> {
 
     fn continuations(&self, tokens: &[u32]) -> Vec<Continuation> {
         let spliced = self.watch.splice(tokens).filter(|splice| !splice.answer.is_empty());
-        let own = spliced.map(|splice| Continuation { keep: splice.rationale, ids: splice.answer });
+        let own = spliced.map(|splice| Continuation::scored(splice.rationale, splice.answer));
         own.into_iter().chain(self.guess.clone()).collect()
     }
 }
@@ -144,7 +144,7 @@ impl<E: Engine> Learner<'_, E> {
         let guessing = self.settings.guess_weight > 0.0;
         let stop = |prompt: usize, branch: usize| {
             let Guess { lead, answer, .. } = &guesses[prompt];
-            let guess = Continuation { keep: 0, ids: [lead.as_slice(), answer].concat() };
+            let guess = Continuation::scored(0, [lead.as_slice(), answer].concat());
             let guess = (guessing && branch == 0).then_some(guess);
             let watch = prompter.watch_for(&tasks[prompt].answer, &wanted[prompt], marks);
             Scored { watch, guess }
@@ -178,7 +178,7 @@ impl<E: Engine> Learner<'_, E> {
         branches: &[Generated],
     ) -> Result<RolloutGroup, LearnError> {
         let mut known = true;
-        for (number, Generated { tokens, scores }) in branches.iter().enumerate() {
+        for (number, Generated { tokens, scores, .. }) in branches.iter().enumerate() {
             let splice =
                 self.prompter.splice(tokens, answer, wanted, &self.settings.answer_marks)?;
             let mut scores = scores.iter();
@@ -222,7 +222,7 @@ impl<E: Engine> Learner<'_, E> {
         let policy = Policy { model: self.model, lora: Some(&adapter), interrupt: self.interrupt };
         let limits = Limits {
             branches: self.settings.num_generations,
-            max_new_tokens: self.settings.max_new_tokens,
+            max_new_tokens: self.length_limit(),
             batch: self.batch,
             continuation,
             pick: Pick::Sample { temperature: self.settings.temperature },

@@ -28,6 +28,7 @@ use crate::latro::metrics::{SHORT, StepMetrics};
 
 /// What went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum TripKind {
     /// Loss, reward, gradient, parameters or another number is NaN or infinite.
@@ -61,6 +62,7 @@ impl TripKind {
 
 /// What the trainer should do about a trip.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "action", rename_all = "snake_case")]
 pub enum Response {
     /// Go back to the last good checkpoint and go on more carefully.
@@ -76,6 +78,7 @@ pub enum Response {
 
 /// A sentinel has tripped.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Trip {
     /// The step at which it did.
     pub step: u64,

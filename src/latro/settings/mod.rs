@@ -69,9 +69,10 @@ settings! {
         prompt_suffix: String = String::new() => Rule::Any,
         /// Temperature of sampling.
         ///
-        /// At 1 samples come from the policy whose log-probabilities the objective uses; any other
-        /// temperature makes the gradient an approximation.
-        temperature: f32 = 1.0 => Rule::Number(TEMPERATURES.0, TEMPERATURES.1),
+        /// The policy that learns is softmax(logits / temperature), and log p(z | x) is its; the right
+        /// answer's likelihood is that at 1. At 1 a small model loses its way in many rationales, and what
+        /// is learned first is to keep to it, which greedy decoding does anyway.
+        temperature: f32 = 0.7 => Rule::Number(TEMPERATURES.0, TEMPERATURES.1),
         /// Weight of the KL term in the reward (β of eq. 4), in units of reward per nat.
         ///
         /// Where the reward is a probability, a nat is much. At 0 the reference is not computed but for
@@ -113,6 +114,11 @@ settings! {
         ///
         /// They come to no answer, and the longest rationales decide how long sampling takes.
         stop_repeating: bool = true => Rule::Any,
+        /// Cut rationales off at one and a half times the longest that has lately earned something, where
+        /// that is less than `max_new_tokens`.
+        ///
+        /// Those that are much longer come to nothing, and everything waits for them.
+        adapt_length: bool = true => Rule::Any,
         /// Count the token that ended a rationale in its probability.
         ///
         /// The choice to stop is the model's too; if it doesn't count, nothing holds rationales back

@@ -75,14 +75,15 @@ impl Ledger {
         let mut query = self
             .connection
             .prepare(
-                "SELECT sequence, tasks.id, question, answer, held_out FROM tasks \
-                 JOIN archive ON archive.id = tasks.archive WHERE name = ?1 ORDER BY sequence",
+                "SELECT sequence, tasks.id, question, answer, kind, held_out FROM tasks \
+                 JOIN archive ON archive.id = tasks.archive \
+                 LEFT JOIN answer_kind ON task = sequence WHERE name = ?1 ORDER BY sequence",
             )
             .map_err(LedgerError::from)?;
         let mut rows = query.query([name]).map_err(LedgerError::from)?;
         while let Some(row) = rows.next().map_err(LedgerError::from)? {
             let task = stored(row)?;
-            let held_out = row.get(4).map_err(LedgerError::from)?;
+            let held_out = row.get(5).map_err(LedgerError::from)?;
             each(NewTask { task: task.task, sequence: task.sequence, held_out })?;
         }
         Ok(())

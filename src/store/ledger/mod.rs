@@ -36,8 +36,11 @@ pub use tasks::{Lookup, NewTask, StoredTask, TaskCounts};
 /// "latr": tells our files from other SQLite files.
 const APPLICATION_ID: i32 = 0x6c61_7472;
 /// The version of all tables together and of what they hold. 2: the names of settings, metrics and
-/// commands that the daemon remembers, and of messages that wait to be sent, are others than in 1.
-const VERSION: u16 = 2;
+/// commands that the daemon remembers, and of messages that wait to be sent, are others than in 1. 3:
+/// there is a table more, which a ledger of version 2 gets when it is opened.
+const VERSION: u16 = 3;
+/// The tables that version 3 has more than version 2.
+const NEW_IN_3: &[&str] = &["answer_kind"];
 /// Larger files are not checked whole on opening, so that a start takes seconds at most on a
 /// memory card. What is wrong in them shows when the page is read.
 const CHECKED_BYTES: u64 = 64 << 20;
@@ -273,7 +276,8 @@ impl Ledger {
         if stamped != stamp(version) || version == 0 {
             return damaged("its version makes no sense");
         }
-        if version != VERSION {
+        let grows = version == 2;
+        if version != VERSION && !grows {
             let (path, known) = (path.to_owned(), VERSION);
             return Err(if version > VERSION {
                 LedgerError::Newer { path, version, known }
@@ -289,8 +293,18 @@ impl Ledger {
             }
         }
         // A flipped bit in a table's name would otherwise pass for a missing table.
-        if tables(&connection)? != expected_tables(schemas)? {
+        let mut expected = expected_tables(schemas)?;
+        if grows {
+            expected.retain(|(_, name, _)| !NEW_IN_3.contains(&name.as_str()));
+        }
+        if tables(&connection)? != expected {
             return damaged("its tables are not those that latrod makes");
+        }
+        if grows {
+            let begin = Transaction::new_unchecked(&connection, TransactionBehavior::Immediate)?;
+            begin.execute_batch(&schema(schemas))?;
+            begin.pragma_update(None, "user_version", stamp(VERSION))?;
+            begin.commit()?;
         }
         connection.pragma_update(None, "journal_mode", "WAL")?;
         Ok(Self { path: path.to_owned(), schemas, connection })

@@ -1,12 +1,12 @@
 //! The tasks in the ledger: adding, counting, choosing, setting aside, forgetting the oldest.
 //!
-//! Owns the tables `tasks`, `archive` (which file of the archive holds a task) and `tally` (counts,
-//! kept by triggers). Doesn't know where tasks come from or what files look like.
+//! Owns the tables `tasks`, `answer_kind`, `archive` (which file of the archive holds a task) and `tally`
+//! (counts, kept by triggers). Doesn't know where tasks come from or what files look like.
 
 use rusqlite::{OptionalExtension, Row, Statement, params};
 
 use super::{Ledger, LedgerError};
-use crate::data::{Task, TaskId, question_key};
+use crate::data::{AnswerKind, Task, TaskId, question_key};
 
 /// Creates the tables.
 pub const SCHEMA: &str = include_str!("tasks.sql");
@@ -198,6 +198,8 @@ impl Ledger {
              held_out, archive) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
              ON CONFLICT (id) DO NOTHING",
         )?;
+        let mut judge =
+            self.connection.prepare("INSERT INTO answer_kind (task, kind) VALUES (?1, ?2)")?;
         let (mut train, mut held_out) = (0, 0);
         for NewTask { task, sequence, held_out: held } in tasks {
             let key = question_key(&task.question).cast_signed();
@@ -205,6 +207,9 @@ impl Ledger {
             let (id, Task { question, answer, .. }) = (task.id().0, task);
             let values = params![sequence, id, key, question, answer, bytes, held, archive];
             let added = insert.execute(values)? as u64;
+            if let Some(kind) = task.answer_kind.filter(|_| added > 0) {
+                judge.execute(params![sequence, kind.name()])?;
+            }
             *(if *held { &mut held_out } else { &mut train }) += added;
         }
         Ok((train, held_out))
@@ -251,7 +256,8 @@ impl Ledger {
         after: i64,
     ) -> Result<Vec<StoredTask>, LedgerError> {
         let mut query = self.connection.prepare(
-            "SELECT sequence, id, question, answer FROM tasks WHERE held_out = ?1 \
+            "SELECT sequence, id, question, answer, kind FROM tasks \
+             LEFT JOIN answer_kind ON task = sequence WHERE held_out = ?1 \
              AND set_aside = 0 AND sequence > ?2 ORDER BY sequence DESC LIMIT ?3",
         )?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
@@ -271,9 +277,13 @@ impl Ledger {
 
 /// Reads a row, and compares its text with its id: SQLite itself has no checksums.
 pub(super) fn stored(row: &Row<'_>) -> Result<StoredTask, LedgerError> {
-    let task = Task::new(row.get(2)?, row.get(3)?);
+    let damaged = |what: &str| LedgerError::Damaged { what: what.to_owned() };
+    let kind = row.get::<_, Option<String>>(4)?.map(|word| {
+        word.parse::<AnswerKind>().map_err(|_| damaged("a task's answer has no known kind"))
+    });
+    let task = Task { answer_kind: kind.transpose()?, ..Task::new(row.get(2)?, row.get(3)?) };
     if row.get::<_, [u8; 32]>(1)? != task.id().0 {
-        return Err(LedgerError::Damaged { what: "a task's text is not what was added".into() });
+        return Err(damaged("a task's text is not what was added"));
     }
     Ok(StoredTask { sequence: row.get(0)?, task })
 }

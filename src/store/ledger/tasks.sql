@@ -23,6 +23,12 @@ CREATE INDEX IF NOT EXISTS tasks_by_side ON tasks (held_out, set_aside, sequence
 CREATE INDEX IF NOT EXISTS tasks_by_archive ON tasks (archive);
 CREATE INDEX IF NOT EXISTS tasks_by_question ON tasks (question_key);
 
+-- How answers are judged, of the tasks that say it themselves.
+CREATE TABLE IF NOT EXISTS answer_kind (
+    task INTEGER PRIMARY KEY REFERENCES tasks (sequence) ON DELETE CASCADE,
+    kind TEXT NOT NULL
+);
+
 -- Counting a hundred thousand rows for every state message would cost more than all else at rest.
 CREATE TABLE IF NOT EXISTS tally (
     held_out INTEGER NOT NULL,

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::data::{Task, is_held_out};
+use crate::data::{AnswerKind, Task, is_held_out};
 
 const NOW: i64 = 1_790_000_000;
 
@@ -256,11 +256,11 @@ fn nothing_set_aside_is_ever_overwritten() {
 fn a_newer_ledger_is_left_alone() {
     let (_dir, path) = folder();
     filled(&path, 3);
-    Connection::open(&path).unwrap().pragma_update(None, "user_version", stamp(3)).unwrap();
+    Connection::open(&path).unwrap().pragma_update(None, "user_version", stamp(4)).unwrap();
 
     let error = Ledger::open_at(&path, &SCHEMAS, NOW).unwrap_err();
 
-    assert!(matches!(error, LedgerError::Newer { version: 3, .. }) && !error.is_corrupt());
+    assert!(matches!(error, LedgerError::Newer { version: 4, .. }) && !error.is_corrupt());
 }
 
 #[test]
@@ -273,6 +273,61 @@ fn an_older_ledger_is_left_alone() {
 
     assert!(matches!(error, LedgerError::Older { version: 1, .. }) && !error.is_corrupt());
     assert!(error.to_string().contains("move the file away"), "{error}");
+}
+
+/// A ledger as version 2 made it: without the table that came with 3.
+#[test]
+fn a_ledger_of_version_2_is_taken_over_with_its_tasks() {
+    let (_dir, path) = folder();
+    filled(&path, 3);
+    let old = Connection::open(&path).unwrap();
+    old.execute_batch("DROP TABLE answer_kind").unwrap();
+    old.pragma_update(None, "user_version", stamp(2)).unwrap();
+    drop(old);
+
+    for _ in 0..2 {
+        let (ledger, aside) = open(&path);
+        assert!(aside.is_none());
+        let counts = ledger.task_counts().unwrap();
+        assert_eq!(counts.train + counts.held_out, 3);
+    }
+}
+
+#[test]
+fn a_task_keeps_its_kind_of_answer_and_takes_it_along() {
+    let (_dir, path) = folder();
+    let (ledger, _) = open(&path);
+    let exact = |new: NewTask| {
+        let task = Task { answer_kind: Some(AnswerKind::Exact), ..new.task };
+        NewTask { task, held_out: false, ..new }
+    };
+    let tasks = [exact(task(1)), NewTask { held_out: false, ..task(2) }, exact(task(3))];
+
+    ledger.transaction(|_| ledger.add_tasks("a", &tasks)).unwrap();
+    // The same task again changes nothing.
+    let again = NewTask { sequence: 9, ..task(1) };
+    assert_eq!(ledger.transaction(|_| ledger.add_tasks("b", &[again])).unwrap(), (0, 0));
+
+    let kinds = |ledger: &Ledger| -> Vec<_> {
+        let stored = ledger.snapshot_train(10, 1 << 20).unwrap();
+        stored.into_iter().map(|stored| stored.task.answer_kind).collect()
+    };
+    assert_eq!(kinds(&ledger), [Some(AnswerKind::Exact), None, Some(AnswerKind::Exact)]);
+    let mut archived = Vec::new();
+    let each = |new: NewTask| {
+        archived.push((new.task.answer_kind, new.held_out));
+        Ok::<_, LedgerError>(())
+    };
+    ledger.for_each_archived("a", each).unwrap();
+    let expected = [Some(AnswerKind::Exact), None, Some(AnswerKind::Exact)];
+    assert_eq!(archived, expected.map(|kind| (kind, false)));
+    ledger.forget_oldest(2, 1 << 20).unwrap();
+    assert_eq!(kinds(&ledger), [None, Some(AnswerKind::Exact)]);
+    let left: i64 = ledger
+        .connection()
+        .query_row("SELECT COUNT(*) FROM answer_kind", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(left, 1, "what was forgotten leaves nothing behind");
 }
 
 #[test]

@@ -5,6 +5,19 @@ use std::ops::Range;
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 
 use crate::cli::plot::curve::RunCurve;
+use crate::settings::choices;
+
+choices! {
+    /// What the curves of a picture run over.
+    pub enum Over {
+        /// Training time, without evaluations.
+        Time = "time",
+        /// Tokens sampled so far.
+        Tokens = "tokens",
+        /// Training steps.
+        Steps = "steps",
+    }
+}
 
 /// An even axis from `low` to `high` with round numbers of its own (plotters' default loses some at
 /// the end of a range).
@@ -70,29 +83,33 @@ pub(super) fn short(value: f64) -> String {
     if text == "-0" { "0".into() } else { text.replace('-', "\u{2212}") }
 }
 
-/// The time axis that all panels share.
+/// The horizontal axis that all panels share.
 #[derive(Debug)]
-pub(super) struct TimeAxis {
-    /// Length of the unit.
-    pub(super) seconds_per_unit: f64,
-    /// Its name, in the plural.
-    pub(super) unit: &'static str,
+pub(super) struct SharedAxis {
+    /// What one unit is, in seconds, tokens or steps.
+    pub(super) unit: f64,
+    /// What stands below it.
+    pub(super) name: &'static str,
     /// End of the axis, in units; it begins at 0.
     pub(super) end: f64,
 }
 
-impl TimeAxis {
+impl SharedAxis {
     /// The axis that holds all points, in the unit that suits their span.
-    pub(super) fn over(runs: &[RunCurve]) -> Self {
+    pub(super) fn of(runs: &[RunCurve], over: Over) -> Self {
         let all = runs.iter().flat_map(|r| [&r.accuracy, &r.log_p_answer, &r.reward]).flatten();
-        let seconds = all.map(|p| p.0).fold(0.0, f64::max);
-        let (seconds_per_unit, unit) = match seconds {
-            s if s <= 180.0 => (1.0, "seconds"),
-            s if s <= 18_000.0 => (60.0, "minutes"),
-            _ => (3600.0, "hours"),
+        let last = all.map(|p| p.0).fold(0.0, f64::max);
+        let (unit, name) = match over {
+            Over::Time if last <= 180.0 => (1.0, "training time (seconds)"),
+            Over::Time if last <= 18_000.0 => (60.0, "training time (minutes)"),
+            Over::Time => (3600.0, "training time (hours)"),
+            Over::Tokens if last <= 20_000.0 => (1.0, "sampled tokens"),
+            Over::Tokens if last <= 2e6 => (1e3, "sampled tokens (thousands)"),
+            Over::Tokens => (1e6, "sampled tokens (millions)"),
+            Over::Steps => (1.0, "training steps"),
         };
-        let end = if seconds > 0.0 { 1.015 * seconds / seconds_per_unit } else { 1.0 };
-        Self { seconds_per_unit, unit, end }
+        let end = if last > 0.0 { 1.015 * last / unit } else { 1.0 };
+        Self { unit, name, end }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The picture: panels over one time axis, a legend on top, as an SVG on white ground.
+//! The picture: panels over one horizontal axis, a legend on top, as an SVG on white ground.
 
 use plotters::{
     coord::Shift,
@@ -6,15 +6,15 @@ use plotters::{
     style::text_anchor::{HPos, Pos, VPos},
 };
 
-use crate::cli::plot::curve::axis::{Axis, TimeAxis};
-use crate::cli::plot::curve::{CurveError, Point, RunCurve};
+use crate::cli::plot::curve::axis::{Axis, SharedAxis};
+use crate::cli::plot::curve::{CurveError, Over, Point, RunCurve};
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 /// Width of the picture and height of a panel, in pixels.
 const WIDTH: u32 = 960;
 const PANEL: u32 = 240;
-/// Room on the left for the numbers, above a panel for its name, below for the time axis.
+/// Room on the left for the numbers, above a panel for its name, below for the shared axis.
 const LEFT: i32 = 72;
 const ABOVE: i32 = 38;
 const BELOW: i32 = 28;
@@ -86,11 +86,11 @@ const PANELS: [Panel; 5] = [
 ];
 
 /// Draws runs over each other: held-out accuracy, held-out log p(answer) per token, reward, length and
-/// guesses against training time. A panel for which no run has numbers is left out. Returns the SVG's text.
+/// guesses over what their places were read as. A panel for which no run has numbers is left out. Returns the SVG's text.
 ///
 /// # Errors
 /// If there is nothing to draw or the drawing fails.
-pub fn draw(runs: &[RunCurve], title: Option<&str>) -> Result<String, CurveError> {
+pub fn draw(runs: &[RunCurve], over: Over, title: Option<&str>) -> Result<String, CurveError> {
     let shown = |panel: &&Panel| runs.iter().any(|run| !(panel.points)(run).is_empty());
     let panels: Vec<&Panel> = PANELS.iter().filter(shown).collect();
     if panels.is_empty() {
@@ -99,7 +99,7 @@ pub fn draw(runs: &[RunCurve], title: Option<&str>) -> Result<String, CurveError
     let title_height = if title.is_some() { 46 } else { 12 };
     let rows = legend_rows(runs);
     let header = title_height + 24 * u32::try_from(rows.len()).unwrap_or(u32::MAX).min(100);
-    let last_extra = 22; // the name of the time axis
+    let last_extra = 22; // the name of the shared axis
     let panel_count = u32::try_from(panels.len()).unwrap_or(1);
     let height = header + PANEL * panel_count + last_extra;
     let mut svg = String::new();
@@ -111,13 +111,13 @@ pub fn draw(runs: &[RunCurve], title: Option<&str>) -> Result<String, CurveError
                 .map_err(failed)?;
         }
         draw_legend(&root, &rows, title_height.cast_signed())?;
-        let time = TimeAxis::over(runs);
+        let shared = SharedAxis::of(runs, over);
         let (_, mut rest) = root.split_vertically(header);
         for (i, panel) in panels.iter().enumerate() {
             let last = i + 1 == panels.len();
             let (area, below) =
                 rest.split_vertically(if last { PANEL + last_extra } else { PANEL });
-            draw_panel(&area, panel, runs, &time, last)?;
+            draw_panel(&area, panel, runs, &shared, last)?;
             rest = below;
         }
         root.present().map_err(failed)?;
@@ -129,14 +129,12 @@ fn draw_panel(
     area: &Area,
     panel: &Panel,
     runs: &[RunCurve],
-    time: &TimeAxis,
+    shared: &SharedAxis,
     last: bool,
 ) -> Result<(), CurveError> {
     let lines: Vec<Vec<Point>> = runs
         .iter()
-        .map(|run| {
-            (panel.points)(run).iter().map(|&(s, v)| (s / time.seconds_per_unit, v)).collect()
-        })
+        .map(|run| (panel.points)(run).iter().map(|&(at, v)| (at / shared.unit, v)).collect())
         .collect();
     let [low, high] = value_range(panel, &lines);
     let name = text(18.0, INK).pos(Pos::new(HPos::Left, VPos::Center));
@@ -146,9 +144,8 @@ fn draw_panel(
         .margin_right(RIGHT)
         .set_label_area_size(LabelAreaPosition::Left, LEFT)
         .set_label_area_size(LabelAreaPosition::Bottom, if last { BELOW + 22 } else { BELOW })
-        .build_cartesian_2d(Axis::new(0.0, time.end, 11), Axis::new(low, high, 6))
+        .build_cartesian_2d(Axis::new(0.0, shared.end, 11), Axis::new(low, high, 6))
         .map_err(failed)?;
-    let axis_name = format!("training time ({})", time.unit);
     let mut mesh = chart.configure_mesh();
     mesh.light_line_style(TRANSPARENT)
         .bold_line_style(GRID)
@@ -156,7 +153,7 @@ fn draw_panel(
         .label_style(text(15.0, FAINT_INK))
         .axis_desc_style(text(17.0, INK));
     if last {
-        mesh.x_desc(axis_name);
+        mesh.x_desc(shared.name);
     }
     mesh.draw().map_err(failed)?;
     for (i, points) in lines.into_iter().enumerate() {

@@ -10,9 +10,10 @@ use crate::latro::metrics::MetricLine;
 mod axis;
 mod draw;
 
+pub use axis::Over;
 pub use draw::draw;
 
-/// A number at a time: seconds of training and the value.
+/// A place in a run and a value there: seconds of training, sampled tokens or steps, and the number.
 pub type Point = (f64, f64);
 
 /// What a picture shows of one run. Numbers that are not finite are left out.
@@ -70,7 +71,8 @@ impl RunCurve {
     /// # Errors
     /// If a line cannot be read or parsed, if there is nothing in them to draw, or if there are too
     /// many.
-    pub fn read(label: &str, mut lines: impl BufRead) -> Result<Self, CurveError> {
+    pub fn read(label: &str, over: Over, mut lines: impl BufRead) -> Result<Self, CurveError> {
+        let mut tokens = 0;
         let mut curve = Self { label: label.into(), ..Self::default() };
         let (mut text, mut line, mut bytes) = (Vec::new(), 0, 0);
         loop {
@@ -90,7 +92,8 @@ impl RunCurve {
                 break;
             }
             if !text.trim_ascii().is_empty() {
-                curve.add(serde_json::from_slice(&text).map_err(|e| wrong(without_place(&e)))?);
+                let line = serde_json::from_slice(&text).map_err(|e| wrong(without_place(&e)))?;
+                curve.add(line, over, &mut tokens);
             }
         }
         let empty = [&curve.accuracy, &curve.log_p_answer, &curve.reward]
@@ -99,7 +102,16 @@ impl RunCurve {
         if empty { Err(CurveError::Empty(label.into())) } else { Ok(curve) }
     }
 
-    fn add(&mut self, line: MetricLine) {
+    /// Adds a line's numbers. `tokens` were sampled before it; those of the line are added.
+    fn add(&mut self, line: MetricLine, over: Over, tokens: &mut u64) {
+        if let MetricLine::Step(step) = &line {
+            *tokens = tokens.saturating_add(step.rollout_tokens);
+        }
+        let place = |elapsed_s: f64, step: u64| match over {
+            Over::Time => elapsed_s,
+            Over::Tokens => *tokens as f64,
+            Over::Steps => step as f64,
+        };
         let add = |to: &mut Vec<Point>, at: f64, value: f64| {
             if at.is_finite() && value.is_finite() {
                 to.push((at.max(0.0), value));
@@ -107,15 +119,17 @@ impl RunCurve {
         };
         match line {
             MetricLine::Step(step) => {
-                add(&mut self.reward, step.elapsed_s, step.reward);
+                let at = place(step.elapsed_s, step.step);
+                add(&mut self.reward, at, step.reward);
                 if step.method.samples() {
-                    add(&mut self.length, step.elapsed_s, step.rationale_tokens);
-                    add(&mut self.guesses, step.elapsed_s, 100.0 * step.short_share);
+                    add(&mut self.length, at, step.rationale_tokens);
+                    add(&mut self.guesses, at, 100.0 * step.short_share);
                 }
             }
             MetricLine::Eval(eval) => {
-                add(&mut self.accuracy, eval.elapsed_s, 100.0 * eval.accuracy);
-                add(&mut self.log_p_answer, eval.elapsed_s, eval.log_p_answer_per_token);
+                let at = place(eval.elapsed_s, eval.step);
+                add(&mut self.accuracy, at, 100.0 * eval.accuracy);
+                add(&mut self.log_p_answer, at, eval.log_p_answer_per_token);
             }
             MetricLine::Sentinel(_) => {}
         }

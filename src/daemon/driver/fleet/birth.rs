@@ -1,5 +1,6 @@
 //! What kind of device this is, for the birth message.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use crate::contract::wire::{Action, Birth, DeviceInfo};
@@ -7,12 +8,13 @@ use crate::system::files::Root;
 use crate::system::proc;
 
 /// The birth message as far as it is known before a model is loaded.
-pub(super) fn birth() -> Birth {
+pub(super) fn birth(tags: BTreeMap<String, String>) -> Birth {
     let mut capabilities: Vec<String> = Action::NAMES.iter().map(|&name| name.to_owned()).collect();
     capabilities.push("signed_commands".into());
     Birth {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         device: device(),
+        tags,
         capabilities,
         ..Birth::default()
     }

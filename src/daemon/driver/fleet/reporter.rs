@@ -16,7 +16,7 @@ use crate::store::ledger::{Ledger, LedgerError};
 use crate::worker::protocol::Loaded;
 
 /// The link to the fleet, and what was told over it.
-pub(super) struct Reporter {
+pub(in crate::daemon::driver) struct Reporter {
     link: Link,
     /// When the state was last told, on the driver's clock.
     pub state_told: Duration,
@@ -32,7 +32,7 @@ impl Reporter {
         if let Some(password) = config.mqtt_password().map_err(|e| e.to_string())? {
             link = link.with_password(password.reveal().to_owned());
         }
-        let birth = super::birth::birth();
+        let birth = super::birth::birth(config.device.tags());
         link.set_birth(birth.clone());
         Ok(Self { link, state_told: Duration::ZERO, birth })
     }
@@ -171,7 +171,7 @@ fn write_down(event: &Event) {
 }
 
 /// A step's numbers by the names that they have in `metrics.jsonl`.
-pub(super) fn numbers(metrics: &StepMetrics) -> BTreeMap<String, f64> {
+pub(in crate::daemon::driver) fn numbers(metrics: &StepMetrics) -> BTreeMap<String, f64> {
     let value = serde_json::to_value(metrics).unwrap_or_default();
     let fields = value.as_object().into_iter().flatten();
     fields.filter_map(|(name, value)| Some((name.clone(), value.as_f64()?))).collect()

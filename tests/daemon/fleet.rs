@@ -1,5 +1,5 @@
-//! Nothing of a task leaves the device: not in a message, not in the log, not in a file that others
-//! can read.
+//! What others get to know of a device: its operators from its state what was learned, what is wrong and
+//! what stands in the way, and nobody anything of a task: not in a message, not in the log, not in a file.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -9,9 +9,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use latrod::store::versions::current_of;
 use serde_json::{Value, json};
 
 use super::broker::{Broker, LOCAL_PASSWORD, LOCAL_USER};
+use super::kills::listening;
+use super::observer::Observer;
 use super::support::{Device, events, good_tasks};
 
 /// Words that stand in the tasks and nowhere else.
@@ -115,4 +118,71 @@ fn no_task_leaves_the_device() {
         let mode = fs::metadata(path).unwrap().permissions().mode();
         assert_eq!(mode & 0o077, 0, "{} can be read by others: {mode:o}", path.display());
     }
+}
+
+/// The first state that is as `wanted`.
+fn state(observer: &Observer, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    let found = observer.wait_for(what, |seen| seen.is("press/d1/state") && wanted(&seen.json));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(found).json
+}
+
+fn connection(state: &Value) -> u64 {
+    state["connection"].as_u64().unwrap_or(0)
+}
+
+#[test]
+fn the_state_says_what_was_learned_what_is_wrong_and_what_stands_in_the_way() {
+    let broker = Broker::start();
+    let mut device = Device::new();
+    device.connect(&broker, broker.tls_port);
+    device.set("mqtt.state_every_s", 5);
+    let observer = listening(&broker);
+    let mut daemon = device.start();
+    let fresh = state(&observer, "blocker", |s| s["blockers"][0]["blocker"] == "tasks");
+    assert!(fresh["last_cycle"].is_null() && fresh["last_trained_ms"].is_null(), "{fresh:#}");
+    assert_eq!(fresh["versions"], Value::Array(Vec::new()));
+
+    device.drop_tasks("sums", &good_tasks());
+    daemon.wait("end of the cycle", |s| s["cycles"] == 1);
+    let learned = state(&observer, "end of the cycle", |s| s["last_cycle"]["number"] == 1);
+
+    let current = current_of(&device.state("adapters")).unwrap().expect("an active adapter");
+    let (cycle, version) = (&learned["last_cycle"], &learned["versions"][0]);
+    assert_eq!((&cycle["result"], &version["rolled_back"]), (&"promoted".into(), &false.into()));
+    assert_eq!(version["version"], current.id.to_string());
+    assert_eq!(version["parent"], Value::Null);
+    for number in ["questions", "accuracy_before", "accuracy_after", "log_p_gain_low"] {
+        assert!(cycle["numbers"][number].is_number(), "{number}: {learned:#}");
+        assert_eq!(cycle["numbers"][number], version["numbers"][number]);
+    }
+    let trained = learned["last_trained_ms"].as_u64().unwrap();
+    assert!((1..=cycle["ended_ms"].as_u64().unwrap()).contains(&trained), "{learned:#}");
+
+    for action in [&["set", "learn.steps=7"][..], &["pause"]] {
+        let mut arguments = device.command(&broker);
+        arguments.extend(action.iter().map(|word| (*word).to_owned()));
+        Device::latrod(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+    let paused = state(&observer, "pause", |s| s["blockers"][0]["blocker"] == "paused");
+    assert_eq!(paused["overrides"]["learn.steps"], "7", "{paused:#}");
+    let held = |s: &Value| s["blockers"][0]["for_s"].as_u64() >= Some(1);
+    state(&observer, "length of the pause", held);
+
+    // The model is gone, and comes back: alarms are state.
+    std::fs::rename(device.path("model.gguf"), device.path("gone.gguf")).unwrap();
+    let alarm = state(&observer, "alarm", |s| s["alarms"][0]["alarm"] == "model");
+    assert_eq!(alarm["alarms"][0]["severity"], "error", "{alarm:#}");
+    let raised = alarm["seq"].as_u64();
+    std::fs::rename(device.path("gone.gguf"), device.path("model.gguf")).unwrap();
+    let over = |s: &Value| s["alarms"] == Value::Array(Vec::new()) && s["seq"].as_u64() > raised;
+    state(&observer, "end of the alarm", over);
+    assert_eq!(daemon.stop(), 0);
+
+    // What was trained is remembered over a restart.
+    let daemon = device.start();
+    let again = state(&observer, "restart", |s| connection(s) > connection(&learned));
+    assert_eq!(again["last_trained_ms"], learned["last_trained_ms"], "{again:#}");
+    assert_eq!(again["last_cycle"], learned["last_cycle"]);
+    assert_eq!(daemon.stop(), 0);
 }
