@@ -30,7 +30,7 @@ use crate::promotion::gate::{self, Decision, GateSettings, Paired, Verdict};
 use crate::store::ledger::TaskCounts;
 
 /// What came of a cycle.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CycleResult {
     /// Its candidate is the active adapter.
@@ -38,7 +38,6 @@ pub enum CycleResult {
     /// Its candidate did not prove better.
     Rejected,
     /// It did not come to a comparison.
-    #[default]
     Failed,
 }
 
@@ -68,8 +67,8 @@ pub struct LastCycle {
     pub failures: u32,
     /// Candidates that were rejected against the adapter that is active now.
     pub attempts: u32,
-    /// What came of it.
-    pub result: CycleResult,
+    /// What came of it; unknown of one that an earlier version has ended.
+    pub result: Option<CycleResult>,
     /// How it ended, in a sentence.
     pub outcome: String,
     /// The numbers that decided.
@@ -196,7 +195,7 @@ impl Cycles {
             failures: 0,
             // What was too little to say anything is not an attempt.
             attempts: self.last.attempts + u32::from(decision.verdict == Verdict::Reject),
-            result: CycleResult::Rejected,
+            result: Some(CycleResult::Rejected),
             outcome: decision.reason.clone(),
             numbers: finite(decision_numbers(decision)),
             trained: self.trained,
@@ -234,7 +233,7 @@ impl Cycles {
             ended: Some(now),
             failures: 0,
             attempts: 0,
-            result: CycleResult::Promoted,
+            result: Some(CycleResult::Promoted),
             outcome: format!("promoted as {}: {why}", published.version),
             numbers: finite(numbers.clone()),
             trained: self.trained,
@@ -272,7 +271,7 @@ impl Cycles {
             ended: Some(now),
             failures: self.last.failures + 1,
             attempts: self.last.attempts,
-            result: CycleResult::Failed,
+            result: Some(CycleResult::Failed),
             outcome: format!("failed: {why}"),
             numbers: BTreeMap::new(),
             trained: self.trained,

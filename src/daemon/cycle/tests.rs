@@ -150,3 +150,13 @@ fn a_number_is_never_used_twice() {
     assert_eq!(cycles().next_number([]), 3);
     assert_eq!(cycles().next_number([1, 7, 2]), 8, "the ledger was lost, the versions were not");
 }
+
+#[test]
+fn what_came_of_a_cycle_is_unknown_of_one_that_an_earlier_version_has_ended() {
+    let earlier = r#"{"number": 3, "newest": 9, "ended": 5, "failures": 0, "attempts": 0,
+        "outcome": "promoted as 00000001-0a1b2c3d"}"#;
+
+    let last: LastCycle = serde_json::from_str(earlier).unwrap();
+
+    assert_eq!((last.number, last.result), (3, None));
+}

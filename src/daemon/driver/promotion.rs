@@ -265,13 +265,17 @@ impl Driver {
 
 /// A version as the cycle sees it.
 fn published(version: &Version) -> Published {
-    let decision = version.manifest.metrics["decision"].clone();
     Published {
         version: version.id.to_string(),
         sha256: version.manifest.weights_sha256().to_owned(),
         rolled_back: version.rolled_back.is_some(),
-        decision: serde_json::from_value(decision).ok(),
+        decision: decision_of(version),
     }
+}
+
+/// What the gate has said of a version, if its manifest tells.
+pub(super) fn decision_of(version: &Version) -> Option<Decision> {
+    serde_json::from_value(version.manifest.metrics["decision"].clone()).ok()
 }
 
 /// Copies what the worker has written: the daemon itself never opens a model.

@@ -1,9 +1,9 @@
 //! The numbers of a training run, as they stand in the JSON lines that `train` writes.
 //!
 //! Field names are a format that other programs read: they stay. `docs/metrics.schema.json` describes
-//! them; after a change, `LATROD_WRITE_SCHEMAS=1 cargo test --lib metrics` writes it anew. Numbers that are not finite are
-//! written as `null` (JSON knows no NaN) and read back as NaN. Knows nothing of files or of how the
-//! numbers come about.
+//! them; after a change, `LATROD_WRITE_SCHEMAS=1 cargo test --lib metrics` writes it anew. Numbers that
+//! are not finite are written as `null` (JSON knows no NaN) and read back as NaN. Knows nothing of files
+//! or of how the numbers come about.
 
 pub(super) mod tally;
 

@@ -86,7 +86,8 @@ const PANELS: [Panel; 5] = [
 ];
 
 /// Draws runs over each other: held-out accuracy, held-out log p(answer) per token, reward, length and
-/// guesses over what their places were read as. A panel for which no run has numbers is left out. Returns the SVG's text.
+/// guesses, over what the runs were read with. A panel for which no run has numbers is left out. Returns
+/// the SVG's text.
 ///
 /// # Errors
 /// If there is nothing to draw or the drawing fails.

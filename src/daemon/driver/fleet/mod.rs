@@ -6,6 +6,7 @@ mod reporter;
 use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
 
+use super::promotion::decision_of;
 use super::{Driver, wall};
 use crate::contract::event::{Event as Told, Severity};
 use crate::contract::wire::{self, AdapterInfo, Alarm, Blocker, CycleInfo, VersionInfo, finite};
@@ -15,7 +16,6 @@ use crate::daemon::faults::FaultKind;
 use crate::daemon::scheduler::State;
 use crate::daemon::status::Status;
 use crate::daemon::status::since::Since;
-use crate::promotion::gate::Decision;
 use crate::store::versions::Version;
 
 pub(super) use reporter::{Reporter, numbers};
@@ -164,9 +164,9 @@ impl Driver {
 
     fn last_cycle(&self) -> Option<CycleInfo> {
         let last = &self.cycles.last;
-        (last.number > 0).then(|| CycleInfo {
+        last.result.map(|result| CycleInfo {
             number: last.number,
-            result: last.result.name().to_owned(),
+            result: result.name().to_owned(),
             reason: last.outcome.clone(),
             ended_ms: last.ended.map_or(0, milliseconds),
             numbers: last.numbers.clone(),
@@ -199,15 +199,13 @@ impl Driver {
 
 fn version_info(version: &Version) -> VersionInfo {
     let manifest = &version.manifest;
-    let decision: Option<Decision> =
-        serde_json::from_value(manifest.metrics["decision"].clone()).ok();
     VersionInfo {
         version: version.id.to_string(),
         sha256: manifest.weights_sha256().to_owned(),
         parent: manifest.parent.map(|parent| parent.to_string()),
         published_ms: manifest.created_unix_s.saturating_mul(1000),
         rolled_back: version.rolled_back.is_some(),
-        numbers: finite(decision.as_ref().map(decision_numbers).unwrap_or_default()),
+        numbers: finite(decision_of(version).as_ref().map(decision_numbers).unwrap_or_default()),
     }
 }
 
