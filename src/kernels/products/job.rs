@@ -163,7 +163,7 @@ impl Input<'_> {
             // SAFETY: this kind exists only where the tiles do; each `y` is its job's alone.
             unsafe {
                 let x = (self.x, self.m, self.cols);
-                tiles::multiply(self.isa, x, &products);
+                tiles::multiply(x, &products);
             }
         }
     }

@@ -126,7 +126,7 @@ impl PackedMatrix {
             // SAFETY: the tiles are there; `dx` has m rows of this many columns, and is ours.
             #[cfg(target_arch = "x86_64")]
             unsafe {
-                tiles::multiply_transposed(isa, (g, m), self, dx, accumulate);
+                tiles::multiply_transposed((g, m), self, dx, accumulate);
             }
             return;
         }

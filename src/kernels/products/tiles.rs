@@ -1,31 +1,33 @@
 //! Products of many rows on bf16 tiles: cuts them into pieces that fit a cache.
 //!
 //! The left operand is rounded to tiles once, by all threads; then each task decodes panels of the
-//! weights, rounds them too, and multiplies them with all of it.
+//! weights to tiles, and multiplies them with all of it.
 
 use std::cell::Cell;
+use std::ops::Range;
 
 use super::pieces::pieces_of;
-use crate::kernels::isa::amx::{DEPTH, ROWS, Tile, Tiles, pack_left, pack_right, tiles_of};
-use crate::kernels::isa::{Isa, Left, Output, PANEL};
-use crate::kernels::memory::Floats;
-use crate::kernels::packing::{BLOCK, PackedMatrix, TILE};
+use crate::kernels::isa::amx::{DEPTH, Product, ROWS, Tile, Tiles, Weights, pack_left, tiles_of};
+use crate::kernels::isa::{Left, Output, PANEL};
+use crate::kernels::packing::{self, BLOCK, PackedMatrix};
 use crate::kernels::threads::{Shared, in_parts};
 
-/// Most values of the summed dimension in a piece: with 512 rows the left operand takes 1 to 2 MB.
-const MOST_DEPTH: usize = 1024;
+/// Most values of the summed dimension in a piece: a panel of them takes 32 KB, most of a first cache.
+const MOST_DEPTH: usize = 512;
+/// Tiles of a left operand that stay in a second cache of 2 MB, beside what else is in use.
+const CACHED_TILES: usize = 1024;
 /// Rounding a value costs about as much as so many multiplications.
 const ROUNDING_MACS: usize = 4;
 
 thread_local! {
     static LEFT: Cell<Vec<Tile>> = const { Cell::new(Vec::new()) };
     static RIGHT: Cell<Vec<Tile>> = const { Cell::new(Vec::new()) };
-    static PANEL_STORE: Cell<Floats> = Cell::default();
 }
 
-/// A left operand in tiles: for each group of [`ROWS`] rows what [`pack_left`] makes of it.
-pub(super) struct LeftTiles {
-    values: Vec<Tile>,
+/// A left operand in tiles: for each piece of the summed dimension, for each group of [`ROWS`] rows, what
+/// [`pack_left`] makes of it.
+struct LeftTiles {
+    tiles: Vec<Tile>,
     rows: usize,
     depth: usize,
 }
@@ -36,75 +38,116 @@ impl LeftTiles {
     /// # Safety
     /// `amx::available()`.
     unsafe fn pack(a: Left<'_>) -> Self {
-        let (groups, size) = (a.rows.div_ceil(ROWS), tiles_of(a.depth));
-        let mut values = LEFT.take();
-        if values.len() < groups * size {
-            values.resize(groups * size, Tile::ZERO);
+        let mut tiles = LEFT.take();
+        let count = a.rows.div_ceil(ROWS) * tiles_of(a.depth);
+        if tiles.len() < count {
+            tiles.resize(count, Tile::ZERO);
         }
-        let to = &Shared::of(&mut values);
-        in_parts(groups, a.rows * a.depth * ROUNDING_MACS, |range| {
-            for group in range {
+        let packed = Self { tiles: Vec::new(), rows: a.rows, depth: a.depth };
+        let to = &Shared::of(&mut tiles);
+        let (groups, pieces) = (packed.groups(), packed.pieces().count());
+        in_parts(groups * pieces, a.rows * a.depth * ROUNDING_MACS, |range| {
+            for (group, piece) in range.map(|i| (i / pieces, i % pieces)) {
+                let Some(piece) = packed.pieces().nth(piece) else { continue };
                 let first = group * ROWS;
-                let rows = ROWS.min(a.rows - first);
-                let part = Left::new(&a.values[first * a.stride..], a.stride, rows, a.depth);
-                // SAFETY: `values` has `groups` groups of this size, and this one is this task's;
-                // the caller's promise.
-                unsafe {
-                    pack_left(part, to.part(group * size..(group + 1) * size));
-                }
+                let values = &a.values[first * a.stride + piece.start..];
+                let part = Left::new(values, a.stride, ROWS.min(a.rows - first), piece.len());
+                // SAFETY: the place lies in `tiles` and is this task's; the caller's promise.
+                unsafe { pack_left(part, to.part(packed.place(&piece, group))) };
             }
         });
-        Self { values, rows: a.rows, depth: a.depth }
+        Self { tiles, ..packed }
     }
 
     /// Keeps the memory for the next product of this thread.
     fn keep(self) {
-        LEFT.set(self.values);
+        LEFT.set(self.tiles);
     }
 
-    /// `c (+)= self · panel` for all rows, `panel: [depth, PANEL]`.
+    fn groups(&self) -> usize {
+        self.rows.div_ceil(ROWS)
+    }
+
+    /// Pieces of the summed dimension.
+    fn pieces(&self) -> impl Iterator<Item = Range<usize>> {
+        pieces_of(self.depth, MOST_DEPTH, DEPTH)
+    }
+
+    /// Where the tiles of a group lie.
+    fn place(&self, piece: &Range<usize>, group: usize) -> Range<usize> {
+        let size = tiles_of(piece.len());
+        let first = self.groups() * tiles_of(piece.start) + group * size;
+        first..first + size
+    }
+
+    /// The tiles of all groups in a piece.
+    fn piece(&self, piece: &Range<usize>) -> &[Tile] {
+        let first = self.groups() * tiles_of(piece.start);
+        &self.tiles[first..first + self.groups() * tiles_of(piece.len())]
+    }
+
+    /// Pieces of the summed dimension and panels, each with each: panel by panel, as weights lie in memory, if a cache
+    /// holds the left operand, or else piece by piece.
+    fn jobs(&self, panels: Range<usize>) -> impl Iterator<Item = (Range<usize>, usize)> {
+        let by_panel = self.groups() * tiles_of(self.depth) <= CACHED_TILES;
+        let (pieces, count) = (self.pieces().count(), panels.len());
+        (0..pieces * count).filter_map(move |i| {
+            let (piece, panel) =
+                if by_panel { (i % pieces, i / pieces) } else { (i / count, i % count) };
+            Some((self.pieces().nth(piece)?, panels.start + panel))
+        })
+    }
+
+    /// The products of some panels of weights, one after the other: `weights` says which ones and where they go.
     ///
     /// # Safety
-    /// `amx::available()`; `c` holds the rows and `width` columns, which are this task's.
+    /// `amx::available()`; the weights exist; `c` holds the rows and columns, which are this task's.
     unsafe fn multiply(
         &self,
-        tiles: &Tiles,
-        panel: &[f32],
-        right: &mut [Tile],
-        (c, width): (Output, usize),
+        w: &PackedMatrix,
+        panels: Range<usize>,
         accumulate: bool,
+        weights: impl Fn(&Range<usize>, usize) -> Weights,
+        c: impl Fn(usize) -> (Output, usize),
     ) {
-        let depth = self.depth;
-        let size = tiles_of(depth);
-        // SAFETY: the caller's promises; `pack` made whole groups.
+        let mut jobs = self.jobs(panels).peekable();
+        // SAFETY: the caller's promises.
         unsafe {
-            pack_right(panel, depth, right);
-            for (group, left) in self.values.chunks_exact(size).enumerate() {
-                let first = group * ROWS;
-                if first >= self.rows {
-                    break;
+            with_tiles(|tiles, [mut now, mut then]| {
+                if let Some((piece, panel)) = jobs.peek() {
+                    tiles.multiply_and_decode(None, w, Some(weights(piece, *panel)), now);
                 }
-                let shape = (ROWS.min(self.rows - first), width);
-                let c = c.from(first, 0);
-                tiles.multiply((left, right), depth, c, shape, accumulate);
-            }
+                while let Some((piece, panel)) = jobs.next() {
+                    let (c, width) = c(panel);
+                    let product = Product {
+                        left: self.piece(&piece),
+                        right: &now[..tiles_of(piece.len())],
+                        c,
+                        rows: self.rows,
+                        width,
+                        accumulate: accumulate || piece.start > 0,
+                    };
+                    let next = jobs.peek().map(|(piece, panel)| weights(piece, *panel));
+                    tiles.multiply_and_decode(Some(product), w, next, then);
+                    std::mem::swap(&mut now, &mut then);
+                }
+            });
         }
     }
 }
 
-/// Runs `f` with this thread's tile registers, panel and tiles of a right operand.
+/// Runs `f` with this thread's tile registers and memory for two right operands.
 ///
 /// # Safety
 /// `amx::available()`.
-unsafe fn with_tiles(f: impl FnOnce(&Tiles, &mut [f32], &mut [Tile])) {
-    let (mut panel, mut right) = (PANEL_STORE.take(), RIGHT.take());
-    panel.resize(MOST_DEPTH * PANEL);
-    right.resize(tiles_of(MOST_DEPTH), Tile::ZERO);
+unsafe fn with_tiles(f: impl FnOnce(&Tiles, [&mut [Tile]; 2])) {
+    let mut right = RIGHT.take();
+    right.resize(2 * tiles_of(MOST_DEPTH), Tile::ZERO);
+    let halves = right.split_at_mut(tiles_of(MOST_DEPTH));
     // SAFETY: the caller's promise.
-    let tiles = unsafe { Tiles::begin() };
-    f(&tiles, &mut panel, &mut right);
+    let tiles = unsafe { Tiles::configure() };
+    f(&tiles, halves.into());
     drop(tiles);
-    PANEL_STORE.set(panel);
     RIGHT.set(right);
 }
 
@@ -113,32 +156,26 @@ unsafe fn with_tiles(f: impl FnOnce(&Tiles, &mut [f32], &mut [Tile])) {
 /// # Safety
 /// `amx::available()`; every `y` holds its rows and columns, which nothing else touches meanwhile.
 pub(super) unsafe fn multiply(
-    isa: Isa,
     (x, m, cols): (&[f32], usize, usize),
     products: &[(&PackedMatrix, Output)],
 ) {
-    for depth in pieces_of(cols, MOST_DEPTH, DEPTH) {
-        let a = Left::new(&x[depth.start..], cols, m, depth.len());
-        // SAFETY: the caller's promise.
-        let left = unsafe { LeftTiles::pack(a) };
-        let blocks = depth.start / BLOCK..depth.end.div_ceil(BLOCK);
-        for (w, y) in products {
-            in_parts(w.rows.div_ceil(PANEL), m * w.rows * depth.len(), |pairs| {
-                // SAFETY: the caller's promise; the pair's columns belong to this task.
-                unsafe {
-                    with_tiles(|tiles, panel, right| {
-                        for pair in pairs {
-                            isa.decode_panel(w, pair, blocks.start, blocks.len(), panel);
-                            let width = PANEL.min(w.rows - pair * PANEL);
-                            let y = (y.from(0, pair * PANEL), width);
-                            left.multiply(tiles, panel, right, y, depth.start > 0);
-                        }
-                    });
-                }
-            });
-        }
-        left.keep();
+    // SAFETY: the caller's promise.
+    let left = unsafe { LeftTiles::pack(Left::new(x, cols, m, cols)) };
+    for (w, y) in products {
+        in_parts(w.rows.div_ceil(PANEL), m * w.rows * cols, |pairs| {
+            let weights = |piece: &Range<usize>, pair| Weights::Rows {
+                pair,
+                first: piece.start / BLOCK,
+                count: piece.len().div_ceil(BLOCK),
+            };
+            // SAFETY: the caller's promise; the pair's columns belong to this task.
+            unsafe {
+                let y = |pair| (y.from(0, pair * PANEL), PANEL.min(w.rows - pair * PANEL));
+                left.multiply(w, pairs, false, weights, y);
+            }
+        });
     }
+    left.keep();
 }
 
 /// `dx[m, cols] (+)= g[m, rows] · W`.
@@ -146,31 +183,24 @@ pub(super) unsafe fn multiply(
 /// # Safety
 /// As [`multiply`], with `dx`.
 pub(super) unsafe fn multiply_transposed(
-    isa: Isa,
     (g, m): (&[f32], usize),
     w: &PackedMatrix,
     dx: Output,
     accumulate: bool,
 ) {
-    for depth in pieces_of(w.rows, MOST_DEPTH, DEPTH) {
-        let a = Left::new(&g[depth.start..], w.rows, m, depth.len());
-        // SAFETY: the caller's promise.
-        let left = unsafe { LeftTiles::pack(a) };
-        let range = depth.start / TILE..depth.end.div_ceil(TILE);
-        in_parts(w.blocks, m * w.cols * depth.len(), |blocks| {
-            // SAFETY: the caller's promise; the block's columns belong to this task.
-            unsafe {
-                with_tiles(|tiles, panel, right| {
-                    for b in blocks {
-                        let (first, count) = (range.start, range.len());
-                        isa.decode_panel_transposed(w, b, first, count, panel);
-                        let width = BLOCK.min(w.cols - b * BLOCK);
-                        let dx = (dx.from(0, b * BLOCK), width);
-                        left.multiply(tiles, panel, right, dx, accumulate || depth.start > 0);
-                    }
-                });
-            }
-        });
-        left.keep();
-    }
+    // SAFETY: the caller's promise.
+    let left = unsafe { LeftTiles::pack(Left::new(g, w.rows, m, w.rows)) };
+    in_parts(w.blocks, m * w.cols * w.rows, |blocks| {
+        let weights = |piece: &Range<usize>, block| Weights::Columns {
+            block,
+            first: piece.start / packing::TILE,
+            count: piece.len().div_ceil(packing::TILE),
+        };
+        // SAFETY: the caller's promise; the block's columns belong to this task.
+        unsafe {
+            let dx = |block| (dx.from(0, block * BLOCK), BLOCK.min(w.cols - block * BLOCK));
+            left.multiply(w, blocks, accumulate, weights, dx);
+        }
+    });
+    left.keep();
 }

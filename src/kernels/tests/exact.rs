@@ -113,7 +113,8 @@ fn check_transposed(isa: Isa, kind: &Kind, packed: &PackedMatrix, w: &[f32], m: 
         let mut sum = before.clone();
         packed.matmul_transposed_on(isa, compute, &g, m, &mut sum, true);
         for ((sum, before), dx) in sum.iter().zip(&before).zip(&dx) {
-            assert!((sum - (before + dx)).abs() <= 1e-6 * (1.0 + dx.abs()), "{what}, accumulated");
+            // A sum may begin with what was there.
+            assert!((sum - (before + dx)).abs() <= 1e-5 * (1.0 + dx.abs()), "{what}, accumulated");
         }
     }
 }
