@@ -8,7 +8,7 @@ use super::key_values::{ByDimension, BySlot, KeyValues, KvDtype, aligned};
 use crate::kernels::elementwise::{add, dot, scale};
 use crate::kernels::gemm::{MatRef, gemm};
 use crate::kernels::threads::{for_each, in_rows_of};
-use crate::kernels::{Floats, float_bytes};
+use crate::kernels::{Compute, Floats, float_bytes};
 
 /// Parts into which the rows are split, each with its own key and value gradients; fixed, so that
 /// sums don't depend on the number of threads.
@@ -188,7 +188,7 @@ fn add_transposed(task: &Task<'_>, p: &[f32], a: &[f32], to: &mut [f32]) {
         let p = MatRef::new(&p[first * width + column..], rows, slots.len(), width);
         let a = MatRef::new(&a[first * d..], rows, d, d);
         let to = &mut to[slots.start * kv_width + task.head * d..];
-        gemm(to, kv_width, true, 1.0, p.t(), a, false);
+        gemm(Compute::Exact, (to, kv_width), true, p.t(), a, false);
     };
     for (column, range) in block.seen_columns() {
         product(0, task.n(), column, range);

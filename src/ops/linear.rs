@@ -1,6 +1,7 @@
 //! Linear layers: frozen quantized weights and, beside them, trainable LoRA updates
 //! (Hu et al. 2021, arXiv 2106.09685). Layers that share their input are computed together.
 
+use crate::kernels::elementwise::scale;
 use crate::kernels::gemm::{MatRef, gemm};
 use crate::kernels::{Compute, Floats, PackedMatrix, Panels, Product, Update, matmul_shared};
 
@@ -87,7 +88,7 @@ pub fn forward(
     assert_eq!(layers.len(), y.len(), "as many layers as results");
     if let Some(lora) = lora {
         h.resize(rows * lora.a.rows());
-        lora.a.matmul(x, rows, h, false);
+        lora.a.matmul(computed(layers), x, rows, h, false);
     }
     let h = &h[..];
     let update = |i: usize| {
@@ -120,16 +121,16 @@ pub fn input_gradient(
         w.matmul_transposed(*compute, g, rows, dx, i > 0);
     }
     let Some(lora) = lora else { return };
-    let ranks = lora.a.rows();
+    let (ranks, compute) = (lora.a.rows(), computed(layers));
     dh.resize(rows * ranks);
     for (LayerUpdate { first, rank, b }, g) in lora.layers.iter().zip(g).filter_map(present) {
         let mut part = Floats::zeroed(rows * rank);
-        b.transposed().matmul(g, rows, &mut part, false);
+        b.transposed().matmul(compute, g, rows, &mut part, false);
         for (to, from) in dh.chunks_exact_mut(ranks).zip(part.chunks_exact(*rank)) {
             to[*first..first + rank].copy_from_slice(from);
         }
     }
-    lora.a.transposed().matmul(dh, rows, dx, true);
+    lora.a.transposed().matmul(compute, dh, rows, dx, true);
 }
 
 /// Adds the gradients of [`forward`]'s factors to `gradients`: `dB = scale·gᵀ·(x·Aᵀ)`, `dA = dhᵀ·x`,
@@ -138,6 +139,7 @@ pub fn input_gradient(
 /// # Panics
 /// If the shapes don't fit together or a layer with LoRA has no gradients to add to.
 pub fn factor_gradients<'a>(
+    layers: &[Layer<'_>],
     lora: Option<&LoraGroup>,
     (x, rows): (&[f32], usize),
     g: &[&[f32]],
@@ -145,19 +147,32 @@ pub fn factor_gradients<'a>(
     gradients: impl IntoIterator<Item = Option<FactorGradients<'a>>>,
 ) {
     let Some(lora) = lora else { return };
-    let (ranks, input) = (lora.a.rows(), lora.a.cols());
+    let (ranks, input, compute) = (lora.a.rows(), lora.a.cols(), computed(layers));
     let mut h = Floats::zeroed(rows * ranks);
-    lora.a.matmul(x, rows, &mut h, false);
+    lora.a.matmul(compute, x, rows, &mut h, false);
+    scale(&mut h, lora.scale);
     let x = MatRef::new(x, rows, input, input);
+    let mut turned = Floats::default();
     for ((update, g), gradients) in lora.layers.iter().zip(g).zip(gradients) {
         let Some(LayerUpdate { first, rank, b }) = update else { continue };
         let (gradients, out) = (gradients.expect("gradients for every factor"), b.rows());
         let g = MatRef::new(g, rows, out, out);
         let h = MatRef::new(&h[*first..], rows, *rank, ranks);
-        gemm(gradients.b, *rank, true, lora.scale, g.t(), h, true);
+        // The wide operand on the right, where it is read as it lies in memory.
+        turned.resize(rank * out);
+        gemm(compute, (&mut turned, out), false, h.t(), g, true);
+        for (r, turned) in turned.chunks_exact(out).enumerate() {
+            let column = gradients.b.iter_mut().skip(r).step_by(*rank);
+            column.zip(turned).for_each(|(to, from)| *to += from);
+        }
         let dh = MatRef::new(&dh[*first..], rows, *rank, ranks);
-        gemm(gradients.a, input, true, 1.0, dh.t(), x, true);
+        gemm(compute, (gradients.a, input), true, dh.t(), x, true);
     }
+}
+
+/// How what LoRA adds to layers is computed.
+fn computed(layers: &[Layer<'_>]) -> Compute {
+    layers.first().map_or(Compute::Exact, |(_, compute)| *compute)
 }
 
 /// A layer's update with what belongs to the layer, if it has one.
@@ -219,7 +234,7 @@ mod tests {
             ];
             let g = &[&g[..15], &g[15..27], &g[27..]];
             input_gradient(&layers(), Some(&lora), g, ROWS, (&mut dx, &mut dh));
-            factor_gradients(Some(&lora), (x, ROWS), g, &dh, gradients);
+            factor_gradients(&layers(), Some(&lora), (x, ROWS), g, &dh, gradients);
             [dx, da, db, da3, db3].concat()
         };
 

@@ -132,7 +132,8 @@ impl CpuEngine {
             from => self.input(from, at.chunk, x, s),
         };
         let d = self.output_gradients(to, at.chunk, g, s, b);
-        linear::factor_gradients(lora, (input, rows), &d[..n], &dh, take_factors(factors, targets));
+        let (x, factors) = ((input, rows), take_factors(factors, targets));
+        linear::factor_gradients(&layers[..n], lora, x, &d[..n], &dh, factors);
         b.dh = dh;
     }
 

@@ -163,13 +163,29 @@ impl PackedMatrix {
         assert!(row < self.rows, "row {row} of a matrix with {} rows", self.rows);
         assert_eq!(out.len(), self.cols, "one value per column");
         let (tile, lane) = (row / TILE, row % TILE);
+        let mut codes = [0.0; BLOCK];
         for (b, out) in out.chunks_mut(BLOCK).enumerate() {
             let block = tile * self.blocks + b;
-            let halves = self.half_scales(block);
-            for (k, value) in out.iter_mut().enumerate() {
-                let half = &halves[k / 16];
-                *value = half.d[lane] * self.code(block, k, lane) + half.m[lane];
+            self.codes(block, lane, &mut codes);
+            let halves = self.lane_scales(block, lane);
+            for ((half, codes), out) in
+                halves.iter().zip(codes.chunks(BLOCK / 2)).zip(out.chunks_mut(BLOCK / 2))
+            {
+                let (d, m) = *half;
+                out.iter_mut().zip(codes).for_each(|(value, code)| *value = d * code + m);
             }
+        }
+    }
+
+    /// The codes `q` of row `lane` of a block, or the values themselves for float weights.
+    fn codes(&self, block: usize, lane: usize, to: &mut [f32; BLOCK]) {
+        let size = self.codes.bytes();
+        let bytes = &self.code_bytes.bytes()[block * size..][..size];
+        match self.codes {
+            Codes::Bits { low: 8, .. } => bits::<8>(bytes, 0, lane, to),
+            Codes::Bits { low: 4, planes } => bits::<4>(bytes, planes, lane, to),
+            Codes::Bits { low: 2, planes } => bits::<2>(bytes, planes, lane, to),
+            _ => to.iter_mut().enumerate().for_each(|(k, q)| *q = self.code(block, k, lane)),
         }
     }
 
@@ -197,44 +213,64 @@ impl PackedMatrix {
 
     /// The scales of both halves of a block; `d = 1, m = 0` for float weights.
     pub(in crate::kernels) fn half_scales(&self, block: usize) -> [HalfScales; 2] {
-        let sub = self.scales.sub_bytes();
-        let sub = &self.sub_bytes.bytes()[block * sub..][..sub];
-        let over = self.scales.super_bytes();
-        let over = &self.super_bytes.bytes()[(block / SUPER) * over..][..over];
-        let half_at = |bytes: &[u8], lane: usize| f16::from_le_bytes(two(bytes, 2 * lane)).to_f32();
         let mut halves = [HalfScales { d: [1.0; TILE], m: [0.0; TILE] }; 2];
         for lane in 0..TILE {
-            for (h, half) in halves.iter_mut().enumerate() {
-                let (d, m) = match self.scales {
-                    // -0.0, so that adding it keeps the sign of a zero weight.
-                    Scales::None => (1.0, -0.0),
-                    Scales::Half { .. } => {
-                        let d = half_at(sub, lane);
-                        (d, -self.scales.offset() * d)
-                    }
-                    Scales::Pair => (half_at(sub, lane), half_at(&sub[2 * TILE..], lane)),
-                    Scales::Super => (
-                        half_at(over, lane) * f32::from(sub[lane]),
-                        -(half_at(&over[2 * TILE..], lane) * f32::from(sub[TILE + lane])),
-                    ),
-                    Scales::Signed16 { .. } => {
-                        let scale = i8::from_le_bytes([sub[h * TILE + lane]]);
-                        let d = half_at(over, lane) * f32::from(scale);
-                        (d, -self.scales.offset() * d)
-                    }
-                    Scales::Pair16 => {
-                        let byte = sub[h * TILE + lane];
-                        (
-                            half_at(over, lane) * f32::from(byte & 15),
-                            -(half_at(&over[2 * TILE..], lane) * f32::from(byte >> 4)),
-                        )
-                    }
-                };
+            for (half, (d, m)) in halves.iter_mut().zip(self.lane_scales(block, lane)) {
                 half.d[lane] = d;
                 half.m[lane] = m;
             }
         }
         halves
+    }
+
+    /// `d` and `m` of both halves of row `lane` of a block.
+    #[inline]
+    fn lane_scales(&self, block: usize, lane: usize) -> [(f32, f32); 2] {
+        let sub = self.scales.sub_bytes();
+        let sub = &self.sub_bytes.bytes()[block * sub..][..sub];
+        let over = self.scales.super_bytes();
+        let over = &self.super_bytes.bytes()[(block / SUPER) * over..][..over];
+        let half_at = |bytes: &[u8]| f16::from_le_bytes(two(bytes, 2 * lane)).to_f32();
+        let offset = self.scales.offset();
+        match self.scales {
+            // -0.0, so that adding it keeps the sign of a zero weight.
+            Scales::None => [(1.0, -0.0); 2],
+            Scales::Half { .. } => {
+                let d = half_at(sub);
+                [(d, -offset * d); 2]
+            }
+            Scales::Pair => [(half_at(sub), half_at(&sub[2 * TILE..])); 2],
+            Scales::Super => {
+                let d = half_at(over) * f32::from(sub[lane]);
+                [(d, -(half_at(&over[2 * TILE..]) * f32::from(sub[TILE + lane]))); 2]
+            }
+            Scales::Signed16 { .. } => [0, TILE].map(|half| {
+                let d = half_at(over) * f32::from(i8::from_le_bytes([sub[half + lane]]));
+                (d, -offset * d)
+            }),
+            Scales::Pair16 => [0, TILE].map(|half| {
+                let byte = sub[half + lane];
+                let minimum = half_at(&over[2 * TILE..]) * f32::from(byte >> 4);
+                (half_at(over) * f32::from(byte & 15), -minimum)
+            }),
+        }
+    }
+}
+
+/// The codes of a row, `LOW` bits of which lie together.
+fn bits<const LOW: usize>(bytes: &[u8], planes: usize, lane: usize, to: &mut [f32; BLOCK]) {
+    let low_mask = ((1u16 << LOW) - 1) as u8;
+    for (group, to) in to.chunks_exact_mut(4).enumerate() {
+        let (line, shift, place) = code_place(LOW, 4 * group, lane);
+        let low = four(bytes, line * LINE + place);
+        let mut codes = low.map(|byte| (byte >> shift) & low_mask);
+        for plane in 0..planes {
+            let line = four(bytes, (LOW + plane) * LINE + place);
+            for (code, byte) in codes.iter_mut().zip(line) {
+                *code |= ((byte >> group) & 1) << (LOW + plane);
+            }
+        }
+        to.iter_mut().zip(codes).for_each(|(to, code)| *to = f32::from(code));
     }
 }
 

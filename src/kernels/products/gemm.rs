@@ -1,10 +1,16 @@
-//! Dense f32 products over strided slices: a bounds-checked wrapper around the `gemm` crate.
+//! Dense products over strided slices of f32: a bounds-checked wrapper around the `gemm` crate, and tiles where the
+//! processor has them.
 
 use std::ops::Range;
 
 use gemm::Parallelism;
 
+#[cfg(target_arch = "x86_64")]
+use super::tiles;
+#[cfg(target_arch = "x86_64")]
+use crate::kernels::isa::{Isa, Left, Output};
 use crate::kernels::threads::in_parts;
+use crate::kernels::{Compute, Floats};
 
 /// A read-only matrix view: element (i, j) is `data[i * row_stride + j * col_stride]`.
 #[derive(Debug, Clone, Copy)]
@@ -43,20 +49,31 @@ impl<'a> MatRef<'a> {
             ..self
         }
     }
+
+    /// The values row by row.
+    fn to_rows(self) -> Floats {
+        let mut rows = Floats::zeroed(self.rows * self.cols);
+        for (i, row) in rows.chunks_exact_mut(self.cols).enumerate() {
+            for (j, value) in row.iter_mut().enumerate() {
+                *value = self.data[i * self.row_stride + j * self.col_stride];
+            }
+        }
+        rows
+    }
 }
 
-/// `dst = alpha · a · b`, or `dst += alpha · a · b` with `accumulate`.
+/// `dst = a · b`, or `dst += a · b` with `accumulate`.
 ///
-/// `dst` holds `a.rows` rows of `b.cols` adjacent values whose starts are `dst_stride` apart. The
-/// result depends only on the inputs.
+/// `dst` holds `a.rows` rows of `b.cols` adjacent values whose starts are `dst_stride` apart. The result depends only
+/// on the inputs. With `Compute::Fast`, processors with tiles round both operands to bf16 if rows of `b` are adjacent
+/// values and the summed dimension is long enough.
 ///
 /// # Panics
 /// If the shapes don't fit together or `dst` is too short.
 pub fn gemm(
-    dst: &mut [f32],
-    dst_stride: usize,
+    compute: Compute,
+    (dst, dst_stride): (&mut [f32], usize),
     accumulate: bool,
-    alpha: f32,
     a: MatRef<'_>,
     b: MatRef<'_>,
     parallel: bool,
@@ -65,7 +82,17 @@ pub fn gemm(
     assert!(dst_stride >= b.cols, "rows of the result overlap");
     let Some(last) = last_index(a.rows, b.cols, dst_stride, 1) else { return };
     assert!(last < dst.len(), "the result is too short");
-    let task = Task { dst: dst.as_mut_ptr(), dst_stride, accumulate, alpha, a, b };
+    #[cfg(target_arch = "x86_64")]
+    if compute == Compute::Fast && b.col_stride == 1 && Isa::detect().multiplies_tiles(a.cols) {
+        let a_rows = a.to_rows();
+        let a = Left::new(&a_rows, a.cols, a.rows, a.cols);
+        let b = Left::new(b.data, b.row_stride, b.rows, b.cols);
+        let c = Output { at: dst.as_mut_ptr(), stride: dst_stride };
+        // SAFETY: the tiles are there; `dst` was checked to hold the result, and is ours.
+        unsafe { tiles::multiply_rows(a, b, c, accumulate) };
+        return;
+    }
+    let task = Task { dst: dst.as_mut_ptr(), dst_stride, accumulate, a, b };
     let (rows, cols) = (a.rows, b.cols);
     if !parallel {
         // SAFETY: the views were checked against their slices; `dst` is exclusively borrowed.
@@ -98,7 +125,6 @@ struct Task<'a> {
     dst: *mut f32,
     dst_stride: usize,
     accumulate: bool,
-    alpha: f32,
     a: MatRef<'a>,
     b: MatRef<'a>,
 }
@@ -129,7 +155,7 @@ impl Task<'_> {
                 b.col_stride as isize,
                 b.row_stride as isize,
                 1.0,
-                self.alpha,
+                1.0,
                 false,
                 false,
                 false,
@@ -154,13 +180,35 @@ mod tests {
         let b_view = MatRef::new(&b, 4, 7, 9).t();
         let mut dst = vec![1.0; 5 * 6];
 
-        gemm(&mut dst, 6, true, 0.5, a_view, b_view, false);
+        gemm(Compute::Exact, (&mut dst, 6), true, a_view, b_view, false);
 
         for i in 0..5 {
             for j in 0..6 {
                 let sum: f32 = (0..7).map(|k| a[i * 9 + k] * b[j.min(3) * 9 + k]).sum();
-                let wanted = if j < 4 { 1.0 + 0.5 * sum } else { 1.0 };
+                let wanted = if j < 4 { 1.0 + sum } else { 1.0 };
                 assert!((dst[i * 6 + j] - wanted).abs() < 1e-5, "{i},{j}");
+            }
+        }
+    }
+
+    /// More rows and columns than tiles have, and fewer; a summed dimension of several pieces.
+    #[test]
+    fn fast_products_are_close() {
+        for (rows, depth, cols) in [(16, 256, 96), (3, 33, 40), (70, 1100, 5)] {
+            let (a, b) = (numbers(depth * rows), numbers(depth * (cols + 3)));
+            let (at, b) =
+                (MatRef::new(&a, depth, rows, rows), MatRef::new(&b, depth, cols, cols + 3));
+            for accumulate in [false, true] {
+                let product = |compute| {
+                    let mut dst = vec![1.0; rows * cols];
+                    gemm(compute, (&mut dst, cols), accumulate, at.t(), b, true);
+                    dst
+                };
+                // Terms are at most 4, and each is off by at most 2 parts in 256.
+                let bound = 2.0 / 256.0 * 4.0 * (depth as f32).sqrt() * 3.0;
+                for (exact, fast) in product(Compute::Exact).iter().zip(product(Compute::Fast)) {
+                    assert!((exact - fast).abs() < bound, "{rows} {depth} {cols}: {exact} {fast}");
+                }
             }
         }
     }
@@ -169,14 +217,7 @@ mod tests {
     #[should_panic(expected = "inner dimensions differ")]
     fn refuses_shapes_that_do_not_fit() {
         let a = numbers(6);
-        gemm(
-            &mut [0.0; 4],
-            2,
-            false,
-            1.0,
-            MatRef::new(&a, 2, 3, 3),
-            MatRef::new(&a, 2, 2, 2),
-            false,
-        );
+        let (a, b) = (MatRef::new(&a, 2, 3, 3), MatRef::new(&a, 2, 2, 2));
+        gemm(Compute::Exact, (&mut [0.0; 4], 2), false, a, b, false);
     }
 }

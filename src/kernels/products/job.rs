@@ -5,9 +5,9 @@ use std::ops::Range;
 
 use super::activations::{ActBlock, Activations, GROUP_ROWS, quantize_group};
 use super::pieces::{pieces, pieces_of};
-use super::{EXACT_ROWS, PANEL_DEPTH, Product, Update, with_panel};
 #[cfg(target_arch = "x86_64")]
-use super::{MOST_SHARED, tiles};
+use super::tiles::{self, WithUpdate};
+use super::{EXACT_ROWS, PANEL_DEPTH, Product, Update, with_panel};
 use crate::kernels::Compute;
 use crate::kernels::isa::{CodeTile, Isa, Left, Output, PANEL};
 use crate::kernels::memory::Line;
@@ -68,8 +68,10 @@ pub(super) struct Input<'a> {
 impl<'a> Job<'a> {
     /// Multiplications for `rows` rows of x.
     fn macs(&self, rows: usize) -> usize {
-        let cols = if self.kind == Kind::Tiles { 0 } else { self.w.cols };
-        rows * self.w.rows * (cols + self.update.map_or(0, |u| u.b.cols()))
+        match self.kind {
+            Kind::Tiles => 0,
+            _ => rows * self.w.rows * (self.w.cols + self.update.map_or(0, |u| u.b.cols())),
+        }
     }
 
     pub(super) fn new(input: &Input<'_>, product: &'a mut Product<'_>) -> Self {
@@ -135,7 +137,7 @@ impl Input<'_> {
             Kind::Fused => self.fused(job, rows, &pairs),
             Kind::Panels => self.panels(job, rows, &pairs),
             // Computed before, all of them.
-            Kind::Tiles => {}
+            Kind::Tiles => return,
         }
         let Some(Update { h, stride, b }) = job.update else { return };
         let a = Left::new(&h[rows.start * stride..], stride, rows.len(), b.cols());
@@ -149,22 +151,15 @@ impl Input<'_> {
         }
     }
 
-    /// All jobs of [`Kind::Tiles`].
+    /// All jobs of [`Kind::Tiles`], whole.
     #[cfg(target_arch = "x86_64")]
     fn tiles(&self, jobs: &[Option<Job<'_>>]) {
-        let mut products = [const { None }; MOST_SHARED];
-        let mut count = 0;
-        for job in jobs.iter().flatten().filter(|job| job.kind == Kind::Tiles) {
-            products[count] = Some((job.w, job.y));
-            count += 1;
-        }
-        if count > 0 {
-            let products: Vec<_> = products.into_iter().flatten().collect();
+        let jobs = jobs.iter().flatten().filter(|job| job.kind == Kind::Tiles);
+        let mut products =
+            jobs.map(|job| WithUpdate { w: job.w, update: job.update, y: job.y }).peekable();
+        if products.peek().is_some() {
             // SAFETY: this kind exists only where the tiles do; each `y` is its job's alone.
-            unsafe {
-                let x = (self.x, self.m, self.cols);
-                tiles::multiply(x, &products);
-            }
+            unsafe { tiles::multiply((self.x, self.m, self.cols), products) };
         }
     }
 

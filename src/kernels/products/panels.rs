@@ -2,6 +2,9 @@
 
 use std::cell::Cell;
 
+#[cfg(target_arch = "x86_64")]
+use super::tiles;
+use crate::kernels::Compute;
 use crate::kernels::elementwise::add;
 use crate::kernels::isa::{Isa, Left, Output, PANEL};
 use crate::kernels::memory::{Floats, float_bytes};
@@ -83,10 +86,28 @@ impl Panels {
     ///
     /// # Panics
     /// If `x` or `y` has another length.
-    pub fn matmul(&self, x: &[f32], m: usize, y: &mut [f32], accumulate: bool) {
+    pub fn matmul(&self, compute: Compute, x: &[f32], m: usize, y: &mut [f32], accumulate: bool) {
+        self.matmul_on(Isa::detect(), compute, x, m, y, accumulate);
+    }
+
+    fn matmul_on(
+        &self,
+        isa: Isa,
+        compute: Compute,
+        x: &[f32],
+        m: usize,
+        y: &mut [f32],
+        accumulate: bool,
+    ) {
         assert_eq!(x.len(), m * self.cols, "x must be [m, cols]");
         assert_eq!(y.len(), m * self.rows, "y must be [m, rows]");
-        let isa = Isa::detect();
+        #[cfg(target_arch = "x86_64")]
+        if compute == Compute::Fast && isa.multiplies_tiles(m) {
+            let y = Output { at: y.as_mut_ptr(), stride: self.rows };
+            // SAFETY: the tiles are there; `y` has m rows of this many columns, and is ours.
+            unsafe { tiles::multiply_panels((x, m), self, y, accumulate) };
+            return;
+        }
         if m <= FEW_ROWS && self.cols >= DEPTHS * PANEL {
             self.matmul_few(isa, x, m, y, accumulate);
             return;
@@ -209,7 +230,7 @@ mod tests {
             let packed = Panels::pack(&[first, second], cols, 0.5);
             let mut y = vec![1.0; m * rows];
 
-            packed.matmul(&x, m, &mut y, true);
+            packed.matmul(Compute::Exact, &x, m, &mut y, true);
 
             for (i, y) in y.iter().enumerate() {
                 let (x, w) = (&x[i / rows * cols..][..cols], &w[i % rows * cols..][..cols]);

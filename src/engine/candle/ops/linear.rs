@@ -85,7 +85,7 @@ mod tests {
                 fused::forward(&layers, group, (&xs, rows), &mut h, &mut [&mut y]);
                 fused::input_gradient(&layers, group, &[&gs], rows, (&mut dx, &mut dh));
                 let sums = fused::FactorGradients { a: &mut da, b: &mut db };
-                fused::factor_gradients(group, (&xs, rows), &[&gs], &dh, [Some(sums)]);
+                fused::factor_gradients(&layers, group, (&xs, rows), &[&gs], &dh, [Some(sums)]);
 
                 let lora = Some(&factors).filter(|_| with_lora);
                 let layer = Layer { weight: &weight, compute: Compute::Exact, lora };

@@ -21,7 +21,7 @@ use std::sync::OnceLock;
 use super::avx512;
 
 pub(in crate::kernels) use self::operands::pack_left;
-pub(in crate::kernels) use self::product::{CONFIG, Product, Tiles, Weights};
+pub(in crate::kernels) use self::product::{CONFIG, Product, Right, Tiles};
 
 /// Rows of the left operand that are multiplied together.
 pub(in crate::kernels) const ROWS: usize = 32;

@@ -4,11 +4,11 @@ use std::arch::x86_64::*;
 use std::marker::PhantomData;
 
 use super::{DEPTH, ROWS, TILE, Tile, tiles_of};
-use crate::kernels::isa::Left;
 use crate::kernels::isa::vector::readers::Reader;
 use crate::kernels::isa::vector::{Vector, View, eight_times};
 use crate::kernels::isa::x86::avx512::{Avx512, mask};
 use crate::kernels::isa::x86::prefetch;
+use crate::kernels::isa::{Left, PANEL};
 use crate::kernels::packing::PackedMatrix;
 
 /// Values of a row of a tile.
@@ -155,6 +155,68 @@ impl<R: Reader<Avx512>> Source for Columns<R> {
                     }
                 }
             });
+        }
+    }
+}
+
+/// Rows of f32 values: `[row / 32][2][16 pairs of rows][16 values][2]`, filled up with zeros.
+pub(super) struct Dense<'a> {
+    from: Left<'a>,
+    to: *mut u16,
+}
+
+impl<'a> Dense<'a> {
+    /// `from` has at most [`PANEL`] values in a row.
+    pub(super) fn new(from: Left<'a>, to: &mut [Tile]) -> Self {
+        assert!(from.depth <= PANEL && to.len() >= tiles_of(from.rows), "too few tiles");
+        Self { from, to: to.as_mut_ptr().cast() }
+    }
+}
+
+impl Source for Dense<'_> {
+    fn parts(&self) -> usize {
+        tiles_of(self.from.rows)
+    }
+
+    #[inline(always)]
+    unsafe fn decode(&self, part: usize) {
+        let Left { values, stride, rows, depth } = self.from;
+        let (first, half) = (part / 2 * DEPTH, part % 2 * 16);
+        let mask = mask(depth.saturating_sub(half));
+        // SAFETY: masked lanes are not read; others are values of a row that exists. A row of a tile has 32 places.
+        unsafe {
+            let row = |k: usize| match k < rows {
+                true => {
+                    let at = values.as_ptr().add(k * stride).wrapping_add(half);
+                    _mm512_maskz_loadu_ps(mask, at)
+                }
+                false => _mm512_setzero_ps(),
+            };
+            let to = self.to.add(part * TILE);
+            for pair in 0..DEPTH / 2 {
+                let k = first + 2 * pair;
+                _mm512_store_si512(to.add(pair * ROW).cast(), pairs(row(k), row(k + 1)));
+            }
+        }
+    }
+}
+
+/// One right operand behind another.
+pub(super) struct Both<A, B>(pub(super) A, pub(super) B);
+
+impl<A: Source, B: Source> Source for Both<A, B> {
+    fn parts(&self) -> usize {
+        self.0.parts() + self.1.parts()
+    }
+
+    #[inline(always)]
+    unsafe fn decode(&self, part: usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match part.checked_sub(self.0.parts()) {
+                None => self.0.decode(part),
+                Some(part) => self.1.decode(part),
+            }
         }
     }
 }

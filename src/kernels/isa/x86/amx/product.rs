@@ -4,11 +4,11 @@ use std::arch::asm;
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 
-use super::operands::{Columns, Rows, Source};
-use super::{ROWS, Tile};
+use super::operands::{Both, Columns, Dense, Rows, Source};
+use super::{ROWS, Tile, tiles_of};
 use crate::kernels::isa::vector::with_reader;
 use crate::kernels::isa::x86::avx512::mask;
-use crate::kernels::isa::{Output, PANEL};
+use crate::kernels::isa::{Left, Output, PANEL};
 use crate::kernels::packing::PackedMatrix;
 
 /// The shape of all eight tile registers: 16 rows of 64 bytes.
@@ -45,41 +45,47 @@ impl Tiles {
         Self(())
     }
 
-    /// `c[rows, width] (+)= left · right` for [operands](super::operands) in tiles. Decodes `after`, which may be the
-    /// right operand of the next product, in the meantime, since that occupies other units of the processor.
+    /// Computes `product` and makes the tiles of `next` in the meantime, since that occupies other units of the
+    /// processor.
     ///
     /// # Safety
-    /// `c` holds the rows and columns, which nothing else touches meanwhile; `after` is as [`Source`] demands.
+    /// `c` holds the rows and columns, which nothing else touches meanwhile; `next` is as [`Source`] demands.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
-    unsafe fn multiply(&self, product: &Product<'_>, after: &impl Source) {
-        let Product { left, right, c, rows, width, accumulate } = *product;
-        let (groups, size) = (rows.div_ceil(ROWS), right.len());
+    unsafe fn multiply(&self, product: &Product<'_>, next: &impl Source) {
+        let Product { left, update, right, c, rows, width, accumulate } = *product;
+        let groups = rows.div_ceil(ROWS);
+        let sizes = [left.len() / groups, update.len() / groups];
+        assert!(right.len() >= sizes[0] + sizes[1], "right operand too short");
         let (mut part, mut due) = (0, 0);
-        for (group, left) in left.chunks_exact(size).enumerate().take(groups) {
+        for group in 0..groups {
             let first = group * ROWS;
             // After the last rows of these columns come the first of the next ones.
-            let next = if group + 1 < groups { (first + ROWS) * c.stride } else { PANEL };
+            let after = if group + 1 < groups { (first + ROWS) * c.stride } else { PANEL };
             // SAFETY: the caller's promises; each step has two tiles of both operands.
             unsafe {
-                let sums =
-                    Sums { c: c.from(first, 0), rows: ROWS.min(rows - first), width, accumulate };
-                let mut ahead = c.at.wrapping_add(next);
+                let rows = ROWS.min(rows - first);
+                let sums = Sums { c: c.from(first, 0), rows, width, accumulate };
+                let mut ahead = c.at.wrapping_add(after);
                 self.begin(&sums);
-                for step in 0..size / 2 {
-                    let (left, right) = (left.as_ptr().add(2 * step), right.as_ptr().add(2 * step));
-                    self.step(left, right, &mut ahead, c.stride);
-                    due += 2;
-                    while due >= groups && part < after.parts() {
-                        after.decode(part);
-                        (part, due) = (part + 1, due - groups);
+                let (mut right, lefts) = (right.as_ptr(), [left.as_ptr(), update.as_ptr()]);
+                for (left, size) in lefts.into_iter().zip(sizes) {
+                    let mut left = left.add(group * size);
+                    for _ in 0..size / 2 {
+                        self.step(left, right, &mut ahead, c.stride);
+                        (left, right) = (left.add(2), right.add(2));
+                        due += 2;
+                        while due >= groups && part < next.parts() {
+                            next.decode(part);
+                            (part, due) = (part + 1, due - groups);
+                        }
                     }
                 }
                 self.end(&sums);
             }
         }
-        for part in part..after.parts() {
+        for part in part..next.parts() {
             // SAFETY: the caller's promise.
-            unsafe { after.decode(part) };
+            unsafe { next.decode(part) };
         }
     }
 
@@ -206,7 +212,9 @@ impl Drop for Tiles {
 pub(in crate::kernels) struct Product<'a> {
     /// The tiles of each group of [`ROWS`] rows.
     pub(in crate::kernels) left: &'a [Tile],
-    /// As many tiles as a group has.
+    /// Those of another left operand, whose product is added. May be empty.
+    pub(in crate::kernels) update: &'a [Tile],
+    /// As many tiles as a group of each has, one after the other.
     pub(in crate::kernels) right: &'a [Tile],
     pub(in crate::kernels) c: Output,
     pub(in crate::kernels) rows: usize,
@@ -216,64 +224,78 @@ pub(in crate::kernels) struct Product<'a> {
     pub(in crate::kernels) accumulate: bool,
 }
 
-/// Which weights a right operand is made of.
+/// What a right operand is made of.
 #[derive(Clone, Copy)]
-pub(in crate::kernels) enum Weights {
-    /// Block columns of the tiles `2 pair` and `2 pair + 1`, to be summed over columns.
-    Rows { pair: usize, first: usize, count: usize },
+pub(in crate::kernels) enum Right<'a> {
+    /// `count` block columns of the tiles `2 pair` and `2 pair + 1`, to be summed over columns.
+    Rows { w: &'a PackedMatrix, pair: usize, first: usize, count: usize },
     /// A block column of `count` tiles, to be summed over rows.
-    Columns { block: usize, first: usize, count: usize },
+    Columns { w: &'a PackedMatrix, block: usize, first: usize, count: usize },
+    /// Rows of at most [`PANEL`] values, to be summed over rows.
+    Dense(Left<'a>),
+}
+
+impl Right<'_> {
+    /// Tiles that it takes.
+    pub(in crate::kernels) fn tiles(&self) -> usize {
+        match *self {
+            Self::Rows { count, .. } => 2 * count,
+            Self::Columns { count, .. } => count.next_multiple_of(2),
+            Self::Dense(rows) => tiles_of(rows.rows),
+        }
+    }
 }
 
 impl Tiles {
-    /// Computes `product`, if there is one, and decodes weights of `w` to `to`, if there are any.
+    /// Computes `product`, if there is one, and makes the tiles of the next right operand, and behind them those of
+    /// the one for its update.
     ///
     /// # Safety
     /// The product's `c` holds its rows and columns, which nothing else touches meanwhile; the weights exist.
     pub(in crate::kernels) unsafe fn multiply_and_decode(
         &self,
         product: Option<Product<'_>>,
-        w: &PackedMatrix,
-        weights: Option<Weights>,
+        next: Right<'_>,
+        update: Left<'_>,
         to: &mut [Tile],
     ) {
+        let (to, behind) = to.split_at_mut(next.tiles());
+        let update = Dense::new(update, behind);
         // SAFETY: the caller's promise; the reader is that of the matrix.
-        with_reader!(w, R => unsafe {
-            match weights {
-                Some(Weights::Rows { pair, first, count }) => {
-                    self.run(product, &Rows::<R>::new(w, pair, (first, count), to));
-                }
-                Some(Weights::Columns { block, first, count }) => {
-                    self.run(product, &Columns::<R>::new(w, block, (first, count), to));
-                }
-                None => self.run(product, &Nothing),
+        unsafe {
+            match next {
+                Right::Rows { w, pair, first, count } => with_reader!(w, R => {
+                    self.run(product, &Both(Rows::<R>::new(w, pair, (first, count), to), update));
+                }),
+                Right::Columns { w, block, first, count } => with_reader!(w, R => {
+                    self.run(product, &Both(Columns::<R>::new(w, block, (first, count), to), update));
+                }),
+                Right::Dense(rows) => self.run(product, &Both(Dense::new(rows, to), update)),
             }
-        });
+        }
     }
 
-    unsafe fn run(&self, product: Option<Product<'_>>, after: &impl Source) {
+    /// # Safety
+    /// As [`Self::multiply_and_decode`].
+    unsafe fn run(&self, product: Option<Product<'_>>, next: &impl Source) {
+        // SAFETY: the caller's promise; where there are `Tiles`, there are the instructions.
         unsafe {
             match product {
-                Some(product) => self.multiply(&product, after),
-                None => decode(after),
+                Some(product) => self.multiply(&product, next),
+                None => decode(next),
             }
         }
     }
 }
 
+/// # Safety
+/// As [`Source`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
 unsafe fn decode(source: &impl Source) {
     for part in 0..source.parts() {
+        // SAFETY: the caller's promise.
         unsafe { source.decode(part) };
     }
-}
-
-struct Nothing;
-impl Source for Nothing {
-    fn parts(&self) -> usize {
-        0
-    }
-    unsafe fn decode(&self, _: usize) {}
 }
 
 /// Where the sums of the registers go.
