@@ -7,10 +7,12 @@ use gemm::Parallelism;
 
 #[cfg(target_arch = "x86_64")]
 use super::tiles;
+use crate::kernels::Compute;
 #[cfg(target_arch = "x86_64")]
 use crate::kernels::isa::{Isa, Left, Output};
+#[cfg(target_arch = "x86_64")]
+use crate::kernels::memory::Floats;
 use crate::kernels::threads::in_parts;
-use crate::kernels::{Compute, Floats};
 
 /// A read-only matrix view: element (i, j) is `data[i * row_stride + j * col_stride]`.
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +53,7 @@ impl<'a> MatRef<'a> {
     }
 
     /// The values row by row.
+    #[cfg(target_arch = "x86_64")]
     fn to_rows(self) -> Floats {
         let mut rows = Floats::zeroed(self.rows * self.cols);
         for (i, row) in rows.chunks_exact_mut(self.cols).enumerate() {
@@ -70,6 +73,7 @@ impl<'a> MatRef<'a> {
 ///
 /// # Panics
 /// If the shapes don't fit together or `dst` is too short.
+#[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables, reason = "others have no tiles"))]
 pub fn gemm(
     compute: Compute,
     (dst, dst_stride): (&mut [f32], usize),

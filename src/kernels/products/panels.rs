@@ -86,19 +86,12 @@ impl Panels {
     ///
     /// # Panics
     /// If `x` or `y` has another length.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(unused_variables, reason = "others have no tiles")
+    )]
     pub fn matmul(&self, compute: Compute, x: &[f32], m: usize, y: &mut [f32], accumulate: bool) {
-        self.matmul_on(Isa::detect(), compute, x, m, y, accumulate);
-    }
-
-    fn matmul_on(
-        &self,
-        isa: Isa,
-        compute: Compute,
-        x: &[f32],
-        m: usize,
-        y: &mut [f32],
-        accumulate: bool,
-    ) {
+        let isa = Isa::detect();
         assert_eq!(x.len(), m * self.cols, "x must be [m, cols]");
         assert_eq!(y.len(), m * self.rows, "y must be [m, rows]");
         #[cfg(target_arch = "x86_64")]

@@ -2,7 +2,7 @@
 //!
 //! Both operands are cut into tiles of 1 KB, which lie in the order in which they are read ([`operands`]).
 //! A tile of the left operand is 16 rows of 32 values; of the right one 16 pairs of rows, so that each
-//! 32-bit lane holds two values that are summed over. Sums are f32 ([`product`]).
+//! 32-bit lane holds two values that are summed over. Sums are f32 ([`registers`], [`product`]).
 //!
 //! bf16 keeps 8 bits of every value, whatever its size: on a real model that is 15 times closer to f32
 //! than activations rounded to int8 by blocks, and rounds the weights as well. (Three products of
@@ -13,6 +13,7 @@
 
 mod operands;
 mod product;
+mod registers;
 
 use std::arch::asm;
 use std::arch::x86_64::*;
@@ -21,7 +22,8 @@ use std::sync::OnceLock;
 use super::avx512;
 
 pub(in crate::kernels) use self::operands::pack_left;
-pub(in crate::kernels) use self::product::{CONFIG, Product, Right, Tiles};
+pub(in crate::kernels) use self::product::{Product, Right};
+pub(in crate::kernels) use self::registers::{CONFIG, Tiles};
 
 /// Rows of the left operand that are multiplied together.
 pub(in crate::kernels) const ROWS: usize = 32;

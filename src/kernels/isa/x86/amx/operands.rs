@@ -44,15 +44,17 @@ pub(in crate::kernels) unsafe fn pack_left(a: Left<'_>, to: &mut [Tile]) {
     }
 }
 
-/// A right operand that weights are decoded to, part by part: two parts for each step of [`DEPTH`] values.
+/// A right operand that is about to be made.
 ///
 /// # Safety
 /// [`super::available`]; the weights and the place for them exist.
 pub(super) trait Source {
-    fn parts(&self) -> usize;
+    /// How often [`Self::make`] calls `tick`.
+    fn ticks(&self) -> usize;
 
-    /// Decodes and rounds one part.
-    unsafe fn decode(&self, part: usize);
+    /// Decodes and rounds everything. After some dozen instructions each time, it calls `tick`, which can let other
+    /// units of the processor work: those for tiles run dry if more than some 150 instructions lie between theirs.
+    unsafe fn make(&self, tick: impl FnMut());
 }
 
 /// Blocks of two neighboring tiles of the weights: `[block][2][16 pairs of columns][16 rows][2]`.
@@ -81,23 +83,28 @@ impl<R> Rows<R> {
 }
 
 impl<R: Reader<Avx512>> Source for Rows<R> {
-    fn parts(&self) -> usize {
-        2 * self.count
+    fn ticks(&self) -> usize {
+        8 * self.count
     }
 
     #[inline(always)]
-    unsafe fn decode(&self, part: usize) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let block = self.blocks[part % 2] + part / 2;
-            prefetch::<Avx512, R>(&self.v, block);
-            let scales = R::scales(&self.v, block);
-            let to = self.to.add(part * TILE);
-            eight_times!(g => {
-                let [a, b, c, d] = R::weights(&self.v, block, g, &scales);
-                _mm512_store_si512(to.add(2 * g * ROW).cast(), pairs(a, b));
-                _mm512_store_si512(to.add((2 * g + 1) * ROW).cast(), pairs(c, d));
-            });
+    unsafe fn make(&self, mut tick: impl FnMut()) {
+        for part in 0..2 * self.count {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let block = self.blocks[part % 2] + part / 2;
+                prefetch::<Avx512, R>(&self.v, block);
+                let scales = R::scales(&self.v, block);
+                let to = self.to.add(part * TILE);
+                eight_times!(g => {
+                    let [a, b, c, d] = R::weights(&self.v, block, g, &scales);
+                    _mm512_store_si512(to.add(2 * g * ROW).cast(), pairs(a, b));
+                    _mm512_store_si512(to.add((2 * g + 1) * ROW).cast(), pairs(c, d));
+                    if g % 2 == 1 {
+                        tick();
+                    }
+                });
+            }
         }
     }
 }
@@ -126,35 +133,46 @@ impl<R> Columns<R> {
         let (v, step, to) = (View::of(w), w.blocks, to.as_mut_ptr().cast());
         Self { v, block: first * step + b, step, count, to, kind: PhantomData }
     }
+
+    /// The 8 rows of two tiles that hold a part, a tile of the weights.
+    fn half_tiles(&self, part: usize) -> *mut u16 {
+        self.to.wrapping_add(part / 2 * 2 * TILE + part % 2 * 8 * ROW)
+    }
 }
 
 impl<R: Reader<Avx512>> Source for Columns<R> {
-    fn parts(&self) -> usize {
-        self.count.next_multiple_of(2)
+    fn ticks(&self) -> usize {
+        8 * self.count
     }
 
     #[inline(always)]
-    unsafe fn decode(&self, part: usize) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let to = self.to.add(part / 2 * 2 * TILE + part % 2 * 8 * ROW);
-            if part == self.count {
-                to.write_bytes(0, 8 * ROW);
-                to.add(TILE).write_bytes(0, 8 * ROW);
-                return;
-            }
-            let block = self.block + part * self.step;
-            let scales = R::scales(&self.v, block);
-            let mut columns = [Avx512::zero(); 16];
-            eight_times!(g => {
-                let at = 4 * g % 16;
-                columns[at..at + 4].copy_from_slice(&R::weights(&self.v, block, g, &scales));
-                if at == 12 {
-                    for (r, row) in turned(&columns).into_iter().enumerate() {
-                        _mm512_store_si512(to.add(g / 4 * TILE + r * ROW).cast(), row);
+    unsafe fn make(&self, mut tick: impl FnMut()) {
+        for part in 0..self.count {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let block = self.block + part * self.step;
+                let scales = R::scales(&self.v, block);
+                let to = self.half_tiles(part);
+                let mut columns = [Avx512::zero(); 16];
+                eight_times!(g => {
+                    let at = 4 * g % 16;
+                    columns[at..at + 4].copy_from_slice(&R::weights(&self.v, block, g, &scales));
+                    tick();
+                    if at == 12 {
+                        for (r, row) in turned(&columns).into_iter().enumerate() {
+                            _mm512_store_si512(to.add(g / 4 * TILE + r * ROW).cast(), row);
+                        }
                     }
-                }
-            });
+                });
+            }
+        }
+        if !self.count.is_multiple_of(2) {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let rest = self.half_tiles(self.count);
+                rest.write_bytes(0, 8 * ROW);
+                rest.add(TILE).write_bytes(0, 8 * ROW);
+            }
         }
     }
 }
@@ -174,28 +192,34 @@ impl<'a> Dense<'a> {
 }
 
 impl Source for Dense<'_> {
-    fn parts(&self) -> usize {
-        tiles_of(self.from.rows)
+    fn ticks(&self) -> usize {
+        2 * tiles_of(self.from.rows)
     }
 
     #[inline(always)]
-    unsafe fn decode(&self, part: usize) {
+    unsafe fn make(&self, mut tick: impl FnMut()) {
         let Left { values, stride, rows, depth } = self.from;
-        let (first, half) = (part / 2 * DEPTH, part % 2 * 16);
-        let mask = mask(depth.saturating_sub(half));
-        // SAFETY: masked lanes are not read; others are values of a row that exists. A row of a tile has 32 places.
-        unsafe {
-            let row = |k: usize| match k < rows {
-                true => {
-                    let at = values.as_ptr().add(k * stride).wrapping_add(half);
-                    _mm512_maskz_loadu_ps(mask, at)
+        for tile in 0..tiles_of(rows) {
+            let (first, half) = (tile / 2 * DEPTH, tile % 2 * 16);
+            let mask = mask(depth.saturating_sub(half));
+            // SAFETY: masked lanes are not read; others are values of a row that exists. A row of a tile has 32
+            // places.
+            unsafe {
+                let row = |k: usize| match k < rows {
+                    true => {
+                        let at = values.as_ptr().add(k * stride).wrapping_add(half);
+                        _mm512_maskz_loadu_ps(mask, at)
+                    }
+                    false => _mm512_setzero_ps(),
+                };
+                let to = self.to.add(tile * TILE);
+                for pair in 0..DEPTH / 2 {
+                    let k = first + 2 * pair;
+                    _mm512_store_si512(to.add(pair * ROW).cast(), pairs(row(k), row(k + 1)));
+                    if pair % 8 == 7 {
+                        tick();
+                    }
                 }
-                false => _mm512_setzero_ps(),
-            };
-            let to = self.to.add(part * TILE);
-            for pair in 0..DEPTH / 2 {
-                let k = first + 2 * pair;
-                _mm512_store_si512(to.add(pair * ROW).cast(), pairs(row(k), row(k + 1)));
             }
         }
     }
@@ -205,18 +229,16 @@ impl Source for Dense<'_> {
 pub(super) struct Both<A, B>(pub(super) A, pub(super) B);
 
 impl<A: Source, B: Source> Source for Both<A, B> {
-    fn parts(&self) -> usize {
-        self.0.parts() + self.1.parts()
+    fn ticks(&self) -> usize {
+        self.0.ticks() + self.1.ticks()
     }
 
     #[inline(always)]
-    unsafe fn decode(&self, part: usize) {
+    unsafe fn make(&self, mut tick: impl FnMut()) {
         // SAFETY: the caller's promise.
         unsafe {
-            match part.checked_sub(self.0.parts()) {
-                None => self.0.decode(part),
-                Some(part) => self.1.decode(part),
-            }
+            self.0.make(&mut tick);
+            self.1.make(tick);
         }
     }
 }
