@@ -96,6 +96,9 @@ impl Input<'_> {
     pub(super) fn multiply(&self, jobs: &[Option<Job<'_>>]) {
         #[cfg(target_arch = "x86_64")]
         self.tiles(jobs);
+        if jobs.iter().flatten().all(|job| job.kind == Kind::Tiles) {
+            return;
+        }
         let blocks = self.cols / BLOCK;
         // Whole groups, so that only the last one is smaller.
         let most = (INT8_BLOCKS / blocks.max(1)).next_multiple_of(GROUP_ROWS).max(GROUP_ROWS);

@@ -3,7 +3,7 @@
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 
-use super::samples::{QUANTIZED, file_bytes, uniform};
+use super::samples::{FLOATS, QUANTIZED, file_bytes, uniform};
 use super::{all_isas, assert_product, cols_of, dot, matrix, packed, values};
 use crate::gguf::GgmlType;
 use crate::kernels::Compute;
@@ -41,6 +41,24 @@ fn fast_products_are_those_of_rounded_activations() {
                     }
                 }
             }
+        }
+    }
+}
+
+/// Rows that a cache does not hold with all their columns, and floats that fill no whole blocks.
+#[test]
+fn products_on_tiles_are_close_whatever_their_size() {
+    let sizes = [(&QUANTIZED[1], 400, 1344), (&QUANTIZED[1], 100, 1344), (&FLOATS[0], 40, 1344)];
+    let ragged = FLOATS.iter().flat_map(|kind| [1, 31, 33, 70].map(|cols| (kind, 40, cols)));
+    for (kind, m, cols) in sizes.into_iter().chain(ragged) {
+        let rows = 70;
+        let (packed, w) = matrix(33, kind, rows, cols);
+        let x = values(&mut ChaCha8Rng::seed_from_u64(34), m * cols);
+        for isa in all_isas().into_iter().filter(|isa| isa.multiplies_tiles(m)) {
+            let mut y = vec![f32::NAN; m * rows];
+            packed.matmul_on(isa, Compute::Fast, &x, m, &mut y);
+            let what = format!("{isa:?} {:?} [{rows}, {cols}], m {m}", kind.ty);
+            assert_product(&y, &x, &w, (m, rows, cols), 2.0 / 256.0, &what);
         }
     }
 }

@@ -23,6 +23,14 @@ thread_local! {
     static RIGHT: Cell<Vec<Tile>> = const { Cell::new(Vec::new()) };
 }
 
+/// Where products go: `[rows, columns]`.
+struct To {
+    c: Output,
+    columns: usize,
+    /// Whether they are added to what is there.
+    accumulate: bool,
+}
+
 impl LeftTiles {
     /// The product of a piece of a panel, whose tiles are in `right`. The last piece comes with the update.
     fn product<'a>(
@@ -30,27 +38,40 @@ impl LeftTiles {
         update: Option<&'a Self>,
         (piece, panel): &(Range<usize>, usize),
         right: &'a [Tile],
-        rights: &impl Rights,
+        to: &To,
     ) -> Product<'a> {
         let update = update.filter(|_| piece.end == self.depth);
-        let (c, width) = rights.result(*panel);
+        let first = panel * PANEL;
         Product {
             left: self.piece(piece),
             update: update.map_or(&[], |update| update.piece(&(0..update.depth))),
             right,
-            c,
+            // SAFETY: the panel exists.
+            c: unsafe { to.c.from(0, first) },
             rows: self.rows,
-            width,
-            accumulate: rights.accumulates() || piece.start > 0,
+            width: PANEL.min(to.columns - first),
+            accumulate: to.accumulate || piece.start > 0,
         }
     }
 
-    /// Products with some panels, one after the other, each computed while the next one is decoded.
+    /// Products with some panels, one after the other, each computed while the next one is decoded. `right` says what
+    /// a piece of a panel is made of. An update comes with its own right operand.
     ///
     /// # Safety
-    /// `amx::available()`; what `rights` names exists, and its results are this task's.
-    unsafe fn multiply(&self, update: Option<&Self>, panels: Range<usize>, rights: &impl Rights) {
+    /// `amx::available()`; what `right` names exists, and these columns of `to` are this task's.
+    unsafe fn multiply<'r>(
+        &self,
+        update: Option<(&Self, &Panels)>,
+        panels: Range<usize>,
+        right: &impl Fn(&Range<usize>, usize) -> Right<'r>,
+        to: &To,
+    ) {
         let none = Left::new(&[], 0, 0, 0);
+        let behind = |(piece, panel): &(Range<usize>, usize)| match update {
+            Some((_, b)) if piece.end == self.depth => dense(b, &(0..b.cols()), *panel),
+            _ => none,
+        };
+        let update = update.map(|(left, _)| left);
         let tiles = tiles_of(MOST_DEPTH) + tiles_of(update.map_or(0, |update| update.depth));
         with_right(tiles, |[mut now, mut then]| {
             let (mut jobs, mut before) = (self.jobs(panels), None);
@@ -58,22 +79,35 @@ impl LeftTiles {
             let tiles = unsafe { Tiles::configure() };
             loop {
                 let job = jobs.next();
-                let product = before.as_ref().map(|job| self.product(update, job, now, rights));
-                let (right, behind) = match &job {
-                    Some((piece, panel)) if piece.end == self.depth => {
-                        (rights.right(piece, *panel), rights.update(*panel).unwrap_or(none))
-                    }
-                    Some((piece, panel)) => (rights.right(piece, *panel), none),
+                let product = before.as_ref().map(|job| self.product(update, job, now, to));
+                let (next, behind) = match &job {
+                    Some(job) => (right(&job.0, job.1), behind(job)),
                     None => (Right::Dense(none), none),
                 };
                 // SAFETY: the caller's promises.
-                unsafe { tiles.multiply_and_make(product, right, behind, then) };
+                unsafe { tiles.multiply_and_make(product, next, behind, then) };
                 std::mem::swap(&mut now, &mut then);
                 if job.is_none() {
                     break;
                 }
                 before = job;
             }
+        });
+    }
+
+    /// As [`Self::multiply`] with all panels, on all threads.
+    ///
+    /// # Safety
+    /// As [`Self::multiply`], with all of `to`.
+    unsafe fn multiply_all<'r>(
+        &self,
+        update: Option<(&Self, &Panels)>,
+        right: impl Fn(&Range<usize>, usize) -> Right<'r> + Sync,
+        to: &To,
+    ) {
+        in_parts(to.columns.div_ceil(PANEL), self.rows * self.depth * to.columns, |panels| {
+            // SAFETY: the caller's promise; the panels' columns belong to this task.
+            unsafe { self.multiply(update, panels, &right, to) };
         });
     }
 }
@@ -86,124 +120,9 @@ fn with_right(tiles: usize, f: impl FnOnce([&mut [Tile]; 2])) {
     RIGHT.set(right);
 }
 
-/// The panels of a right operand, and where their products go.
-trait Rights: Sync {
-    fn right(&self, piece: &Range<usize>, panel: usize) -> Right<'_>;
-
-    /// The right operand of the update, `[rank, PANEL]`.
-    fn update(&self, _panel: usize) -> Option<Left<'_>> {
-        None
-    }
-
-    /// The result and its columns.
-    fn result(&self, panel: usize) -> (Output, usize);
-
-    /// Whether products are added to what is there.
-    fn accumulates(&self) -> bool;
-}
-
-/// Columns `first ..` of a panel in a matrix of `columns`.
-fn panel_of(c: Output, columns: usize, panel: usize) -> (Output, usize) {
-    let first = panel * PANEL;
-    // SAFETY: the panel exists.
-    (unsafe { c.from(0, first) }, PANEL.min(columns - first))
-}
-
-/// Rows of weights.
-struct ByRows<'a> {
-    w: &'a PackedMatrix,
-    update: Option<&'a Panels>,
-    y: Output,
-}
-
-impl Rights for ByRows<'_> {
-    fn right(&self, piece: &Range<usize>, pair: usize) -> Right<'_> {
-        let (first, count) = (piece.start / BLOCK, piece.len().div_ceil(BLOCK));
-        Right::Rows { w: self.w, pair, first, count }
-    }
-
-    fn update(&self, pair: usize) -> Option<Left<'_>> {
-        self.update.map(|panels| dense(panels, &(0..panels.cols()), pair))
-    }
-
-    fn result(&self, pair: usize) -> (Output, usize) {
-        panel_of(self.y, self.w.rows, pair)
-    }
-
-    fn accumulates(&self) -> bool {
-        false
-    }
-}
-
-/// Columns of weights.
-struct ByColumns<'a> {
-    w: &'a PackedMatrix,
-    dx: Output,
-    accumulate: bool,
-}
-
-impl Rights for ByColumns<'_> {
-    fn right(&self, piece: &Range<usize>, block: usize) -> Right<'_> {
-        let (first, count) = (piece.start / packing::TILE, piece.len().div_ceil(packing::TILE));
-        Right::Columns { w: self.w, block, first, count }
-    }
-
-    fn result(&self, block: usize) -> (Output, usize) {
-        panel_of(self.dx, self.w.cols, block)
-    }
-
-    fn accumulates(&self) -> bool {
-        self.accumulate
-    }
-}
-
-/// Rows of f32 weights.
-struct OfPanels<'a> {
-    panels: &'a Panels,
-    y: Output,
-    accumulate: bool,
-}
-
-impl Rights for OfPanels<'_> {
-    fn right(&self, piece: &Range<usize>, panel: usize) -> Right<'_> {
-        Right::Dense(dense(self.panels, piece, panel))
-    }
-
-    fn result(&self, panel: usize) -> (Output, usize) {
-        panel_of(self.y, self.panels.rows(), panel)
-    }
-
-    fn accumulates(&self) -> bool {
-        self.accumulate
-    }
-}
-
 /// A piece of a panel.
 fn dense<'a>(panels: &'a Panels, piece: &Range<usize>, panel: usize) -> Left<'a> {
     Left::new(&panels.panel(panel).0[piece.start * PANEL..], PANEL, piece.len(), PANEL)
-}
-
-/// A row-major f32 matrix `[depth, columns]`.
-struct OfRows<'a> {
-    b: Left<'a>,
-    c: Output,
-    accumulate: bool,
-}
-
-impl Rights for OfRows<'_> {
-    fn right(&self, piece: &Range<usize>, panel: usize) -> Right<'_> {
-        let Left { values, stride, depth, .. } = self.b;
-        let values = &values[piece.start * stride + panel * PANEL..];
-        Right::Dense(Left::new(values, stride, piece.len(), PANEL.min(depth - panel * PANEL)))
-    }
-
-    fn result(&self, panel: usize) -> (Output, usize) {
-        panel_of(self.c, self.b.depth, panel)
-    }
-
-    fn accumulates(&self) -> bool {
-        self.accumulate
-    }
 }
 
 /// A product with weights, and what LoRA adds to it.
@@ -221,24 +140,26 @@ pub(super) unsafe fn multiply<'a>(
     (x, m, cols): (&[f32], usize, usize),
     products: impl Iterator<Item = WithUpdate<'a>>,
 ) {
-    // SAFETY: the caller's promise.
-    let left = unsafe { LeftTiles::pack(Left::new(x, cols, m, cols), MOST_DEPTH) };
-    for WithUpdate { w, update, y } in products {
-        // In one piece, so that it needs no pass over `y` of its own.
-        let updates = update.map(|Update { h, stride, b }| {
-            // SAFETY: the caller's promise.
-            unsafe { LeftTiles::pack(Left::new(h, stride, m, b.cols()), usize::MAX) }
-        });
-        let rights = ByRows { w, update: update.map(|update| update.b), y };
-        in_parts(w.rows.div_ceil(PANEL), m * w.rows * cols, |pairs| {
-            // SAFETY: the caller's promise; the pairs' columns belong to this task.
-            unsafe { left.multiply(updates.as_ref(), pairs, &rights) };
-        });
-        if let Some(updates) = updates {
-            updates.keep();
+    // SAFETY: the caller's promises.
+    unsafe {
+        let left = LeftTiles::pack(Left::new(x, cols, m, cols), MOST_DEPTH);
+        for WithUpdate { w, update, y } in products {
+            // In one piece, so that it needs no pass over `y` of its own.
+            let update = update.map(|Update { h, stride, b }| {
+                (LeftTiles::pack(Left::new(h, stride, m, b.cols()), usize::MAX), b)
+            });
+            let right = |piece: &Range<usize>, pair| {
+                let (first, count) = (piece.start / BLOCK, piece.len().div_ceil(BLOCK));
+                Right::Rows { w, pair, first, count }
+            };
+            let to = To { c: y, columns: w.rows, accumulate: false };
+            left.multiply_all(update.as_ref().map(|(left, b)| (left, *b)), right, &to);
+            if let Some((left, _)) = update {
+                left.keep();
+            }
         }
+        left.keep();
     }
-    left.keep();
 }
 
 /// `dx[m, cols] (+)= g[m, rows] · W`.
@@ -251,9 +172,13 @@ pub(super) unsafe fn multiply_transposed(
     dx: Output,
     accumulate: bool,
 ) {
-    let g = Left::new(g, w.rows, m, w.rows);
+    let right = |piece: &Range<usize>, block| {
+        let (first, count) = (piece.start / packing::TILE, piece.len().div_ceil(packing::TILE));
+        Right::Columns { w, block, first, count }
+    };
+    let to = To { c: dx, columns: w.cols, accumulate };
     // SAFETY: the caller's promise.
-    unsafe { multiply_all(g, w.blocks, &ByColumns { w, dx, accumulate }) };
+    unsafe { multiply_one(Left::new(g, w.rows, m, w.rows), right, &to) };
 }
 
 /// `y[m, rows] (+)= x[m, cols] · Wᵀ` for f32 weights.
@@ -267,9 +192,10 @@ pub(super) unsafe fn multiply_panels(
     accumulate: bool,
 ) {
     let x = Left::new(x, panels.cols(), m, panels.cols());
-    let rights = OfPanels { panels, y, accumulate };
+    let right = |piece: &Range<usize>, panel| Right::Dense(dense(panels, piece, panel));
+    let to = To { c: y, columns: panels.rows(), accumulate };
     // SAFETY: the caller's promise.
-    unsafe { multiply_all(x, panels.rows().div_ceil(PANEL), &rights) };
+    unsafe { multiply_one(x, right, &to) };
 }
 
 /// `c (+)= a · b` for `b: [depth of a, columns]`.
@@ -277,21 +203,29 @@ pub(super) unsafe fn multiply_panels(
 /// # Safety
 /// As [`multiply`], with `c`.
 pub(super) unsafe fn multiply_rows(a: Left<'_>, b: Left<'_>, c: Output, accumulate: bool) {
-    let rights = OfRows { b, c, accumulate };
+    let Left { values, stride, depth: columns, .. } = b;
+    let right = |piece: &Range<usize>, panel| {
+        let values = &values[piece.start * stride + panel * PANEL..];
+        let width = PANEL.min(columns - panel * PANEL);
+        Right::Dense(Left::new(values, stride, piece.len(), width))
+    };
     // SAFETY: the caller's promise.
-    unsafe { multiply_all(a, b.depth.div_ceil(PANEL), &rights) };
+    unsafe { multiply_one(a, right, &To { c, columns, accumulate }) };
 }
 
-/// Products of `a` with all panels of a right operand.
+/// Products of `a` with one right operand.
 ///
 /// # Safety
-/// As [`multiply`].
-unsafe fn multiply_all(a: Left<'_>, panels: usize, rights: &impl Rights) {
+/// As [`LeftTiles::multiply_all`].
+unsafe fn multiply_one<'r>(
+    a: Left<'_>,
+    right: impl Fn(&Range<usize>, usize) -> Right<'r> + Sync,
+    to: &To,
+) {
     // SAFETY: the caller's promise.
-    let left = unsafe { LeftTiles::pack(a, MOST_DEPTH) };
-    in_parts(panels, a.rows * a.depth * panels * PANEL, |panels| {
-        // SAFETY: the caller's promise; the panels' columns belong to this task.
-        unsafe { left.multiply(None, panels, rights) };
-    });
-    left.keep();
+    unsafe {
+        let left = LeftTiles::pack(a, MOST_DEPTH);
+        left.multiply_all(None, right, to);
+        left.keep();
+    }
 }

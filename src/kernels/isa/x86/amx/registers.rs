@@ -176,7 +176,7 @@ struct Whole([f32; ROWS * PANEL]);
 /// The rows and columns that exist.
 ///
 /// # Safety
-/// AVX-512; as [`Tiles::multiply`].
+/// AVX-512; as [`Tiles::end`].
 #[target_feature(enable = "avx512f")]
 unsafe fn write(whole: &Whole, sums: &Sums) {
     let Sums { c, rows, width, accumulate } = *sums;
