@@ -10,6 +10,8 @@ pub mod cli;
 pub mod config;
 pub mod contract;
 pub mod daemon;
+#[cfg(feature = "operator")]
+pub mod dashboard;
 pub mod data;
 pub mod engine;
 pub mod gguf;
@@ -26,6 +28,8 @@ pub mod promotion;
 pub mod report;
 pub mod session;
 pub mod settings;
+#[cfg(feature = "operator")]
+pub mod simulator;
 pub mod store;
 pub mod system;
 pub mod text;

@@ -4,6 +4,7 @@
 #   --model   also run the tests on the real model, which is fetched (98 MB)
 #   --arm     also build for ARM, and run the kernels' tests and the program on emulated processors (tests/system/arm.sh)
 #   --package also install the Debian package in a disposable root, and start its service under a real systemd
+#   --page    also use the fleet's page in a real browser (tests/system/page.sh)
 #   --deny    also check the licenses and sources of all dependencies; builds cargo-deny once
 #
 # Everything uses the dev profile, whose dependencies are compiled once for the tests and checked once for the lints.
@@ -14,15 +15,16 @@ cd "$(dirname "$0")/.."
 readonly deny_version=0.20.2
 readonly tools=${XDG_CACHE_HOME:-${HOME:?}/.cache}/latrod/tools
 
-model=false deny=false arm=false package=false
+model=false deny=false arm=false package=false page=false
 for option in "$@"; do
     case $option in
         --model) model=true ;;
         --deny) deny=true ;;
         --arm) arm=true ;;
         --package) package=true ;;
+        --page) page=true ;;
         *)
-            sed -n '2,10s/^# \{0,1\}//p' "$0" >&2
+            sed -n '2,11s/^# \{0,1\}//p' "$0" >&2
             exit 64
             ;;
     esac
@@ -80,6 +82,10 @@ tests() {
     cargo test --locked 2>&1 | tee "$work/tests"
 }
 
+page_tests() {
+    LATROD_BIN=${CARGO_TARGET_DIR:-target}/debug/latrod tests/system/page.sh 2>&1 | tee "$work/page-tests"
+}
+
 arm_tests() {
     tests/system/arm.sh --program 2>&1 | tee "$work/arm-tests"
 }
@@ -112,6 +118,7 @@ if $package; then
     step 'installed package' tests/system/package.sh
     step 'booted service' tests/system/boot.sh
 fi
+if $page; then step 'page in a browser' page_tests; fi
 if $arm; then step 'tests on ARM' arm_tests; fi
 if $model; then step 'tests on the real model' model_tests; fi
 printf 'all checks: %s s\n' "$SECONDS"

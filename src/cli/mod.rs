@@ -6,20 +6,22 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 pub mod ask;
-#[cfg(feature = "operator")]
-pub mod command;
 pub mod daemon;
 #[cfg(feature = "debug")]
 pub mod debug;
 pub mod eval;
 pub mod export;
 pub mod inspect;
+#[cfg(feature = "operator")]
+pub mod operator;
 #[cfg(feature = "charts")]
 pub mod plot;
 mod shared;
 pub mod train;
 
 use daemon::{run, status, validate, worker};
+#[cfg(feature = "operator")]
+use operator::{command, dashboard, simulate};
 #[cfg(not(all(feature = "charts", feature = "debug", feature = "operator")))]
 use shared::absent;
 pub use shared::choice;
@@ -44,6 +46,16 @@ enum Command {
     #[cfg(not(feature = "operator"))]
     #[command(name = "command", hide = true, disable_help_flag = true)]
     Give(absent::Args),
+    #[cfg(feature = "operator")]
+    Dashboard(dashboard::Args),
+    #[cfg(not(feature = "operator"))]
+    #[command(hide = true, disable_help_flag = true)]
+    Dashboard(absent::Args),
+    #[cfg(feature = "operator")]
+    Simulate(Box<simulate::Args>),
+    #[cfg(not(feature = "operator"))]
+    #[command(hide = true, disable_help_flag = true)]
+    Simulate(absent::Args),
     Inspect(inspect::Args),
     Export(export::Args),
     #[cfg(feature = "charts")]
@@ -83,7 +95,7 @@ pub fn main() -> ExitCode {
     };
     crate::report::journal::init(match cli.command {
         // What a service does is of interest when something is wrong; it cannot be asked again.
-        Command::Run(_) => "latrod=info,warn",
+        Command::Run(_) | Command::Dashboard(_) => "latrod=info,warn",
         _ => "warn",
     });
     let result = match cli.command {
@@ -94,6 +106,14 @@ pub fn main() -> ExitCode {
         Command::Give(a) => command::run(*a),
         #[cfg(not(feature = "operator"))]
         Command::Give(_) => absent::run("command", "operator"),
+        #[cfg(feature = "operator")]
+        Command::Dashboard(a) => dashboard::run(a),
+        #[cfg(not(feature = "operator"))]
+        Command::Dashboard(_) => absent::run("dashboard", "operator"),
+        #[cfg(feature = "operator")]
+        Command::Simulate(a) => simulate::run(*a),
+        #[cfg(not(feature = "operator"))]
+        Command::Simulate(_) => absent::run("simulate", "operator"),
         Command::Inspect(a) => inspect::run(a),
         Command::Export(a) => export::run(a),
         #[cfg(feature = "charts")]

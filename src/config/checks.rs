@@ -5,13 +5,18 @@
 use std::path::{Component, Path, PathBuf};
 
 use super::document::Document;
-use super::{Config, Visit};
+use super::{Config, Sections, Visit};
 use crate::latro::settings::Method;
 use crate::settings::{Kind, Settings, Value};
 
 /// Reports everything invalid to `document`.
-pub fn check(config: &Config, document: &mut Document<'_>) {
+pub fn check<C: Sections>(config: &C, document: &mut Document<'_>) {
     config.visit(&mut Check { document });
+    config.check_across(document);
+}
+
+/// Reports what is wrong between the daemon's sections.
+pub fn across(config: &Config, document: &mut Document<'_>) {
     paths(config, document);
     amounts(config, document);
     method(config, document);

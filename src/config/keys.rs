@@ -1,22 +1,20 @@
 //! Every key that a configuration may have, by section.
 
-use super::{Config, Visit};
+use super::{Sections, Visit};
 use crate::settings::Settings;
 
 /// The keys of a configuration.
 #[derive(Debug)]
 pub struct Keys {
+    top: &'static [&'static str],
     sections: Vec<(&'static str, Vec<&'static str>)>,
 }
 
 impl Keys {
-    /// The keys at the top of the file, before all sections.
-    const TOP: [&str; 2] = ["model", "state_dir"];
-
-    /// Those of [`Config`].
-    pub fn all() -> Self {
-        let mut keys = Self { sections: Vec::new() };
-        Config::default().visit(&mut keys);
+    /// Those of a configuration.
+    pub fn of<C: Sections>() -> Self {
+        let mut keys = Self { top: C::TOP, sections: Vec::new() };
+        C::default().visit(&mut keys);
         keys
     }
 
@@ -28,8 +26,8 @@ impl Keys {
     }
 
     /// Whether `word` stands before all sections.
-    pub fn is_at_the_top(word: &str) -> bool {
-        Self::TOP.contains(&word)
+    pub fn is_at_the_top(&self, word: &str) -> bool {
+        self.top.contains(&word)
     }
 }
 

@@ -65,7 +65,7 @@ fn unknown_key(message: &str, value: Option<&DeValue<'_>>, key: &str, keys: &Key
     }
     let sentence = match keys.section_of(word, section) {
         Some(other) => format!("there is no such key here; it belongs to [{other}]"),
-        None if !section.is_empty() && Keys::is_at_the_top(word) => {
+        None if !section.is_empty() && keys.is_at_the_top(word) => {
             "there is no such key here; it belongs to the top of the file, before all sections"
                 .into()
         }

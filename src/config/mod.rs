@@ -13,6 +13,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::intake::SpoolSettings;
@@ -23,6 +24,8 @@ use crate::settings::Settings;
 use crate::store::versions::VersionSettings;
 
 mod checks;
+#[cfg(feature = "operator")]
+pub mod dashboard;
 mod document;
 pub mod error;
 mod keys;
@@ -101,8 +104,39 @@ trait Visit {
     fn section<S: Settings + Serialize>(&mut self, name: &'static str, settings: &S);
 }
 
-impl Config {
+/// A configuration: keys at the top of the file, and sections.
+trait Sections: Default + DeserializeOwned {
+    /// The keys before all sections.
+    const TOP: &'static [&'static str];
+
     /// Shows every section, in the order of the reference file.
+    fn visit(&self, visitor: &mut impl Visit);
+
+    /// Reports what sections cannot say of themselves.
+    fn check_across(&self, document: &mut document::Document<'_>);
+
+    /// Reads and checks a text; `path` is what errors name.
+    fn of_text(path: &Path, text: &str) -> Result<Self, ConfigErrors> {
+        let mut document = document::Document::parse(text);
+        if let Some(config) = document.settings::<Self>(&Keys::of::<Self>()) {
+            checks::check(&config, &mut document);
+            if document.is_clean() {
+                return Ok(config);
+            }
+        }
+        Err(document.into_errors(path))
+    }
+
+    /// Reads and checks a file of at most 1 MiB.
+    fn of_file(path: &Path) -> Result<Self, ConfigErrors> {
+        let text = document::read(path).map_err(|e| ConfigErrors::of_file(path, e))?;
+        Self::of_text(path, &text)
+    }
+}
+
+impl Sections for Config {
+    const TOP: &'static [&'static str] = &["model", "state_dir"];
+
     fn visit(&self, visitor: &mut impl Visit) {
         visitor.section("device", &self.device);
         visitor.section("cycle", &self.cycle);
@@ -117,14 +151,19 @@ impl Config {
         visitor.section("status", &self.status);
     }
 
+    fn check_across(&self, document: &mut document::Document<'_>) {
+        checks::across(self, document);
+    }
+}
+
+impl Config {
     /// Reads and checks the file at `path`, of at most 1 MiB.
     ///
     /// # Errors
     /// Everything that is wrong with it, at once, in the file's order. After a syntax error nothing
     /// further is checked, and [`ConfigErrors::complete`] says so.
     pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
-        let text = document::read(path).map_err(|e| ConfigErrors::of_file(path, e))?;
-        Self::parse(path, &text)
+        Self::of_file(path)
     }
 
     /// As [`Self::load`], from text; `path` is what errors name.
@@ -132,15 +171,7 @@ impl Config {
     /// # Errors
     /// As [`Self::load`].
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigErrors> {
-        let mut document = document::Document::parse(text);
-        let keys = Keys::all();
-        if let Some(config) = document.settings::<Self>(&keys) {
-            checks::check(&config, &mut document);
-            if document.is_clean() {
-                return Ok(config);
-            }
-        }
-        Err(document.into_errors(path))
+        Self::of_text(path, text)
     }
 
     /// These settings with some others over them, by dotted name: `idle.max_celsius`. The value is

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Config, Visit};
+use super::{Config, Sections, Visit};
 use crate::settings::{Field, Kind, Rule, Settings, paragraphs};
 
 const HEAD: &str = "\
@@ -28,8 +28,13 @@ const WIDTH: usize = 110;
 /// The text of the reference file, made from the settings' tables.
 #[must_use]
 pub fn reference() -> String {
-    let mut reference = Reference { text: HEAD.into() };
-    Config::default().visit(&mut reference);
+    of::<Config>(HEAD)
+}
+
+/// The reference of a configuration, behind a head.
+pub(super) fn of<C: Sections>(head: &str) -> String {
+    let mut reference = Reference { text: head.into() };
+    C::default().visit(&mut reference);
     reference.text
 }
 

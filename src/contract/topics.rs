@@ -35,6 +35,22 @@ pub enum Kind {
     Ack(String),
 }
 
+impl Kind {
+    /// The level after the device's name; commands and acknowledgements have more levels behind it.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Status => "status",
+            Self::Birth => "birth",
+            Self::State => "state",
+            Self::Progress => "progress",
+            Self::Event => "event",
+            Self::Command(_) => "cmd",
+            Self::Ack(_) => "ack",
+        }
+    }
+}
+
 /// The levels of a command's topic after `cmd`. The signed command must say the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandTopic {
@@ -78,16 +94,12 @@ impl Topics {
     #[must_use]
     pub fn of(&self, kind: &Kind) -> String {
         let Self { fleet, device } = self;
-        let name = match kind {
-            Kind::Status => "status",
-            Kind::Birth => "birth",
-            Kind::State => "state",
-            Kind::Progress => "progress",
-            Kind::Event => "event",
-            Kind::Command(CommandTopic { action, id }) => &format!("cmd/{action}/{id}"),
-            Kind::Ack(id) => &format!("ack/{id}"),
+        let rest = match kind {
+            Kind::Command(CommandTopic { action, id }) => format!("/{action}/{id}"),
+            Kind::Ack(id) => format!("/{id}"),
+            _ => String::new(),
         };
-        format!("{ROOT}/{fleet}/{device}/{name}")
+        format!("{ROOT}/{fleet}/{device}/{}{rest}", kind.name())
     }
 
     /// What the device subscribes to: all of its commands, whatever their type and id.
@@ -149,7 +161,7 @@ fn checked_id(id: &str) -> Option<String> {
 }
 
 /// Whether `name` can be a level of a topic, that is, a fleet or a device: 1 to
-/// [`MAX_NAME_BYTES`] bytes without `/`, `+`, `#`, control characters, spaces at an end or a
+/// [`MAX_NAME_BYTES`] bytes without `/`, `+`, `#`, control characters, marks of direction, spaces at an end or a
 /// leading `$`, which brokers keep for themselves (MQTT 3.1.1, 4.7.2).
 ///
 /// # Errors
@@ -161,6 +173,10 @@ pub fn check_name(what: &'static str, name: &str) -> Result<(), ContractError> {
         format!("it has {} bytes, {MAX_NAME_BYTES} are allowed", name.len())
     } else if let Some(c) = name.chars().find(|c| matches!(c, '/' | '+' | '#') || c.is_control()) {
         format!("it contains {c:?}")
+    } else if name.chars().any(is_direction) {
+        "it contains a mark that changes the direction of writing".to_owned()
+    } else if matches!(name, "." | "..") {
+        "web addresses cannot hold it".to_owned()
     } else if name.starts_with('$') {
         "it starts with $".to_owned()
     } else if name.trim() != name {
@@ -169,6 +185,11 @@ pub fn check_name(what: &'static str, name: &str) -> Result<(), ContractError> {
         return Ok(());
     };
     Err(ContractError::Name { what, why })
+}
+
+/// Marks with which a name could pass for another one (Unicode, UAX #9).
+const fn is_direction(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Whether `id` can name a command: 1 to [`MAX_COMMAND_ID_BYTES`] of ASCII letters, digits, `-`
@@ -244,7 +265,22 @@ mod tests {
     #[test]
     fn names_that_would_change_a_topic_are_refused() {
         let long = "x".repeat(MAX_NAME_BYTES + 1);
-        for name in ["", "a/b", "+", "#", "a+", "\0", "a\nb", "$SYS", " a", "a ", &long] {
+        for name in [
+            "",
+            ".",
+            "..",
+            "a\u{202e}b",
+            "a/b",
+            "+",
+            "#",
+            "a+",
+            "\0",
+            "a\nb",
+            "$SYS",
+            " a",
+            "a ",
+            &long,
+        ] {
             assert!(Topics::new(name, "d").is_err(), "{name:?}");
             assert!(Topics::new("f", name).is_err(), "{name:?}");
         }

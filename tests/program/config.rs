@@ -12,11 +12,13 @@ fn configs() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("configs")
 }
 
-/// The files for kinds of devices, and the reference.
+/// The daemon's: the files for kinds of devices, and the reference.
 fn files() -> Vec<PathBuf> {
     let entries = std::fs::read_dir(configs()).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<_> =
-        entries.filter(|path| path.extension().is_some_and(|e| e == "toml")).collect();
+    let is_daemons = |path: &PathBuf| {
+        path.extension().is_some_and(|e| e == "toml") && !path.ends_with("dashboard.toml")
+    };
+    let mut files: Vec<_> = entries.filter(is_daemons).collect();
     files.sort();
     files
 }
@@ -147,18 +149,52 @@ mod reference {
 
     #[test]
     fn is_made_from_the_settings_themselves() {
-        let path = configs().join("latrod.toml");
+        is_current("latrod.toml", &latrod::config::reference::reference());
+    }
+
+    #[cfg(feature = "operator")]
+    #[test]
+    fn of_the_dashboard_is_made_from_its_settings_and_can_be_used() {
+        is_current("dashboard.toml", &latrod::config::dashboard::reference());
+
+        let read = latrod::config::dashboard::load(&configs().join("dashboard.toml")).unwrap();
+
+        assert_eq!(read, latrod::dashboard::Settings::default());
+    }
+
+    #[cfg(feature = "operator")]
+    #[test]
+    fn of_the_dashboard_errors_are_found_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("dashboard.toml");
+        let wrong = "[page]\nlisten = \"here\"\nfleets = [\"a/b\"]\nusres = []\n[history]\nmax_mib = 1\n\
+                     [mqtt]\nbroker = \"http://x\"\n";
+        std::fs::write(&file, wrong).unwrap();
+        let errors = latrod::config::dashboard::load(&file).unwrap_err().to_string();
+        let expected = [
+            "2: page.listen",
+            "3: page.fleets",
+            "4: page.usres",
+            "6: history.max_mib",
+            "8: mqtt.broker",
+        ];
+        for key in expected {
+            assert!(errors.contains(key), "{key}: {errors}");
+        }
+        assert!(errors.contains("users"), "{errors}");
+    }
+
+    /// A reference file must be what the program makes.
+    fn is_current(name: &str, made: &str) {
+        let path = configs().join(name);
         if std::env::var_os("LATROD_WRITE_REFERENCE").is_some() {
             // Renamed into place, since other tests read it meanwhile.
             let new = path.with_extension("new");
-            std::fs::write(&new, latrod::config::reference::reference()).unwrap();
+            std::fs::write(&new, made).unwrap();
             std::fs::rename(&new, &path).unwrap();
         }
-
-        let is_current =
-            std::fs::read_to_string(path).unwrap() == latrod::config::reference::reference();
-
-        assert!(is_current, "LATROD_WRITE_REFERENCE=1 cargo test --test config writes it anew");
+        let is_current = std::fs::read_to_string(path).unwrap() == made;
+        assert!(is_current, "LATROD_WRITE_REFERENCE=1 cargo test --test config writes {name} anew");
     }
 
     #[test]

@@ -30,6 +30,8 @@ complete -c latrod -n "__fish_latrod_needs_command" -f -a "train" -d 'Learn a Lo
 complete -c latrod -n "__fish_latrod_needs_command" -f -a "eval" -d 'Measure accuracy and answer likelihood on held-out questions, with and without an adapter'
 complete -c latrod -n "__fish_latrod_needs_command" -f -a "ask" -d 'Ask a model one question: streams its rationale, then "The answer is …"'
 complete -c latrod -n "__fish_latrod_needs_command" -f -a "command" -d 'Give a device a signed command over MQTT'
+complete -c latrod -n "__fish_latrod_needs_command" -f -a "dashboard" -d 'Follow the devices of a fleet over MQTT and show them on a page'
+complete -c latrod -n "__fish_latrod_needs_command" -f -a "simulate" -d 'Simulate devices that report over MQTT, to try a dashboard or a broker'
 complete -c latrod -n "__fish_latrod_needs_command" -f -a "inspect" -d 'Show what is in a GGUF model, whether it can be trained, and the memory that would take'
 complete -c latrod -n "__fish_latrod_needs_command" -f -a "export" -d 'Write an adapter for PEFT or for llama.cpp'
 complete -c latrod -n "__fish_latrod_needs_command" -f -a "plot" -d 'Draw the learning curves of training runs: held-out accuracy, log p(answer), reward, length of rationales and share of guesses, over training time or what else is asked for'
@@ -191,6 +193,34 @@ complete -c latrod -n "__fish_latrod_using_subcommand command" -l unsigned -d 'S
 complete -c latrod -n "__fish_latrod_using_subcommand command" -l mqtt5 -d 'Speak MQTT 5 instead of 3.1.1'
 complete -c latrod -n "__fish_latrod_using_subcommand command" -l json -d 'Print the device\'s answers as JSON, one per line'
 complete -c latrod -n "__fish_latrod_using_subcommand command" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c latrod -n "__fish_latrod_using_subcommand dashboard" -l config -d 'The configuration, a TOML file. Without one: all fleets of the broker on this machine, and the history in ~/.local/state/latrod-dashboard' -r -F
+complete -c latrod -n "__fish_latrod_using_subcommand dashboard" -l new-user -d 'Make a token for a user, and print it with the entry for the configuration' -r
+complete -c latrod -n "__fish_latrod_using_subcommand dashboard" -l role -d 'What the new user may do' -r -f -a "viewer\t''
+operator\t''"
+complete -c latrod -n "__fish_latrod_using_subcommand dashboard" -l check -d 'Report what is wrong with the configuration, and end'
+complete -c latrod -n "__fish_latrod_using_subcommand dashboard" -s h -l help -d 'Print help'
+complete -c latrod -n "__fish_latrod_using_subcommand simulate" -l broker -d 'The broker: mqtt://host:port or mqtts://host:port' -r
+complete -c latrod -n "__fish_latrod_using_subcommand simulate" -l devices -d 'How many devices' -r
+complete -c latrod -n "__fish_latrod_using_subcommand simulate" -l fleet -d 'Their fleet' -r
+complete -c latrod -n "__fish_latrod_using_subcommand simulate" -l prefix -d 'How their names begin: NAME-00001, NAME-00002 …' -r
+complete -c latrod -n "__fish_latrod_using_subcommand simulate" -l seed -d 'What everything made up follows from' -r
+complete -c latrod -n "__fish_latrod_using_subcommand simulate" -l minutes -d 'Stop after this time; without it, on Ctrl-C' -r
+complete -c latrod -n "__fish_latrod_using_subcommand simulate" -l flaky -d 'Share of the devices that lose their connection now and then, from 0 to 1' -r
+complete -c latrod -n "__fish_latrod_using_subcommand simulate" -l skewed -d 'Share of the devices whose clock is off by hours' -r
+complete -c latrod -n "__fish_latrod_using_subcommand simulate" -l clones -d 'Share of the devices whose name a second process has, too' -r
+complete -c latrod -n "__fish_latrod_using_subcommand simulate" -l silent -d 'Share of the devices that stop speaking after a while but stay connected' -r
+complete -c latrod -n "__fish_latrod_using_subcommand simulate" -l commands -d 'Take commands that are signed with these public keys (PEM files, or 32 bytes in base64), or unsigned ones' -r
+complete -c latrod -n "__fish_latrod_using_subcommand simulate" -l state-every -d 'How often a device reports its state when nothing changes' -r
+complete -c latrod -n "__fish_latrod_using_subcommand simulate" -l speed -d 'How many times as fast as real devices they live' -r
+complete -c latrod -n "__fish_latrod_using_subcommand simulate" -l connects -d 'Devices that connect in a second, at most' -r
+complete -c latrod -n "__fish_latrod_using_subcommand simulate" -l report -d 'Write what is true of each device to this file (JSON) every few seconds and at the end' -r -F
+complete -c latrod -n "__fish_latrod_using_subcommand simulate" -l username -d 'User name at the broker' -r
+complete -c latrod -n "__fish_latrod_using_subcommand simulate" -l password-file -d 'File with the password' -r -F
+complete -c latrod -n "__fish_latrod_using_subcommand simulate" -l ca-file -d 'PEM file with the certificates to trust, instead of the system\'s' -r -F
+complete -c latrod -n "__fish_latrod_using_subcommand simulate" -l cert-file -d 'PEM file with a certificate to show to the broker' -r -F
+complete -c latrod -n "__fish_latrod_using_subcommand simulate" -l key-file -d 'PEM file with the certificate\'s private key' -r -F
+complete -c latrod -n "__fish_latrod_using_subcommand simulate" -l mqtt5 -d 'Speak MQTT 5 instead of 3.1.1'
+complete -c latrod -n "__fish_latrod_using_subcommand simulate" -s h -l help -d 'Print help'
 complete -c latrod -n "__fish_latrod_using_subcommand inspect" -s k -l num-generations -d 'Memory plan: rationales per prompt' -r
 complete -c latrod -n "__fish_latrod_using_subcommand inspect" -l prompts-per-step -d 'Memory plan: prompts in a step' -r
 complete -c latrod -n "__fish_latrod_using_subcommand inspect" -l batch -d 'Memory plan: rationales that are sampled together, at most' -r

@@ -2,6 +2,8 @@
 
 #[cfg(not(all(feature = "charts", feature = "debug", feature = "operator")))]
 pub mod absent;
+#[cfg(feature = "operator")]
+pub mod broker;
 pub mod choice;
 pub mod common;
 pub mod error;

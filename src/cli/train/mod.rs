@@ -333,7 +333,8 @@ impl<E: Engine> Run<'_, E> {
         let adapter = learner.adapter().map_err(LearnError::from)?;
         let policy = Policy {
             model: learner.model,
-            lora: (step > 0).then_some(&adapter),
+            // Before the first step a fresh adapter changes nothing, so the model alone is faster.
+            lora: (step > 0 || self.args.start_from.is_some()).then_some(&adapter),
             interrupt: learner.interrupt,
         };
         let settings = EvalSettings::of_run(self.settings, self.args.batch);

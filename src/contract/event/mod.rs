@@ -28,6 +28,18 @@ pub enum Severity {
     Error,
 }
 
+impl Severity {
+    /// Its name on the wire.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+}
+
 /// Named numbers of a decision, such as gains with their bounds. Those that are not finite become
 /// `null`.
 pub type Numbers = Vec<(&'static str, f64)>;

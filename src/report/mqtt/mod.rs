@@ -3,7 +3,7 @@
 //! - [`MqttSettings`]: what the configuration says.
 //! - [`Link`]: the device's side of the contract: keeps connecting, reports who the device is and what
 //!   it does, sends what waits in the outbox, hands out commands.
-//! - `operator`: the operator's side of a command (feature `operator`).
+//! - `operator`: the operator's side of one command; `subscriber`: that of whole fleets (feature `operator`).
 //! - [`connection`]: one connection.
 //!
 //! How the daemon's loop uses it:
@@ -43,6 +43,8 @@ mod link;
 pub mod operator;
 mod retained;
 mod settings;
+#[cfg(feature = "operator")]
+pub mod subscriber;
 pub mod tls;
 
 pub use link::{DeviceIdentity, Link, LinkCounts, LinkEvent};

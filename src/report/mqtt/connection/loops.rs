@@ -18,9 +18,11 @@ const MAX_OUTGOING_BYTES: usize = crate::contract::wire::MAX_PAYLOAD_BYTES + 409
 /// Time for DNS, TCP, TLS and CONNACK together, and for writing one packet.
 const NETWORK_TIMEOUT_S: u64 = 20;
 
-/// `rumqttc` reuses packet ids after this many and stalls if one is still in use. It lies far above
-/// what is sent without an acknowledgement.
-const PACKET_IDS: u16 = 1024;
+/// `rumqttc` reuses packet ids after this many and stalls if one is still in use: far more than messages
+/// without an acknowledgement, and not too many, since each takes some 200 bytes from the beginning.
+fn packet_ids(options: &ConnectOptions) -> u16 {
+    options.max_inflight.saturating_mul(16).clamp(32, 1024)
+}
 
 /// How long an MQTT 5 broker keeps commands for an absent device, in seconds: the longest life of a
 /// command. By MQTT 3.1.1 the broker decides.
@@ -49,7 +51,7 @@ pub(super) fn options_v4(options: &ConnectOptions) -> rumqttc::MqttOptions {
         .set_keep_alive(options.keep_alive)
         .set_clean_session(options.clean)
         .set_manual_acks(true)
-        .set_inflight(PACKET_IDS)
+        .set_inflight(packet_ids(options))
         .set_max_packet_size(MAX_INCOMING_BYTES as usize, MAX_OUTGOING_BYTES);
     if let Some((user, password)) = &options.credentials {
         mqtt.set_credentials(user, password);
@@ -70,7 +72,7 @@ pub(super) fn options_v5(options: &ConnectOptions) -> v5::MqttOptions {
         .set_manual_acks(true)
         .set_connection_timeout(NETWORK_TIMEOUT_S)
         .set_network_options(network_options())
-        .set_outgoing_inflight_upper_limit(PACKET_IDS)
+        .set_outgoing_inflight_upper_limit(packet_ids(options))
         .set_max_packet_size(Some(MAX_INCOMING_BYTES))
         .set_session_expiry_interval(Some(if options.clean { 0 } else { SESSION_EXPIRY_S }));
     if let Some((user, password)) = &options.credentials {
@@ -99,6 +101,7 @@ pub(super) async fn run_v4(mut events: rumqttc::EventLoop, reports: mpsc::Sender
                 Report::Signal(Signal::Message(Incoming {
                     topic: publish.topic.clone(),
                     payload: publish.payload.to_vec(),
+                    retained: publish.retain,
                     ticket: Box::new(Ticket::V4(publish)),
                 }))
             }
@@ -133,6 +136,7 @@ pub(super) async fn run_v5(mut events: v5::EventLoop, reports: mpsc::Sender<Repo
                 Report::Signal(Signal::Message(Incoming {
                     topic: String::from_utf8_lossy(&publish.topic).into_owned(),
                     payload: publish.payload.to_vec(),
+                    retained: publish.retain,
                     ticket: Box::new(Ticket::V5(publish)),
                 }))
             }

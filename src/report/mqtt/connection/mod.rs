@@ -114,6 +114,8 @@ pub struct Incoming {
     pub topic: String,
     /// What it says.
     pub payload: Vec<u8>,
+    /// Whether the broker had kept it for whoever subscribes.
+    pub retained: bool,
     ticket: Box<Ticket>,
 }
 

@@ -5,17 +5,16 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::CliError;
+use crate::cli::CliError;
+use crate::cli::shared::broker::BrokerArgs;
 use crate::cli::shared::common::{failed, say, usage};
 use crate::contract::envelope::Envelope;
-use crate::contract::keys::{load_signing_key, new_key_pair, read_small};
+use crate::contract::keys::{load_signing_key, new_key_pair};
 use crate::contract::topics::Topics;
 use crate::contract::wire;
 use crate::contract::wire::{Ack, AckState, Command};
 use crate::report::mqtt::connection::ConnectOptions;
 use crate::report::mqtt::operator::{Answer, give};
-use crate::report::mqtt::{Broker, MqttSettings, Protocol, tls};
-use crate::settings::Settings;
 
 /// What a device can be asked to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -74,24 +73,8 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = 3600,
           value_parser = clap::value_parser!(u64).range(1..=crate::contract::wire::MAX_LIFE_S))]
     valid: u64,
-    /// User name at the broker
-    #[arg(long, value_name = "NAME")]
-    username: Option<String>,
-    /// File with the password
-    #[arg(long, value_name = "FILE", requires = "username")]
-    password_file: Option<PathBuf>,
-    /// PEM file with the certificates to trust, instead of the system's
-    #[arg(long, value_name = "FILE")]
-    ca_file: Option<PathBuf>,
-    /// PEM file with a certificate to show to the broker
-    #[arg(long, value_name = "FILE", requires = "key_file")]
-    cert_file: Option<PathBuf>,
-    /// PEM file with the certificate's private key
-    #[arg(long, value_name = "FILE", requires = "cert_file")]
-    key_file: Option<PathBuf>,
-    /// Speak MQTT 5 instead of 3.1.1
-    #[arg(long)]
-    mqtt5: bool,
+    #[command(flatten)]
+    access: BrokerArgs,
     /// Print the device's answers as JSON, one per line
     #[arg(long)]
     json: bool,
@@ -123,7 +106,9 @@ pub fn run(args: Args) -> Result<(), CliError> {
     let action = action(args.action.ok_or_else(missing)?, args.argument.clone())?;
     let command = make_command(&topics, action, args.valid)?;
     let envelope = seal(&args, &command)?;
-    let options = connect_options(&args, &command.id)?;
+    let client_id = format!("latrod-command-{}", &command.id[..16]);
+    let options = args.access.connect_options(args.broker.as_deref().unwrap_or(""), client_id)?;
+    let options = ConnectOptions { keep_alive: Duration::from_secs(10), ..options };
     let wait = (args.wait > 0).then(|| Duration::from_secs(args.wait));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -218,41 +203,6 @@ fn seal(args: &Args, command: &Command) -> Result<Envelope, CliError> {
         None if args.unsigned => Ok(Envelope::unsigned(&payload)),
         None => Err(usage("devices take signed commands: name the operator's key with --key")),
     }
-}
-
-fn connect_options(args: &Args, id: &str) -> Result<ConnectOptions, CliError> {
-    let settings = MqttSettings {
-        broker: args.broker.clone().unwrap_or_default(),
-        ca_file: args.ca_file.clone(),
-        cert_file: args.cert_file.clone(),
-        key_file: args.key_file.clone(),
-        ..MqttSettings::default()
-    };
-    if let Some((field, why)) = settings.problems().into_iter().next() {
-        return Err(usage(format!("--{} {why}", field.replace('_', "-"))));
-    }
-    let broker = Broker::parse(&settings.broker)
-        .map_err(|why| usage(format!("--broker cannot be used: {why}")))?;
-    let credentials = match (&args.username, &args.password_file) {
-        (None, _) => None,
-        (Some(user), None) => Some((user.clone(), String::new())),
-        (Some(user), Some(path)) => {
-            let password = read_small("password", path).map_err(usage)?;
-            Some((user.clone(), password.trim_end_matches(['\r', '\n']).to_owned()))
-        }
-    };
-    let tls = if broker.tls { Some(tls::client_config(&settings).map_err(usage)?) } else { None };
-    Ok(ConnectOptions {
-        broker,
-        protocol: if args.mqtt5 { Protocol::V5 } else { Protocol::V311 },
-        client_id: format!("latrod-command-{}", &id[..16]),
-        credentials,
-        tls,
-        keep_alive: Duration::from_secs(10),
-        clean: true,
-        will: None,
-        max_inflight: 1,
-    })
 }
 
 /// Writes a key pair; the private key for its owner's eyes only.
