@@ -7,8 +7,8 @@
 //!               └──────── orders ◄──────────────────┘
 //! ```
 //!
-//! Three threads: the [`listener`] takes messages in, the [`recorder`] writes the history, and the web server
-//! answers and turns roll-outs ([`stages`]). They share the [`hub`]. [`fleet`] and [`rollout`] are pure.
+//! Three threads: the `listener` takes messages in, the `recorder` writes the history, and the web server
+//! answers and turns roll-outs (`stages`). They share the `hub`. `fleet` and `rollout` are pure.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

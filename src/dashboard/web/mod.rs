@@ -1,6 +1,6 @@
 //! The page: routes, headers, and what every page has in common.
 //!
-//! A page is a list of [`pages::Piece`]s. Those that change by themselves have an id; `live` sends them again
+//! A page is a list of `pages::Piece`s. Those that change by themselves have an id; `live` sends them again
 //! when they have changed, as the same HTML. Without JavaScript a page shows what was true when it was loaded.
 
 use std::sync::Arc;
