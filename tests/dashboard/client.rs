@@ -26,7 +26,12 @@ pub struct Client {
 impl Client {
     /// One that has not logged in, at `http://127.0.0.1:port`.
     pub fn new(base: &str) -> Self {
-        let config = Agent::config_builder().http_status_as_error(false).max_redirects(0).build();
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            // A connection that the server has closed meanwhile must not be used again.
+            .max_idle_connections(0)
+            .build();
         Self { agent: config.into(), base: base.to_owned(), cookie: String::new() }
     }
 

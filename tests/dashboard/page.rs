@@ -24,8 +24,13 @@ fn a_device_learns_and_obeys_before_the_operators_eyes() {
     operator.wait("/", "press/d1");
     let page = operator.wait("/devices/press/d1", "site=berlin");
     assert!(page.contains("online"), "{page}");
-    daemon.wait("step", |status| status["step"].as_u64() > Some(1));
-    operator.wait("/?state=training", "/devices/press/d1");
+    operator.wait("/devices/press/d1", "promoted adapter");
+    operator.wait("/changes", "/devices/press/d1");
+    let answer = operator.json("/devices/press/d1/curves");
+    let curves = answer["curves"].as_array().unwrap();
+    let reward = curves.iter().find(|curve| curve["name"] == "reward").expect("rewards");
+    assert!(!reward["points"].as_array().unwrap().is_empty());
+    assert_eq!(answer["marks"][0]["kind"], "promoted", "{answer}");
 
     let given = operator.act("pause", &[("device", "press/d1")]);
     assert_eq!(given.status, 303, "{}", given.body);
@@ -41,14 +46,6 @@ fn a_device_learns_and_obeys_before_the_operators_eyes() {
         operator.act("resume", &[("scope", "selected"), ("device", "press/d1")]).status,
         303
     );
-
-    operator.wait("/devices/press/d1", "promoted adapter");
-    operator.wait("/changes", "/devices/press/d1");
-    let answer = operator.json("/devices/press/d1/curves");
-    let curves = answer["curves"].as_array().unwrap();
-    let reward = curves.iter().find(|curve| curve["name"] == "reward").expect("rewards");
-    assert!(!reward["points"].as_array().unwrap().is_empty());
-    assert_eq!(answer["marks"][0]["kind"], "promoted", "{answer}");
 
     // What was kept is there after a restart, before the device says anything new.
     daemon.kill();
