@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from selenium import webdriver
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -155,6 +156,15 @@ class Page:
     def find(self, selector):
         return self.browser.find_element(By.CSS_SELECTOR, selector)
 
+    def click(self, selector):
+        """Clicks an element of a part that may be replaced at any time."""
+        for _ in range(50):
+            try:
+                return self.find(selector).click()
+            except (NoSuchElementException, StaleElementReferenceException):
+                time.sleep(0.1)
+        raise AssertionError(f'{selector} cannot be clicked')
+
     def text(self, selector='body'):
         return self.run('return document.querySelector(arguments[0])?.innerText ?? ""', selector)
 
@@ -281,32 +291,31 @@ def tour(page, fleet):
     page.check('hostile words are words', lambda: HOSTILE in page.text('#alarms'))
     page.check('and no image', lambda: page.run('return document.images.length') == 0)
     page.is_sound('alarms')
-    page.find('#alarms form button').click()
+    page.click('#alarms form button')
     page.check('alarms are acknowledged', lambda: 'by operator' in page.text('#seen'))
     page.open('/devices/nobody/here')
     assert 'no such device' in page.text()
     page.browser.get_log('browser')  # the 404 is meant
 
     page.open('/')
-    for box in page.browser.find_elements(By.CSS_SELECTOR, '#devices tbody input'):
-        box.click()
-    page.find('form#act button[value=compare]').click()
+    page.click('#devices [data-all]')
+    page.click('form#act button[value=compare]')
     page.check('devices are compared', lambda: page.run('return document.querySelectorAll("#curves figure svg").length') > 3)
     page.is_sound('compare')
 
     # In stages.
     page.open('/?q=jetson')
-    page.find('#devices tbody input').click()
+    page.click('#devices tbody input')
     page.find('form#act input[name=stages]').send_keys('50, 100')
-    page.find('form#act button[value=pause]').click()
-    page.find('dialog[open] button[value=ok]').click()
+    page.click('form#act button[value=pause]')
+    page.click('dialog[open] button[value=ok]')
     page.check('a roll-out is done', lambda: 'done' in page.text('#rollouts td[data-label=Progress]'))
     page.is_sound('rollouts')
 
     # Many at once: all that the list shows, confirmed by name.
     page.open('/?q=jetson')
-    page.find('input[name=scope][value=filter]').click()
-    page.find('form#act button[value=check]').click()
+    page.click('input[name=scope][value=filter]')
+    page.click('form#act button[value=check]')
     page.check('a filter is confirmed by name', lambda: 'press/jetson-3' in page.text('main.confirm'))
     assert HOSTILE not in page.text('main.confirm')
     page.is_sound('confirm')
