@@ -112,13 +112,18 @@ def main():
         after = usage(dashboard.child.pid)
         crowd.send_signal(signal.SIGTERM)
         crowd.wait(120)
-        time.sleep(5)
-        truth = json.loads(report.read_text())
-        wrong, shown = compare(dashboard, truth)
+        truth, start = json.loads(report.read_text()), time.time()
+        while True:
+            wrong, shown = compare(dashboard, truth)
+            settled_s = time.time() - start
+            if not wrong or settled_s > 60:
+                break
+            time.sleep(1)
         name = next(iter(truth['devices']))
         sent = sum(sum(d['sent'].values()) for d in truth['devices'].values())
         print(json.dumps({
-            'devices': args.devices, 'shown': shown, 'wrong': len(wrong), 'all_there_s': round(all_there_s, 1),
+            'devices': args.devices, 'shown': shown, 'wrong': len(wrong), 'settled_s': round(settled_s, 1),
+            'all_there_s': round(all_there_s, 1),
             'messages_sent': sent,
             'page_s': {'median': round(statistics.median(pages), 3), 'most': round(max(pages), 3)},
             'device_page_s': round(dashboard.get(f'/devices/{name}')[1], 3),

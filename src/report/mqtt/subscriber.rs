@@ -158,7 +158,8 @@ impl Subscriber {
         match signal {
             Signal::Up => {
                 (self.unanswered, self.is_forbidden) = (self.filters.len(), false);
-                if !self.filters.iter().all(|filter| connection.subscribe(filter)) {
+                // With acknowledgements, a burst of thousands of messages once stopped the flow for good.
+                if !self.filters.iter().all(|filter| connection.subscribe_unreliable(filter)) {
                     self.down("the connection is stuck".to_owned());
                 }
             }

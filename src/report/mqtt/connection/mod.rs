@@ -231,6 +231,18 @@ impl Connection {
         }
     }
 
+    /// Asks for messages that match `filter`, at QoS 0: nothing is acknowledged, so no burst can
+    /// stop the flow. False if the queue is full.
+    #[must_use]
+    pub fn subscribe_unreliable(&self, filter: &str) -> bool {
+        match &self.client {
+            Client::V4(client) => client.try_subscribe(filter, rumqttc::QoS::AtMostOnce).is_ok(),
+            Client::V5(client) => {
+                client.try_subscribe(filter, v5::mqttbytes::QoS::AtMostOnce).is_ok()
+            }
+        }
+    }
+
     /// Tells the broker that a message need not be delivered again. False if the queue is full;
     /// then the broker delivers it again at the next connection.
     #[must_use]
