@@ -96,6 +96,16 @@ pub fn load_signing_key(path: &Path) -> Result<SigningKey, ContractError> {
     })
 }
 
+/// A word of `BYTES` random bytes in hex, which nobody guesses if they are many.
+///
+/// # Errors
+/// A sentence if the system gives no random numbers.
+pub fn random_hex<const BYTES: usize>() -> Result<String, String> {
+    let mut random = [0u8; BYTES];
+    getrandom::fill(&mut random).map_err(|e| format!("the system gives no random numbers: {e}"))?;
+    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
 /// A new key pair from the system's random numbers, as PEM texts: private key, public key.
 ///
 /// # Errors

@@ -2,7 +2,6 @@
 
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
 
@@ -13,6 +12,7 @@ use super::orders::{Giver, Outgoing};
 use super::rollout::Rollout;
 use super::web::access::Access;
 use crate::contract::wire::Action;
+pub use crate::contract::wire::wall_clock_ms as now_ms;
 
 /// Batches that wait for the disk, at most. Beyond, they are dropped and counted.
 const WAITING_BATCHES: usize = 1024;
@@ -184,13 +184,24 @@ impl Hub {
         lock(&self.rollouts)
     }
 
-    /// Begins a roll-out.
-    pub fn begin(&self, rollout: Rollout) {
+    /// Begins a roll-out, under a number that no other has.
+    pub fn begin(&self, mut rollout: Rollout) {
         let mut rollouts = self.rollouts();
+        let newest = rollouts.last().map_or(0, |newest| newest.id);
+        rollout.id = rollout.id.max(newest + 1);
+        self.keep(&rollout);
         if rollouts.len() >= MAX_ROLLOUTS {
             rollouts.remove(0);
         }
         rollouts.push(rollout);
+    }
+
+    /// Writes a roll-out down.
+    pub fn keep(&self, rollout: &Rollout) {
+        let (id, json) = (i64::try_from(rollout.id), serde_json::to_string(rollout));
+        if let (Ok(id), Ok(json)) = (id, json) {
+            self.note(Batch { rollouts: vec![(id, json)], ..Batch::default() });
+        }
     }
 
     /// Notes in the fleet that a command never left, and why.
@@ -199,11 +210,4 @@ impl Hub {
             device.orders.unsent(id, why);
         }
     }
-}
-
-/// Now, in milliseconds since 1970.
-#[must_use]
-pub fn now_ms() -> u64 {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)
 }

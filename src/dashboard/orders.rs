@@ -11,6 +11,7 @@ use super::fleet::orders::Order;
 use super::settings::PageSettings;
 use crate::contract::envelope::Envelope;
 use crate::contract::keys::load_signing_key;
+use crate::contract::topics::Topics;
 use crate::contract::wire::{Action, Command};
 
 /// Something to send.
@@ -79,17 +80,9 @@ impl Giver {
         who: &str,
         now_ms: u64,
     ) -> Result<(Outgoing, Order), String> {
-        let mut random = [0; 16];
-        getrandom::fill(&mut random).map_err(|e| format!("no random numbers: {e}"))?;
-        let (issued, what) = (now_ms / 1000, in_words(&action));
-        let command = Command {
-            fleet: device.fleet.clone(),
-            device: device.device.clone(),
-            id: format!("{:032x}", u128::from_be_bytes(random)),
-            action,
-            issued,
-            expires: issued + self.valid_s,
-        };
+        let topics = Topics::new(&device.fleet, &device.device).map_err(|e| e.to_string())?;
+        let what = in_words(&action);
+        let command = Command::new(&topics, action, now_ms / 1000, self.valid_s)?;
         let payload = command.to_json();
         let envelope = match &self.signature {
             Signature::Key(key) => Envelope::signed(key, &payload),

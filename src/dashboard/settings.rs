@@ -13,7 +13,7 @@ use super::web::access::users::User;
 use crate::contract::topics::{Kind, ROOT, check_name};
 use crate::report::mqtt::connection::ConnectOptions;
 use crate::report::mqtt::subscriber::Subscriber;
-use crate::report::mqtt::{Broker, MqttSettings, Protocol, tls};
+use crate::report::mqtt::{MqttSettings, Protocol};
 use crate::settings::{Problem, Rule, Settings as _, Value, settings};
 use crate::system::secret::{self, Secret};
 
@@ -213,28 +213,15 @@ impl Settings {
     /// A broker, a certificate or a password that cannot be used.
     pub fn subscriber(&self) -> Result<Subscriber, DashboardError> {
         let settings = self.mqtt.link();
-        let broker = Broker::parse(&settings.broker).map_err(|e| unusable("mqtt.broker", e))?;
-        let tls = match broker.tls {
-            true => Some(tls::client_config(&settings).map_err(|e| unusable("mqtt.ca_file", e))?),
-            false => None,
-        };
         let credentials = match settings.username.as_str() {
             "" => None,
             user => Some((user.to_owned(), self.mqtt.password()?)),
         };
         let random = || format!("latrod-dashboard-{:08x}", getrandom::u32().unwrap_or_default());
-        let given = Some(settings.client_id).filter(|id| !id.is_empty());
-        let options = ConnectOptions {
-            broker,
-            protocol: settings.protocol,
-            client_id: given.unwrap_or_else(random),
-            credentials,
-            tls,
-            keep_alive: Duration::from_secs(15),
-            clean: true,
-            will: None,
-            max_inflight: settings.max_inflight,
-        };
+        let given = Some(settings.client_id.clone()).filter(|id| !id.is_empty());
+        let options = settings.connect_options(given.unwrap_or_else(random), credentials);
+        let options = options.map_err(|e| unusable("mqtt", e))?;
+        let options = ConnectOptions { keep_alive: Duration::from_secs(15), ..options };
         Ok(Subscriber::new(options, self.filters()))
     }
 

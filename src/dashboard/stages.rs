@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::fleet::{DeviceId, Fleet, Status, alarms};
-use super::history::Batch;
 use super::hub::{Hub, now_ms};
-use super::rollout::{Outcome, Rollout};
+use super::rollout::{Outcome, Progress, Rollout};
 use crate::contract::event::Severity;
 use crate::contract::wire::AckState;
 
@@ -25,15 +24,15 @@ pub async fn run(hub: Arc<Hub>) {
 fn turn(hub: &Hub) {
     let now_ms = now_ms();
     let mut rollouts = hub.rollouts();
-    for rollout in rollouts.iter_mut() {
-        let before = rollout.clone();
+    for rollout in rollouts.iter_mut().filter(|it| it.progress == Progress::Running) {
         let next = {
             let fleet = hub.fleet();
             rollout.turn(now_ms, |device, command| outcome(&fleet, device, command, now_ms))
         };
         give(hub, rollout, &next, now_ms);
-        if *rollout != before {
-            keep(hub, rollout);
+        // How many have answered meanwhile is in the fleet; only what is decided here is written down.
+        if !next.is_empty() || rollout.progress != Progress::Running {
+            hub.keep(rollout);
         }
     }
 }
@@ -63,13 +62,5 @@ fn outcome(fleet: &Fleet, device: &str, command: &str, now_ms: u64) -> Outcome {
         Some(AckState::Done) => Outcome::Done,
         _ if order.is_over(now_ms) => Outcome::Failed,
         _ => Outcome::Waiting,
-    }
-}
-
-/// Writes a roll-out down.
-pub fn keep(hub: &Hub, rollout: &Rollout) {
-    let (id, json) = (i64::try_from(rollout.id), serde_json::to_string(rollout));
-    if let (Ok(id), Ok(json)) = (id, json) {
-        hub.note(Batch { rollouts: vec![(id, json)], ..Batch::default() });
     }
 }

@@ -1,6 +1,6 @@
 //! Many devices in one loop: each is visited twice a second in its turn, in place of a timer for each.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use super::device::{Device, Manner, Oddities, Surroundings};
 use super::random::Random;
@@ -8,6 +8,7 @@ use super::truth::{Totals, Truth};
 use super::{Settings, Shares};
 use crate::contract::ContractError;
 use crate::contract::topics::Topics;
+use crate::contract::wire::wall_clock_ms;
 
 /// Time between two turns.
 pub const TURN: Duration = Duration::from_millis(50);
@@ -38,7 +39,6 @@ pub struct Crowd {
 impl Crowd {
     /// A crowd of which nobody has been started.
     pub fn new(settings: Settings, around: Surroundings) -> Self {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             oddities: oddities(settings.devices, settings.seed, settings.shares),
             settings,
@@ -46,7 +46,7 @@ impl Crowd {
             devices: Vec::new(),
             started: 0,
             turn: 0,
-            clock: (wall.as_millis() as u64, Instant::now()),
+            clock: (wall_clock_ms(), Instant::now()),
         }
     }
 

@@ -141,7 +141,7 @@ impl Bench {
         // What waits changes with what is sent.
         truth.counts.insert("outbox".to_owned(), told.counts["outbox"]);
         assert_eq!(*told, truth);
-        assert_eq!(device.unreadable.count, 0);
+        assert_eq!(device.unreadable.count(self.now_ms), 0);
         let own = truth.alarms.len();
         let seen: Vec<_> = alarms::of(device, self.now_ms);
         assert_eq!(seen.len(), own, "{seen:?}");

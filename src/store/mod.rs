@@ -12,6 +12,7 @@ pub mod json;
 pub mod ledger;
 pub mod lines;
 pub mod lock;
+pub mod sqlite;
 pub mod tensors;
 pub mod versions;
 

@@ -3,7 +3,7 @@
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use crate::cli::CliError;
 use crate::cli::shared::broker::BrokerArgs;
@@ -104,7 +104,8 @@ pub fn run(args: Args) -> Result<(), CliError> {
     )
     .map_err(usage)?;
     let action = action(args.action.ok_or_else(missing)?, args.argument.clone())?;
-    let command = make_command(&topics, action, args.valid)?;
+    let issued = wire::wall_clock_ms() / 1000;
+    let command = Command::new(&topics, action, issued, args.valid).map_err(failed)?;
     let envelope = seal(&args, &command)?;
     let client_id = format!("latrod-command-{}", &command.id[..16]);
     let options = args.access.connect_options(args.broker.as_deref().unwrap_or(""), client_id)?;
@@ -177,22 +178,6 @@ fn action(action: Action, argument: Option<String>) -> Result<wire::Action, CliE
         Some(None) => return Err(usage("set takes KEY=VALUE")),
     };
     wire::action(name, version, key, value).map_err(usage)
-}
-
-/// A command that was issued now, under a new random id.
-fn make_command(topics: &Topics, action: wire::Action, valid_s: u64) -> Result<Command, CliError> {
-    let issued = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let mut random = [0; 16];
-    getrandom::fill(&mut random)
-        .map_err(|e| failed(format!("the system gives no random numbers: {e}")))?;
-    Ok(Command {
-        fleet: topics.fleet().to_owned(),
-        device: topics.device().to_owned(),
-        id: format!("{:032x}", u128::from_be_bytes(random)),
-        action,
-        issued,
-        expires: issued + valid_s,
-    })
 }
 
 /// The command in its envelope, signed unless the arguments say otherwise.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::cli::CliError;
 use crate::cli::shared::common::{failed, say, usage};
 use crate::config::dashboard::load;
+use crate::contract::keys::random_hex;
 use crate::dashboard::web::access::users::{Role, User};
 use crate::dashboard::{DashboardError, Settings, check, serve};
 
@@ -77,10 +78,7 @@ fn without_configuration() -> Settings {
 }
 
 fn new_user(name: &str, role: Role) -> Result<(), CliError> {
-    let mut random = [0_u8; 24];
-    getrandom::fill(&mut random)
-        .map_err(|e| failed(format!("the system gives no random numbers: {e}")))?;
-    let token: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let token = random_hex::<24>().map_err(failed)?;
     let entry = User::entry(name, role, &token).map_err(usage)?;
     say(format_args!(
         "token, for {name} alone:    {token}\nfor page.users of the configuration:    {entry:?}"

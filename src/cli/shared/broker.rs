@@ -1,13 +1,12 @@
 //! The arguments that say how to get to a broker.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use crate::cli::CliError;
 use crate::cli::shared::common::usage;
 use crate::contract::keys::read_small;
 use crate::report::mqtt::connection::ConnectOptions;
-use crate::report::mqtt::{Broker, MqttSettings, Protocol, tls};
+use crate::report::mqtt::{MqttSettings, Protocol};
 use crate::settings::Settings as _;
 
 /// How to get to a broker whose address is known.
@@ -46,6 +45,7 @@ impl BrokerArgs {
     ) -> Result<ConnectOptions, CliError> {
         let settings = MqttSettings {
             broker: broker.to_owned(),
+            protocol: if self.mqtt5 { Protocol::V5 } else { Protocol::V311 },
             ca_file: self.ca_file.clone(),
             cert_file: self.cert_file.clone(),
             key_file: self.key_file.clone(),
@@ -54,21 +54,8 @@ impl BrokerArgs {
         if let Some((field, why)) = settings.problems().into_iter().next() {
             return Err(usage(format!("--{} {why}", field.replace('_', "-"))));
         }
-        let broker = Broker::parse(&settings.broker)
-            .map_err(|why| usage(format!("--broker cannot be used: {why}")))?;
-        let tls =
-            if broker.tls { Some(tls::client_config(&settings).map_err(usage)?) } else { None };
-        Ok(ConnectOptions {
-            broker,
-            protocol: if self.mqtt5 { Protocol::V5 } else { Protocol::V311 },
-            client_id,
-            credentials: self.credentials()?,
-            tls,
-            keep_alive: Duration::from_secs(settings.keep_alive_s.into()),
-            clean: true,
-            will: None,
-            max_inflight: 1,
-        })
+        let options = settings.connect_options(client_id, self.credentials()?).map_err(usage)?;
+        Ok(ConnectOptions { max_inflight: 1, ..options })
     }
 
     fn credentials(&self) -> Result<Option<(String, String)>, CliError> {

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{VERSION, other_version, reason};
-use crate::contract::topics::check_command_id;
+use crate::contract::keys::random_hex;
+use crate::contract::topics::{Topics, check_command_id};
 
 /// Longest version name, key or value in a command, in bytes.
 pub const MAX_ARGUMENT_BYTES: usize = 256;
@@ -123,6 +124,22 @@ pub(in crate::contract) struct RawCommand {
 }
 
 impl Command {
+    /// A command to the device of `topics` under a new random id, valid for `valid_s` seconds from
+    /// `issued`, in unix seconds.
+    ///
+    /// # Errors
+    /// A sentence if the system gives no random numbers.
+    pub fn new(topics: &Topics, action: Action, issued: u64, valid_s: u64) -> Result<Self, String> {
+        Ok(Self {
+            fleet: topics.fleet().to_owned(),
+            device: topics.device().to_owned(),
+            id: random_hex::<16>()?,
+            action,
+            issued,
+            expires: issued + valid_s,
+        })
+    }
+
     /// Reads a command. Strict: unknown fields, missing or superfluous arguments, and sizes over the
     /// limits are all refused.
     ///

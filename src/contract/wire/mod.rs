@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::SystemTime;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,13 @@ pub const MAX_PAYLOAD_BYTES: usize = 256 << 10;
 
 /// Largest command that is looked at, in bytes, with its envelope.
 pub const MAX_COMMAND_BYTES: usize = 64 << 10;
+
+/// Now by this machine's wall clock, in milliseconds since 1970; 0 before that.
+#[must_use]
+pub fn wall_clock_ms() -> u64 {
+    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)
+}
 
 /// What every message of a device begins with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,11 +8,13 @@ use std::time::Duration;
 pub struct Since(BTreeMap<String, Duration>);
 
 impl Since {
-    /// Takes note of all that is the case at `now`; what is not named is over.
-    pub fn note<'a>(&mut self, now: Duration, names: impl IntoIterator<Item = &'a str>) {
+    /// Takes note of all that is the case at `now`; what is not named is over. Whether anything has begun or
+    /// ended.
+    pub fn note<'a>(&mut self, now: Duration, names: impl IntoIterator<Item = &'a str>) -> bool {
         let before = std::mem::take(&mut self.0);
         let since = |name: &str| before.get(name).copied().unwrap_or(now);
         self.0 = names.into_iter().map(|name| (name.to_owned(), since(name))).collect();
+        !self.0.keys().eq(before.keys())
     }
 
     /// For how many whole seconds it has been the case at `now`; 0 if it is not.

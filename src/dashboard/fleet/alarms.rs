@@ -53,7 +53,12 @@ pub struct Seen {
 /// The worst severity of what is wrong with a device and nobody has seen.
 #[must_use]
 pub fn worst(device: &Device, now_ms: u64) -> Option<Severity> {
-    let alarms = of(device, now_ms);
+    worst_of(&of(device, now_ms))
+}
+
+/// The worst severity in a list of [`of`] that nobody has seen.
+#[must_use]
+pub fn worst_of(alarms: &[Alarm]) -> Option<Severity> {
     alarms.first().filter(|alarm| alarm.seen_by.is_none()).map(|alarm| alarm.severity)
 }
 
@@ -87,7 +92,7 @@ fn seen_from_outside(device: &Device, now_ms: u64) -> Vec<Alarm> {
         let sentence = format!(
             "messages under its name cannot be read ({} so far): another version of latrod, or \
              somebody else",
-            device.unreadable.count
+            device.unreadable.count(now_ms)
         );
         add("unreadable_messages", Severity::Warning, since_ms, sentence);
     }

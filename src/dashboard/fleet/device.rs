@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::alarms::Seen;
+use super::noticed::Noticed;
 use super::orders::Orders;
 use super::presence::{self, Ended, Status};
 use super::told::{Place, Told};
@@ -15,8 +16,6 @@ use crate::contract::wire::{
 
 /// Events that are remembered with a device; the history has the others.
 const MAX_EVENTS: usize = 40;
-/// Milliseconds of an hour.
-const HOUR_MS: u64 = 3_600_000;
 /// How far a device's clock may be off, in milliseconds: past it, its times mislead, and it refuses commands
 /// that were issued ahead of it.
 const MAX_SKEW_MS: u64 = 120_000;
@@ -51,7 +50,7 @@ pub struct Device {
     /// When it was first heard of, by this dashboard.
     pub first_ms: u64,
     /// Messages under its name that could not be read.
-    pub unreadable: Unreadable,
+    pub unreadable: Noticed,
     /// What it was asked to do.
     pub orders: Orders,
     /// Alarms that somebody has seen, by name.
@@ -72,38 +71,12 @@ pub struct Device {
     alarms_since: BTreeMap<String, u64>,
 }
 
-/// Messages that could not be read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Unreadable {
-    /// How many came.
-    pub count: u64,
-    /// When the first and the last of them came, in milliseconds since 1970.
-    pub times: Option<(u64, u64)>,
-}
-
-impl Unreadable {
-    /// Counts one. After an hour without any it begins anew.
-    pub(super) fn add(&mut self, at_ms: u64) {
-        let still = self.times.filter(|(_, last)| at_ms.saturating_sub(*last) < HOUR_MS);
-        let first = still.map_or(at_ms, |(first, _)| first);
-        self.count = if still.is_some() { self.count + 1 } else { 1 };
-        self.times = Some((first, at_ms));
-    }
-
-    /// Since when they come, if they do.
-    #[must_use]
-    pub fn since_ms(&self, now_ms: u64) -> Option<u64> {
-        let (first, last) = self.times?;
-        (now_ms.saturating_sub(last) < HOUR_MS).then_some(first)
-    }
-}
-
 impl Device {
     /// One that was heard of now.
     pub(super) fn new(now_ms: u64) -> Self {
         Self {
             first_ms: now_ms,
-            unreadable: Unreadable::default(),
+            unreadable: Noticed::default(),
             orders: Orders::default(),
             seen: BTreeMap::new(),
             voice: Voice::default(),

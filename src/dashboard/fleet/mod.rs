@@ -16,6 +16,7 @@ use crate::contract::wire::MAX_PAYLOAD_BYTES;
 pub mod alarms;
 mod bounds;
 pub mod device;
+mod noticed;
 pub mod orders;
 pub mod presence;
 pub mod query;

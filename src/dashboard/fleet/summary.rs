@@ -30,8 +30,6 @@ pub struct Summary {
     pub median_gain: Option<f64>,
     /// Devices with a warning or an error that nobody has seen.
     pub alarmed: usize,
-    /// Those with an error that nobody has seen.
-    pub broken: usize,
     /// Tags that devices have, as `name=value`.
     pub tags: BTreeSet<String>,
     /// Names of alarms, by how many devices have them.
@@ -66,10 +64,7 @@ impl Summary {
         let status = device.status_at(now_ms);
         *self.status.entry(status).or_default() += 1;
         let alarms = alarms::of(device, now_ms);
-        let worst = alarms.first().filter(|alarm| alarm.seen_by.is_none());
-        let worst = worst.map(|alarm| alarm.severity);
-        self.alarmed += usize::from(worst >= Some(Severity::Warning));
-        self.broken += usize::from(worst >= Some(Severity::Error));
+        self.alarmed += usize::from(alarms::worst_of(&alarms) >= Some(Severity::Warning));
         for alarm in &alarms {
             count(&mut self.alarms, &alarm.name);
         }
@@ -93,6 +88,13 @@ impl Summary {
             state.last_trained_ms.is_some_and(|ms| now_there.saturating_sub(ms) < WEEK_MS);
         self.learning += usize::from(trained);
     }
+}
+
+/// Devices with a warning or an error that nobody has seen.
+#[must_use]
+pub fn alarmed(fleet: &Fleet, now_ms: u64) -> usize {
+    let worst = fleet.iter().map(|(_, device)| alarms::worst(device, now_ms));
+    worst.filter(|worst| *worst >= Some(Severity::Warning)).count()
 }
 
 /// What a version has gained over the one that it was compared with, as a share of the questions that both

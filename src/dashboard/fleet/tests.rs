@@ -374,7 +374,7 @@ fn what_cannot_be_read_is_counted_with_its_device() {
     for payload in [&b"{"[..], b"[]", br#"{"v":3}"#, &huge] {
         assert!(hear(&mut fleet, &bad("latro/v2/f/d/state", payload), false, T).is_none());
     }
-    assert_eq!(device(&fleet).unreadable.count, 4);
+    assert_eq!(device(&fleet).unreadable.count(T), 4);
     assert_eq!(alarm_names(&fleet, T), ["unreadable_messages"]);
     // A cleared message, a command, another contract: none is a device's word.
     for (topic, payload) in
@@ -382,7 +382,7 @@ fn what_cannot_be_read_is_counted_with_its_device() {
     {
         assert!(hear(&mut fleet, &bad(topic, payload), false, T).is_none());
     }
-    assert_eq!(device(&fleet).unreadable.count, 4);
+    assert_eq!(device(&fleet).unreadable.count(T), 4);
 }
 
 #[test]

@@ -4,13 +4,13 @@
 //! So a process that connects again after another one has, or that goes on speaking long after another one
 //! has connected, is a second living one: two devices have one name, as after copying a disk image.
 
+use super::noticed::Noticed;
+
 /// Time in which what an ended process has sent may still arrive, in milliseconds.
 const GRACE_MS: u64 = 60_000;
 /// Time of silence after which a process with smaller numbers takes over, in milliseconds: a device that has
 /// lost its ledger and its clock begins again below.
 const TAKEOVER_MS: u64 = 180_000;
-/// Time for which a second process counts as alive after it was noticed, in milliseconds.
-const MEMORY_MS: u64 = 3_600_000;
 /// Earlier processes that are remembered.
 const EARLIER: usize = 8;
 
@@ -33,8 +33,8 @@ pub struct Voice {
     since_ms: u64,
     heard_ms: u64,
     earlier: Vec<String>,
-    /// When a second process was first and last noticed.
-    doubled: Option<(u64, u64)>,
+    /// A second process.
+    doubled: Noticed,
 }
 
 impl Voice {
@@ -44,7 +44,7 @@ impl Voice {
         let same = boot == self.boot;
         if self.boot.is_empty() || connection > self.connection {
             if !same && self.earlier.iter().any(|earlier| earlier == boot) {
-                self.notice(at_ms);
+                self.doubled.add(at_ms);
             }
             self.change(boot, connection, at_ms);
         } else if !same || connection < self.connection {
@@ -57,7 +57,7 @@ impl Voice {
                 return Standing::TakesOver;
             }
             if !same && at_ms.saturating_sub(self.since_ms) > GRACE_MS {
-                self.notice(at_ms);
+                self.doubled.add(at_ms);
             }
             return Standing::Earlier;
         }
@@ -95,13 +95,7 @@ impl Voice {
 
     /// Since when two processes speak under the name, if they do.
     pub fn doubled_since_ms(&self, now_ms: u64) -> Option<u64> {
-        let (first, last) = self.doubled?;
-        (now_ms.saturating_sub(last) < MEMORY_MS).then_some(first)
-    }
-
-    fn notice(&mut self, at_ms: u64) {
-        let still = self.doubled_since_ms(at_ms);
-        self.doubled = Some((still.unwrap_or(at_ms), at_ms));
+        self.doubled.since_ms(now_ms)
     }
 }
 

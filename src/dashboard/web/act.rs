@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
 
 use super::access::Session;
-use super::pages::{MAX_COMPARED, confirmation};
+use super::pages::{MAX_COMPARED, compare_query, confirmation};
 use super::query::ListQuery;
 use super::{Failure, Shared, words};
 use crate::contract::wire::{Action, action};
@@ -17,7 +17,6 @@ use crate::dashboard::history::{Acknowledgment, Batch, Deed};
 use crate::dashboard::hub::{Hub, Line, now_ms};
 use crate::dashboard::orders::{Outgoing, in_words};
 use crate::dashboard::rollout::{Plan, Rollout};
-use crate::dashboard::stages;
 
 /// Devices that one form may name.
 const MAX_SELECTED: usize = 20_000;
@@ -104,11 +103,15 @@ impl Form {
         if form.devices.len() == 1 { Ok(form) } else { Err(bad("name one device")) }
     }
 
-    /// What is to be done; fields of other buttons are left alone.
+    /// The command's version, key and value; fields of other buttons are left alone.
+    fn arguments(&self) -> [Option<String>; 3] {
+        let takes = |command: &str, text: &String| (self.command == command).then(|| text.clone());
+        [takes("promote", &self.version), takes("set", &self.key), takes("set", &self.value)]
+    }
+
+    /// What is to be done.
     fn action(&self) -> Result<Action, Failure> {
-        let takes = |command: &str, text: &str| (self.command == command).then(|| text.to_owned());
-        let version = takes("promote", &self.version);
-        let (key, value) = (takes("set", &self.key), takes("set", &self.value));
+        let [version, key, value] = self.arguments();
         action(&self.command, version, key, value).map_err(|why| bad(&why))
     }
 }
@@ -195,9 +198,7 @@ fn compared(devices: &[DeviceId]) -> Result<String, Failure> {
     if devices.len() < 2 || devices.len() > MAX_COMPARED {
         return Err(bad(&format!("select 2 to {MAX_COMPARED} devices to compare")));
     }
-    let mut query = form_urlencoded::Serializer::new(String::new());
-    query.extend_pairs(devices.iter().map(|device| ("device", device.to_string())));
-    Ok(format!("/compare?{}", query.finish()))
+    Ok(format!("/compare?{}", compare_query(devices)))
 }
 
 /// Begins a roll-out in stages.
@@ -215,19 +216,17 @@ fn begin(
         let number = text.trim().parse::<u32>().ok().filter(|number| *number <= most);
         number.ok_or_else(|| bad(&format!("{name} is a whole number up to {most}")))
     };
-    let takes = |command: &str, text: &str| (form.command == command).then(|| text.to_owned());
+    let [version, key, value] = form.arguments();
     let plan = Plan {
         command: form.command.clone(),
-        version: takes("promote", &form.version),
-        key: takes("set", &form.key),
-        value: takes("set", &form.value),
+        version,
+        key,
+        value,
         percent: Plan::stages(&form.stages).map_err(|why| bad(&why))?,
         pause_ms: u64::from(number("the pause in minutes", &form.pause, 10_080)?) * 60_000,
         max_failed_percent: number("the share that may fail, in percent,", &form.limit, 100)?,
     };
-    let rollout = Rollout::new(plan, &session.user, &form.devices, now_ms);
-    stages::keep(hub, &rollout);
-    hub.begin(rollout);
+    hub.begin(Rollout::new(plan, &session.user, &form.devices, now_ms));
     let target = format!("{} in stages {} %", words::devices(form.devices.len()), form.stages);
     note(hub, session, in_words(action), target, "begun".to_owned(), now_ms);
     Ok(())
@@ -250,7 +249,7 @@ pub async fn stop(
         rollout.stop(&format!("{} has stopped it", session.user));
         rollout.clone()
     };
-    stages::keep(&hub, &stopped);
+    hub.keep(&stopped);
     let target = words::devices(stopped.devices.len());
     note(&hub, &session, "stop a roll-out".to_owned(), target, "stopped".to_owned(), now_ms());
     Ok(Redirect::to("/rollouts").into_response())

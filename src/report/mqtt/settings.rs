@@ -1,7 +1,10 @@
 //! The settings of the connection to a broker, `[mqtt]` in the configuration.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use super::connection::ConnectOptions;
+use super::tls;
 use crate::report::ReportError;
 use crate::settings::{Problem, Rule, Settings, Value, choices, settings};
 
@@ -160,6 +163,32 @@ impl MqttSettings {
     #[must_use]
     pub const fn is_on(&self) -> bool {
         !self.broker.is_empty()
+    }
+
+    /// How to connect as `client_id`, with name and password if there are any: with a clean session and
+    /// without a last will.
+    ///
+    /// # Errors
+    /// A broker that is none, files that cannot be used.
+    pub fn connect_options(
+        &self,
+        client_id: String,
+        credentials: Option<(String, String)>,
+    ) -> Result<ConnectOptions, ReportError> {
+        let unusable = |why| ReportError::Setting { key: "broker", why };
+        let broker = Broker::parse(&self.broker).map_err(unusable)?;
+        let tls = if broker.tls { Some(tls::client_config(self)?) } else { None };
+        Ok(ConnectOptions {
+            broker,
+            protocol: self.protocol,
+            client_id,
+            credentials,
+            tls,
+            keep_alive: Duration::from_secs(self.keep_alive_s.into()),
+            clean: true,
+            will: None,
+            max_inflight: self.max_inflight,
+        })
     }
 
     fn conflicts(&self) -> Vec<Problem> {

@@ -1,7 +1,7 @@
 //! The fleet's side of the contract: stays subscribed to the topics of many devices, and sends commands.
 
 use std::collections::VecDeque;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
@@ -9,7 +9,7 @@ use super::backoff::{delay, random};
 use super::connection::{ConnectOptions, Connection, Incoming, Lost, Signal};
 use crate::contract::envelope::Envelope;
 use crate::contract::topics::{CommandTopic, Kind, Topics};
-use crate::contract::wire::Command;
+use crate::contract::wire::{Command, wall_clock_ms};
 
 /// Limits of the random delay between attempts to connect. A page is for people, who wait.
 const RECONNECT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
@@ -108,7 +108,7 @@ impl Subscriber {
     /// Clears what the broker keeps of a device that is gone. The last of several messages named `id` says
     /// whether it has; without a connection that is said after a minute. False if too many messages wait.
     pub fn clear(&mut self, id: &str, topics: &Topics) -> bool {
-        let expires = unix_s() + 60;
+        let expires = wall_clock_ms() / 1000 + 60;
         [Kind::Status, Kind::Birth, Kind::State]
             .iter()
             .all(|kind| self.enqueue(id, topics.of(kind), Vec::new(), true, expires))
@@ -158,7 +158,7 @@ impl Subscriber {
         match signal {
             Signal::Up => {
                 (self.unanswered, self.is_forbidden) = (self.filters.len(), false);
-                // With acknowledgements, a burst of thousands of messages once stopped the flow for good.
+                // At QoS 0: with acknowledgements, a burst of thousands of messages stopped the flow for good.
                 if !self.filters.iter().all(|filter| connection.subscribe_unreliable(filter)) {
                     self.down("the connection is stuck".to_owned());
                 }
@@ -176,11 +176,7 @@ impl Subscriber {
                     });
                 }
             }
-            Signal::Message(message) => {
-                // What could not be acknowledged comes again, which does no harm.
-                let _ = connection.acknowledge(&message);
-                self.ready.push_back(Received::Message(message));
-            }
+            Signal::Message(message) => self.ready.push_back(Received::Message(message)),
             Signal::Acknowledged { token, refusal } => {
                 let at = self.waiting.iter().position(|waiting| waiting.token == token);
                 if let Some(message) = at.and_then(|at| self.waiting.remove(at)) {
@@ -216,7 +212,7 @@ impl Subscriber {
 
     /// Gives up messages whose time is over and which the broker does not have in hand.
     fn give_up_expired(&mut self) {
-        let now = unix_s();
+        let now = wall_clock_ms() / 1000;
         self.give_up(
             |message| message.expires <= now,
             "there was no connection to the broker in time",
@@ -240,7 +236,7 @@ impl Subscriber {
         let Some(connection) = self.connection.as_mut().filter(|_| self.up_at.is_some()) else {
             return;
         };
-        let now = unix_s();
+        let now = wall_clock_ms() / 1000;
         while self.handed < usize::from(self.options.max_inflight) {
             let Some(message) = self.waiting.get(self.handed) else { return };
             let life = u32::try_from(message.expires.saturating_sub(now)).unwrap_or(u32::MAX);
@@ -251,9 +247,4 @@ impl Subscriber {
             self.handed += 1;
         }
     }
-}
-
-/// Now, in seconds since 1970.
-fn unix_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }

@@ -11,13 +11,14 @@
 //! tick, so that state, blockers and alarms always agree. Pure: knows no broker and no clock.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::contract::event::Event;
 use crate::contract::wire::{AckState, CycleInfo, StepProgress};
 use crate::daemon::scheduler::State as Phase;
+use crate::daemon::status::since::Since;
 use crate::simulator::random::Random;
 
-mod lasting;
 mod lesson;
 mod orders;
 mod senses;
@@ -28,7 +29,6 @@ mod tests;
 mod troubles;
 mod work;
 
-use lasting::Lasting;
 use senses::Senses;
 use shelf::Shelf;
 use troubles::Troubles;
@@ -95,7 +95,7 @@ pub struct Life {
     model_sha256: String,
     senses: Senses,
     troubles: Troubles,
-    blocked: Lasting,
+    blocked: Since,
     tasks: Tasks,
     shelf: Shelf,
     work: Work,
@@ -137,7 +137,7 @@ impl Life {
             phase_since_ms: lived_ms,
             model_sha256,
             troubles: Troubles::default(),
-            blocked: Lasting::default(),
+            blocked: Since::default(),
             tasks,
             work: Work::None,
             cycles: 0,
@@ -160,7 +160,7 @@ impl Life {
         self.lived_ms = self.lived_ms.max(now_ms);
         self.starting = START_TICKS;
         (self.stopping, self.phase_since_ms) = (false, self.lived_ms);
-        (self.blocked, self.told) = (Lasting::default(), Vec::new());
+        (self.blocked, self.told) = (Since::default(), Vec::new());
         self.troubles.restart();
         self.tell(Event::Started { version: env!("CARGO_PKG_VERSION") });
         self.settle();
@@ -232,8 +232,8 @@ impl Life {
             (self.phase, self.phase_since_ms) = (phase, self.lived_ms);
             self.changed = true;
         }
-        let names = self.blockers_now().into_iter().map(|(name, ..)| name).collect();
-        self.changed |= self.blocked.note(names, self.lived_ms);
+        let names: Vec<_> = self.blockers_now().into_iter().map(|(name, ..)| name).collect();
+        self.changed |= self.blocked.note(Duration::from_millis(self.lived_ms), names);
         self.changed |= self.troubles.note(self.lived_ms);
     }
 

@@ -1,5 +1,7 @@
 //! What a made-up device says of itself: its state, as the contract has it.
 
+use std::time::Duration;
+
 use super::senses::{COOL_CELSIUS, MAX_LOAD_PERCENT};
 use super::work::Work;
 use super::{Life, MIN_NEW_TASKS, Phase};
@@ -118,7 +120,7 @@ impl Life {
             value: measured.map(|(value, _)| value),
             limit: measured.map(|(_, limit)| limit),
             sentence,
-            for_s: self.blocked.seconds(name, self.lived_ms),
+            for_s: self.blocked.seconds(name, Duration::from_millis(self.lived_ms)),
         };
         self.blockers_now().into_iter().map(blocker).collect()
     }

@@ -1,8 +1,11 @@
 //! What is wrong with a made-up device: faults that stop it and pass, and what needs an operator.
 
-use super::{Lasting, TICK_S};
+use std::time::Duration;
+
+use super::TICK_S;
 use crate::contract::event::{Event, Sentence, Severity};
 use crate::contract::wire::Alarm;
+use crate::daemon::status::since::Since;
 use crate::simulator::random::Random;
 
 /// How long a device works between two faults, on average, in seconds.
@@ -62,7 +65,7 @@ pub struct Troubles {
     pub set_aside: u64,
     /// Cycles in a row that have failed.
     pub failures: u64,
-    lasting: Lasting,
+    lasting: Since,
 }
 
 impl Troubles {
@@ -85,7 +88,7 @@ impl Troubles {
 
     /// The program starts again: it doesn't know since when things are wrong.
     pub fn restart(&mut self) {
-        self.lasting = Lasting::default();
+        self.lasting = Since::default();
     }
 
     /// What stops the device, in a sentence.
@@ -95,8 +98,8 @@ impl Troubles {
 
     /// Takes note of what is wrong at `now_ms`; whether that has changed.
     pub fn note(&mut self, now_ms: u64) -> bool {
-        let names = self.now().into_iter().map(|(name, ..)| name).collect();
-        self.lasting.note(names, now_ms)
+        let names: Vec<_> = self.now().into_iter().map(|(name, ..)| name).collect();
+        self.lasting.note(Duration::from_millis(now_ms), names)
     }
 
     fn now(&self) -> Vec<(&'static str, Severity, String)> {
@@ -123,7 +126,7 @@ impl Troubles {
             alarm: name.to_owned(),
             severity,
             sentence,
-            for_s: self.lasting.seconds(name, now_ms),
+            for_s: self.lasting.seconds(name, Duration::from_millis(now_ms)),
         };
         self.now().into_iter().map(alarm).collect()
     }

@@ -3,7 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rusqlite::{ErrorCode, ffi};
+use rusqlite::ErrorCode;
+
+use crate::store::sqlite::{advice, is_corrupt};
 
 /// The error of everything in [`crate::store::ledger`]. Holds no text of a task.
 #[derive(Debug, thiserror::Error)]
@@ -122,35 +124,5 @@ impl LedgerError {
 
     fn has_kind(&self, kinds: &[io::ErrorKind]) -> bool {
         matches!(self, Self::File { source, .. } if kinds.contains(&source.kind()))
-    }
-}
-
-fn is_corrupt(error: &rusqlite::Error) -> bool {
-    use rusqlite::Error as E;
-    match error {
-        E::SqliteFailure(failure, _) => {
-            matches!(failure.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
-                || failure.extended_code == ffi::SQLITE_IOERR_SHORT_READ
-        }
-        // A column holds what was never put there.
-        E::FromSqlConversionFailure(..)
-        | E::IntegralValueOutOfRange(..)
-        | E::Utf8Error(..)
-        | E::InvalidColumnType(..) => true,
-        _ => false,
-    }
-}
-
-/// What a person can do about it.
-fn advice(error: &rusqlite::Error) -> &'static str {
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => "free some space there",
-        Some(ErrorCode::ReadOnly) => "make its folder writable",
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-            "end the other program that has it open"
-        }
-        Some(ErrorCode::CannotOpen) => "check the path and its permissions",
-        _ if is_corrupt(error) => "it must be set aside and created again",
-        _ => "check the disk",
     }
 }

@@ -17,6 +17,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use tokio::sync::Semaphore;
 
 use super::{Failure, Shared};
+use crate::contract::keys::random_hex;
 use crate::dashboard::DashboardError;
 use crate::dashboard::settings::PageSettings;
 
@@ -66,12 +67,10 @@ pub struct Access {
 
 /// A random word that nobody guesses: 256 bits in hex.
 fn random_word() -> Result<String, DashboardError> {
-    let mut random = [0_u8; 32];
-    getrandom::fill(&mut random).map_err(|e| DashboardError::System {
-        what: "the system gives no random numbers".to_owned(),
-        source: std::io::Error::other(e.to_string()),
-    })?;
-    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
+    random_hex::<32>().map_err(|why| DashboardError::System {
+        what: "a session cannot begin".to_owned(),
+        source: std::io::Error::other(why),
+    })
 }
 
 impl Access {

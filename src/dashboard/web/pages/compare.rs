@@ -12,6 +12,12 @@ use crate::dashboard::web::words;
 /// Devices that can be told apart in one picture.
 pub const MAX_COMPARED: usize = 8;
 
+/// What names devices in an address.
+pub fn query(devices: &[DeviceId]) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.extend_pairs(devices.iter().map(|device| ("device", device.to_string()))).finish()
+}
+
 /// The devices of an address: `device=fleet/name`, several times.
 pub fn parse(query: &str) -> Option<Vec<DeviceId>> {
     let pairs = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "device");
@@ -20,9 +26,7 @@ pub fn parse(query: &str) -> Option<Vec<DeviceId>> {
 }
 
 pub fn pieces(hub: &Hub, devices: &[DeviceId], now_ms: u64) -> Vec<Piece> {
-    let mut query = form_urlencoded::Serializer::new(String::new());
-    query.extend_pairs(devices.iter().map(|device| ("device", device.to_string())));
-    let address = format!("/compare/curves?{}", query.finish());
+    let address = format!("/compare/curves?{}", query(devices));
     let fleet = hub.fleet();
     let first_ms =
         devices.iter().filter_map(|id| fleet.get(id)).map(|device| device.first_ms).min();

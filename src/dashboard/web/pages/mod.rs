@@ -11,7 +11,7 @@ use super::access::Session;
 use super::access::users::Role;
 use super::{Failure, Shared, assets, words};
 use crate::dashboard::fleet::DeviceId;
-use crate::dashboard::fleet::summary::Summary;
+use crate::dashboard::fleet::summary;
 use crate::dashboard::hub::{Hub, Line, now_ms};
 
 mod alarms;
@@ -23,7 +23,7 @@ mod devices;
 mod forms;
 mod rollouts;
 
-pub use compare::MAX_COMPARED;
+pub use compare::{MAX_COMPARED, query as compare_query};
 pub use forms::confirmation;
 
 /// A part of a page.
@@ -122,7 +122,7 @@ pub async fn show(
     let view = view.ok_or(Failure::NotFound("page"))?;
     let now_ms = now_ms();
     let pieces = view.pieces(&hub, &session, now_ms)?;
-    let alarmed = Summary::of(&hub.fleet(), now_ms).alarmed;
+    let alarmed = summary::alarmed(&hub.fleet(), now_ms);
     let address = uri.path_and_query().map_or("/", |address| address.as_str());
     let page =
         form_urlencoded::Serializer::new(String::new()).append_pair("page", address).finish();

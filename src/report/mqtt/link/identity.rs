@@ -3,9 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::wall_clock_ms;
 use crate::contract::event::Sentence;
 use crate::contract::topics::Topics;
+use crate::contract::wire::wall_clock_ms;
 use crate::report::ReportError;
 use crate::report::inbox::Accepted;
 

@@ -18,7 +18,7 @@
 //! future may be dropped at any point.
 
 use std::collections::{HashMap, VecDeque};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use rusqlite::Connection as Ledger;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -26,7 +26,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use crate::contract::event::Event;
 use crate::contract::keys::OperatorKeys;
 use crate::contract::topics::Kind;
-use crate::contract::wire::{Birth, Message, Presence, State, Status, StepProgress};
+use crate::contract::wire::{Birth, Message, Presence, State, Status, StepProgress, wall_clock_ms};
 use crate::report::inbox::{Accepted, CommandOutcome, Inbox};
 use crate::report::mqtt::connection::{Connection, Incoming, Signal};
 use crate::report::mqtt::retained::{Retained, Which};
@@ -396,9 +396,4 @@ impl Link {
             log::error!("{e}");
         }
     }
-}
-
-fn wall_clock_ms() -> u64 {
-    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)
 }

@@ -11,9 +11,9 @@ use crate::contract::keys::read_small;
 use crate::contract::topics::Kind;
 use crate::contract::wire::{Message, Presence};
 use crate::report::ReportError;
+use crate::report::mqtt::backoff;
 use crate::report::mqtt::backoff::seconds;
 use crate::report::mqtt::connection::{ConnectOptions, Connection, Lost, Will};
-use crate::report::mqtt::{backoff, tls};
 use crate::report::outbox::{encode, head};
 
 /// A connection that lasted this long counts as good: the next delay is short again. One that the
@@ -43,8 +43,6 @@ impl Link {
 
     fn connect_options(&mut self) -> Result<ConnectOptions, ReportError> {
         let settings = &self.settings;
-        let missing = || ReportError::Setting { key: "broker", why: "it is empty".to_owned() };
-        let broker = self.broker.clone().ok_or_else(missing)?;
         let (fleet, device) = (self.identity.topics.fleet(), self.identity.topics.device());
         let client_id = if settings.client_id.is_empty() {
             format!("latrod-{fleet}-{device}")
@@ -63,18 +61,8 @@ impl Link {
             };
             Some((settings.username.clone(), password))
         };
-        let tls = if broker.tls { Some(tls::client_config(settings)?) } else { None };
-        Ok(ConnectOptions {
-            broker,
-            protocol: settings.protocol,
-            client_id,
-            credentials,
-            tls,
-            keep_alive: Duration::from_secs(settings.keep_alive_s.into()),
-            clean: self.discard_session,
-            max_inflight: settings.max_inflight,
-            will: Some(self.will()?),
-        })
+        let options = settings.connect_options(client_id, credentials)?;
+        Ok(ConnectOptions { clean: self.discard_session, will: Some(self.will()?), ..options })
     }
 
     /// What the broker publishes for us when it loses us. Its `seq` is 0, below every message of the
