@@ -4,7 +4,8 @@
 #   cross/build.sh TARGET [--set device|full] [--features LIST] [--cuda CAPABILITY] [--glibc VERSION] [--profile NAME]
 #
 #   TARGET      aarch64-unknown-linux-gnu (Jetson, Raspberry Pi 4 and 5) or x86_64-unknown-linux-gnu
-#   --set       device: what a device needs; full (the default): also `plot`, `command` and `debug`
+#   --set       device: what a device needs; full (the default): also `demo`, `plot`, `command`, `dashboard`, `simulate`
+#               and `debug`
 #   --features  further features of Cargo.toml, separated by commas
 #   --cuda      also for GPUs of this compute capability: 87 is a Jetson Orin, 90 an H100 (cross/CUDA.md)
 #   --glibc     the oldest C library to support, such as 2.31 (JetPack 5, Ubuntu 20.04)

@@ -13,6 +13,8 @@ pub mod daemon;
 #[cfg(feature = "operator")]
 pub mod dashboard;
 pub mod data;
+#[cfg(feature = "demo")]
+pub mod demo;
 pub mod engine;
 pub mod gguf;
 pub mod intake;

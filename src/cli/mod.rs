@@ -20,9 +20,16 @@ mod shared;
 pub mod train;
 
 use daemon::{run, status, validate, worker};
+#[cfg(feature = "demo")]
+use operator::demo;
 #[cfg(feature = "operator")]
 use operator::{command, dashboard, simulate};
-#[cfg(not(all(feature = "charts", feature = "debug", feature = "operator")))]
+#[cfg(not(all(
+    feature = "charts",
+    feature = "debug",
+    feature = "demo",
+    feature = "operator"
+)))]
 use shared::absent;
 pub use shared::choice;
 pub use shared::error::CliError;
@@ -37,6 +44,11 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[cfg(feature = "demo")]
+    Demo(demo::Args),
+    #[cfg(not(feature = "demo"))]
+    #[command(hide = true, disable_help_flag = true)]
+    Demo(absent::Args),
     Train(Box<train::Args>),
     Eval(eval::Args),
     Ask(ask::Args),
@@ -96,9 +108,17 @@ pub fn main() -> ExitCode {
     crate::report::journal::init(match cli.command {
         // What a service does is of interest when something is wrong; it cannot be asked again.
         Command::Run(_) | Command::Dashboard(_) => "latrod=info,warn",
+        // Its broker tells of every client that comes and goes.
+        Command::Demo(_) => {
+            "latrod::daemon::supervisor=warn,latrod::daemon::driver=warn,latrod::daemon=info,latrod=warn"
+        }
         _ => "warn",
     });
     let result = match cli.command {
+        #[cfg(feature = "demo")]
+        Command::Demo(a) => demo::run(a),
+        #[cfg(not(feature = "demo"))]
+        Command::Demo(_) => absent::run("demo", "demo"),
         Command::Train(a) => train::run(*a),
         Command::Eval(a) => eval::run(&a),
         Command::Ask(a) => ask::run(&a),

@@ -4,6 +4,7 @@ mod access;
 mod client;
 #[path = "../common/mod.rs"]
 mod common;
+mod demo;
 mod neighbors;
 mod page;
 mod program;

@@ -137,11 +137,28 @@ class Fleet:
             print(f'-- {log.name}', *tail, sep='\n')
 
 
+class Demo:
+    """`latrod demo`: all of that in one process."""
+
+    def __init__(self, program):
+        self.dir = Path(tempfile.mkdtemp(prefix='latrod-page-'))
+        command = [os.path.abspath(program), 'demo', '--devices', '12']
+        self.child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                      env={**os.environ, 'TMPDIR': str(self.dir)})
+        self.way_in = self.child.stdout.readline().strip().removeprefix('open ')
+
+    def stop(self):
+        self.child.send_signal(signal.SIGINT)
+        _, log = self.child.communicate(timeout=60)
+        left = list(self.dir.iterdir())
+        shutil.rmtree(self.dir)
+        assert self.child.returncode == 0 and not left, (self.child.returncode, left, log)
+
+
 class Page:
     """A browser, and what it should show."""
 
-    def __init__(self, way_in, axe, shots):
-        self.way_in, self.base = way_in, way_in.split('/login')[0]
+    def __init__(self, axe, shots):
         self.axe, self.shots = Path(axe).read_text(), shots
         options = webdriver.ChromeOptions()
         for argument in ('--headless=new', '--no-sandbox', '--disable-gpu', '--window-size=1280,900'):
@@ -149,6 +166,11 @@ class Page:
         options.set_capability('goog:loggingPrefs', {'browser': 'ALL'})
         self.browser = webdriver.Chrome(options=options, service=Service(shutil.which('chromedriver')))
         self.passed = 0
+
+    def at(self, way_in):
+        """Looks at the page that this way leads into."""
+        self.way_in, self.base = way_in, way_in.split('/login')[0]
+        return self
 
     def run(self, script, *arguments):
         return self.browser.execute_script(script, *arguments)
@@ -229,6 +251,11 @@ class Page:
 
         self.at_width(width, shoot)
 
+    def first_screen(self, name):
+        """A picture of what one sees without scrolling."""
+        if self.shots is not None:
+            self.at_width(1280, lambda: self.browser.save_screenshot(str(self.shots / f'{name}.png')))
+
     def keys(self, *keys):
         ActionChains(self.browser).send_keys(*keys).perform()
 
@@ -239,6 +266,50 @@ class Page:
                 return
             self.keys(Keys.TAB)
         raise AssertionError(f'the keyboard does not reach {selector}')
+
+
+def by_keyboard(page, commands):
+    """Gives commands on a device's page with the keyboard alone, and waits for the device's answers."""
+    for command, outcome in commands:
+        page.run('document.activeElement.blur()')
+        page.tab_to(f'form#act button[value={command}]')
+        page.keys(Keys.ENTER)
+        page.check(f'{command} is asked about', lambda: page.find('dialog[open]').is_displayed())
+        page.tab_to('dialog[open] button[value=ok]')
+        page.keys(Keys.ENTER)
+        page.check(f'{command} is answered', lambda: 'done' in page.text('#orders tbody tr') and
+                   command in page.text('#orders tbody tr'))
+        if outcome:
+            page.check(f'the device is {outcome}', lambda: outcome in page.text('#now'))
+    page.check('the base model serves again', lambda: 'rolled back' in page.text('#versions'))
+
+
+def in_stages(page, devices, command, outcome):
+    """Gives a command in stages to the devices that an address lists."""
+    page.open(devices)
+    page.click('#devices [data-all]')
+    page.find('form#act input[name=stages]').send_keys('50, 100')
+    page.click(f'form#act button[value={command}]')
+    page.click('dialog[open] button[value=ok]')
+    page.check(f'a roll-out is {outcome}', lambda: outcome in page.text('#rollouts td[data-label=Progress]'))
+
+
+def demo_tour(page):
+    page.browser.get(page.way_in)
+    page.check('the demo has neighbors', lambda: 'neighbor-00012' in page.text('#devices'))
+    page.open('/devices/demo/this-machine')
+    page.check('the demo learns', lambda: 'promoted adapter' in page.text('#events'))
+    page.check('its curves are drawn', lambda: page.run(
+        'return document.querySelectorAll("#curves figure svg path").length') > 3)
+    page.first_screen('readme')
+    page.is_sound('demo-device')
+    page.open('/')
+    page.check('its gain is listed', lambda: 'this-machine' in page.text('#devices'))
+    page.is_sound('demo')
+    page.open('/devices/demo/this-machine')
+    by_keyboard(page, (('pause', 'paused'), ('resume', None), ('rollback', None)))
+    # Those without an adapter cannot go back: they fail, and the second stage never comes.
+    in_stages(page, '/?q=neighbor&adapter=base', 'rollback', 'stopped')
 
 
 def tour(page, fleet):
@@ -267,19 +338,7 @@ def tour(page, fleet):
     ActionChains(page.browser).move_to_element(svg).perform()
     page.is_sound('device')
 
-    # The keyboard alone: pause, confirm, see the answer, resume, roll back.
-    for command, outcome in (('pause', 'paused'), ('resume', None), ('rollback', None)):
-        page.run('document.activeElement.blur()')
-        page.tab_to(f'form#act button[value={command}]')
-        page.keys(Keys.ENTER)
-        page.check(f'{command} is asked about', lambda: page.find('dialog[open]').is_displayed())
-        page.tab_to('dialog[open] button[value=ok]')
-        page.keys(Keys.ENTER)
-        page.check(f'{command} is answered', lambda: 'done' in page.text('#orders tbody tr') and
-                   command in page.text('#orders tbody tr'))
-        if outcome:
-            page.check(f'the device is {outcome}', lambda: outcome in page.text('#now'))
-    page.check('the base model serves again', lambda: 'rolled back' in page.text('#versions'))
+    by_keyboard(page, (('pause', 'paused'), ('resume', None), ('rollback', None)))
 
     page.open('/changes')
     page.check('what was lost is listed', lambda: 'jetson-3' in page.text('#lost'))
@@ -303,13 +362,7 @@ def tour(page, fleet):
     page.check('devices are compared', lambda: page.run('return document.querySelectorAll("#curves figure svg").length') > 3)
     page.is_sound('compare')
 
-    # In stages.
-    page.open('/?q=jetson')
-    page.click('#devices tbody input')
-    page.find('form#act input[name=stages]').send_keys('50, 100')
-    page.click('form#act button[value=pause]')
-    page.click('dialog[open] button[value=ok]')
-    page.check('a roll-out is done', lambda: 'done' in page.text('#rollouts td[data-label=Progress]'))
+    in_stages(page, '/?q=jetson', 'pause', 'done')
     page.is_sound('rollouts')
 
     # Many at once: all that the list shows, confirmed by name.
@@ -326,22 +379,31 @@ def main():
     shots = Path(rest[0]) if rest else None
     if shots:
         shots.mkdir(parents=True, exist_ok=True)
+    page = Page(axe, shots)
+    try:
+        with_parts(page, program)
+        demo = Demo(program)
+        try:
+            demo_tour(page.at(demo.way_in))
+        finally:
+            demo.stop()
+    finally:
+        page.browser.quit()
+    print(f'test result: ok. {page.passed} passed; 0 failed')
+
+
+def with_parts(page, program):
     fleet = Fleet(program)
     try:
         fleet.broker()
         fleet.latrod('command', '--new-key', fleet.path('operator.pem'))
-        page = Page(fleet.dashboard(), axe, shots)
-        try:
-            tour(page, fleet)
-        finally:
-            page.browser.quit()
+        tour(page.at(fleet.dashboard()), fleet)
     except BaseException:
         fleet.logs()
         raise
     finally:
         fleet.stop()
         shutil.rmtree(fleet.dir, ignore_errors=True)
-    print(f'test result: ok. {page.passed} passed; 0 failed')
 
 
 if __name__ == '__main__':

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Opens the fleet's page in a real browser: a broker, a device that learns, made-up neighbors, and Chromium without
-# a window (page.py). Checks it with axe-core as well.
+# Opens the fleet's page in a real browser: a broker, a device that learns, hostile neighbors, then `latrod demo`, and
+# Chromium without a window (page.py). Checks it with axe-core as well. The README's docs/page.png is
+# FOLDER/readme.png.
 #
 #   page.sh [FOLDER]   where screenshots of every page go, in light, dark and at a phone's width; none otherwise
 #

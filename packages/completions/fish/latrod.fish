@@ -26,6 +26,7 @@ end
 
 complete -c latrod -n "__fish_latrod_needs_command" -s h -l help -d 'Print help'
 complete -c latrod -n "__fish_latrod_needs_command" -s V -l version -d 'Print version'
+complete -c latrod -n "__fish_latrod_needs_command" -f -a "demo" -d 'Show the whole system on this machine: a device that learns, a broker, and the fleet\'s page'
 complete -c latrod -n "__fish_latrod_needs_command" -f -a "train" -d 'Learn a LoRA adapter from questions and answers'
 complete -c latrod -n "__fish_latrod_needs_command" -f -a "eval" -d 'Measure accuracy and answer likelihood on held-out questions, with and without an adapter'
 complete -c latrod -n "__fish_latrod_needs_command" -f -a "ask" -d 'Ask a model one question: streams its rationale, then "The answer is …"'
@@ -39,6 +40,11 @@ complete -c latrod -n "__fish_latrod_needs_command" -f -a "run" -d 'Learn while 
 complete -c latrod -n "__fish_latrod_needs_command" -f -a "status" -d 'Show what the running daemon is doing, and why'
 complete -c latrod -n "__fish_latrod_needs_command" -f -a "validate" -d 'Check a configuration file and say what it means'
 complete -c latrod -n "__fish_latrod_needs_command" -f -a "debug" -d 'Raw numbers, in the file formats of the PyTorch and llama.cpp references'
+complete -c latrod -n "__fish_latrod_using_subcommand demo" -l devices -d 'Made-up devices beside the one that learns' -r
+complete -c latrod -n "__fish_latrod_using_subcommand demo" -l model -d 'A GGUF model to learn with, instead of the built-in tiny one' -r -F
+complete -c latrod -n "__fish_latrod_using_subcommand demo" -l tasks -d 'Task files to learn from, instead of sums: a file, or a folder of *.jsonl and *.csv files' -r -F
+complete -c latrod -n "__fish_latrod_using_subcommand demo" -l listen -d 'Address and port of the page; port 0 is any that is free' -r
+complete -c latrod -n "__fish_latrod_using_subcommand demo" -s h -l help -d 'Print help'
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l model -d 'The GGUF model' -r -F
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l tasks -d 'Tasks to learn from: a JSON lines file or a folder of them' -r -F
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l adapter -d 'The folder of the adapter; goes on with the run that it holds' -r -F

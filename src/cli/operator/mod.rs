@@ -2,4 +2,6 @@
 
 pub mod command;
 pub mod dashboard;
+#[cfg(feature = "demo")]
+pub mod demo;
 pub mod simulate;

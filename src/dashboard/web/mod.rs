@@ -26,10 +26,14 @@ mod live;
 mod metrics;
 mod pages;
 mod query;
+mod server;
 mod words;
 
 /// Largest body of a request: the names of as many devices as one form may name.
 const MAX_BODY_BYTES: usize = 8 << 20;
+
+/// Largest body of a login, which strangers may send.
+const MAX_LOGIN_BYTES: usize = 16 << 10;
 
 /// Nothing but our own files is loaded, nothing runs that stands in the page, nobody frames it.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
@@ -49,19 +53,14 @@ pub async fn serve(hub: Arc<Hub>, ready: impl FnOnce(&str)) -> Result<(), Dashbo
         (handler(SignalKind::terminate())?, handler(SignalKind::interrupt())?);
     tokio::spawn(super::stages::run(Arc::clone(&hub)));
     ready(&format!("http://{address}/{}", hub.access.way_in()));
-    let (ended, mut end) = tokio::sync::watch::channel(false);
-    let app = router(hub).into_make_service_with_connect_info::<std::net::SocketAddr>();
-    let served = axum::serve(listener, app).with_graceful_shutdown(async move {
-        let _ = end.wait_for(|ended| *ended).await;
-    });
+    let limits = server::Limits::of(hub.settings.page.max_open_pages);
+    // Live updates never end by themselves, so at the end nobody is waited for.
     tokio::select! {
-        served = served => served.map_err(cannot("cannot go on listening at")),
-        // Live updates never end by themselves, so nobody is waited for.
-        _ = async { tokio::select! { _ = terminate.recv() => (), _ = interrupt.recv() => () } } => {
-            let _ = ended.send(true);
-            Ok(())
-        }
+        () = server::answer(listener, router(hub), limits) => (),
+        _ = terminate.recv() => (),
+        _ = interrupt.recv() => (),
     }
+    Ok(())
 }
 
 fn router(hub: Arc<Hub>) -> Router {
@@ -83,10 +82,14 @@ fn router(hub: Arc<Hub>) -> Router {
         .route("/retire", post(act::retire))
         .route("/logout", post(access::login::leave))
         .route("/metrics", get(metrics::show))
+        .layer(from_fn_with_state(MAX_BODY_BYTES, server::whole_body))
         .layer(from_fn_with_state(Arc::clone(&hub), access::admit));
+    let way_in = Router::new()
+        .route("/login", get(access::login::ask).post(access::login::enter))
+        .layer(from_fn_with_state(MAX_LOGIN_BYTES, server::whole_body));
     Router::new()
         .merge(inside)
-        .route("/login", get(access::login::ask).post(access::login::enter))
+        .merge(way_in)
         .route("/assets/{name}", get(assets::show))
         .route("/health", get(|| async { "ok\n" }))
         .fallback(|| async { (StatusCode::NOT_FOUND, "there is no such page\n") })

@@ -136,12 +136,17 @@ fn curves(id: &DeviceId, known_s: u64) -> Markup {
 
 /// The range that curves begin with, in seconds: a day with a few minutes at its end shows nothing.
 pub fn first_range(known_s: u64) -> u64 {
-    if known_s < 7200 { 3600 } else { 86_400 }
+    match known_s {
+        0..600 => 300,
+        600..7200 => 3600,
+        _ => 86_400,
+    }
 }
 
 /// The frame of curves whose numbers are at `address`; `first`: the range that is shown first, in seconds.
 pub fn curves_at(address: &str, first: u64) -> Markup {
     let ranges = [
+        (300, "5 min"),
         (3600, "1 h"),
         (86_400, "24 h"),
         (604_800, "7 days"),
