@@ -186,3 +186,35 @@ fn the_state_says_what_was_learned_what_is_wrong_and_what_stands_in_the_way() {
     assert_eq!(again["last_cycle"], learned["last_cycle"]);
     assert_eq!(daemon.stop(), 0);
 }
+
+#[test]
+fn where_operators_have_the_last_word_a_better_adapter_waits_for_theirs() {
+    let broker = Broker::start();
+    let mut device = Device::new();
+    device.connect(&broker, broker.tls_port);
+    device.set("promotion.approval", "operator");
+    let observer = listening(&broker);
+    let daemon = device.start();
+
+    device.drop_tasks("sums", &good_tasks());
+    let waiting = state(&observer, "end of the cycle", |s| s["last_cycle"]["number"] == 1);
+    assert_eq!(waiting["last_cycle"]["result"], "awaiting_approval", "{waiting:#}");
+    let version = waiting["versions"][0]["version"].as_str().unwrap();
+    assert_eq!((&waiting["awaiting"], &waiting["adapter"]), (&version.into(), &Value::Null));
+    assert_eq!(waiting["alarms"][0]["alarm"], "awaits_approval", "{waiting:#}");
+    assert!(current_of(&device.state("adapters")).unwrap().is_none(), "it is active already");
+
+    // It waits over a restart.
+    assert_eq!(daemon.stop(), 0);
+    let daemon = device.start();
+    let mut arguments = device.command(&broker);
+    arguments.push("approve".to_owned());
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    Device::latrod(&arguments);
+
+    let active = state(&observer, "approval", |s| s["adapter"]["version"] == version);
+    assert_eq!((&active["awaiting"], &active["alarms"]), (&Value::Null, &json!([])));
+    let current = current_of(&device.state("adapters")).unwrap().expect("an active adapter");
+    assert_eq!(current.id.to_string(), version);
+    assert_eq!(daemon.stop(), 0);
+}

@@ -73,6 +73,9 @@ fn describe(s: &Status) -> String {
     line("model", format!("{} ({hash})", s.model.path.display()));
     let adapter = s.adapter.as_deref();
     line("adapter", adapter.unwrap_or("none: the base model serves alone").to_owned());
+    if let Some(version) = &s.awaiting {
+        line("waits", format!("{version}, for an operator's approval"));
+    }
     if let Some(cycle) = &s.cycle {
         line(
             "cycle",

@@ -101,6 +101,17 @@ pub enum Event {
         #[cfg_attr(test, schemars(with = "BTreeMap<String, Option<f64>>"))]
         numbers: Numbers,
     },
+    /// A candidate has proved better and was published, and waits for an operator's approval; the fields are
+    /// those of `promoted`.
+    AwaitsApproval {
+        version: String,
+        sha256: String,
+        parent: Option<String>,
+        reason: Sentence,
+        #[serde(flatten, serialize_with = "as_fields")]
+        #[cfg_attr(test, schemars(with = "BTreeMap<String, Option<f64>>"))]
+        numbers: Numbers,
+    },
     /// A candidate was not good enough, and the numbers that decided.
     Rejected {
         reason: Sentence,
@@ -166,6 +177,7 @@ impl Event {
             Self::Checked { .. } => "checked",
             Self::Switched { .. } => "switched",
             Self::Promoted { .. } => "promoted",
+            Self::AwaitsApproval { .. } => "awaits_approval",
             Self::Rejected { .. } => "rejected",
             Self::RolledBack { .. } => "rolled_back",
             Self::Sentinel { .. } => "sentinel",
@@ -199,6 +211,7 @@ impl Event {
             | Self::CycleBegan { .. }
             | Self::Checked { .. }
             | Self::Promoted { .. }
+            | Self::AwaitsApproval { .. }
             | Self::Rejected { .. }
             | Self::TasksTaken { .. }
             | Self::DiskRecovered { .. }
@@ -260,6 +273,9 @@ impl fmt::Display for Event {
                 )
             }
             Self::Promoted { version: v, reason: r, .. } => write!(f, "promoted adapter {v}: {r}"),
+            Self::AwaitsApproval { version: v, reason: r, .. } => {
+                write!(f, "adapter {v} waits for an operator's approval: {r}")
+            }
             Self::Rejected { reason, .. } => write!(f, "rejected the candidate: {reason}"),
             Self::RolledBack { from, to, reason } => {
                 write!(f, "rolled back from {from} to {}: {reason}", name(to.as_ref()))

@@ -40,6 +40,9 @@ pub struct State {
     pub last_cycle: Option<CycleInfo>,
     /// The versions of the adapter that the device keeps, oldest first.
     pub versions: Vec<VersionInfo>,
+    /// The version that has proved better than the active adapter and waits for an operator's approval.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub awaiting: Option<String>,
     /// Settings that operators have put over the configuration file's, by dotted name.
     pub overrides: BTreeMap<String, String>,
 }
@@ -93,7 +96,7 @@ pub struct Blocker {
 pub struct CycleInfo {
     /// Its number, from 1.
     pub number: u64,
-    /// `promoted`, `rejected` or `failed`.
+    /// `promoted`, `awaiting_approval`, `rejected` or `failed`.
     pub result: String,
     /// Why, in a sentence.
     pub reason: String,

@@ -30,6 +30,8 @@ pub struct ActiveAdapter {
     pub newest: i64,
     /// How often it was checked.
     pub checks: u32,
+    /// The version that has proved better than it and waits for an operator's approval.
+    pub awaiting: Option<String>,
 }
 
 impl Remembered for ActiveAdapter {
@@ -93,7 +95,8 @@ impl Adapters {
     /// Keeps that another version is active and that the hook is due, with the event that tells of it.
     fn keep_switch(&self, switch: Switch, event: Event) -> Vec<Effect> {
         let newest = self.active.newest;
-        let active = ActiveAdapter { version: switch.version.clone(), newest, checks: 0 };
+        let active =
+            ActiveAdapter { version: switch.version.clone(), newest, ..ActiveAdapter::default() };
         let commit = Commit {
             active: Some(active),
             hook: Some(Some(switch)),
@@ -142,6 +145,7 @@ impl Adapters {
                 version: Some(version.clone()),
                 newest: record.newest,
                 checks,
+                awaiting: self.active.awaiting.clone(),
             }),
             commands: operator.check.iter().map(answer).collect(),
             event: Some(event),
@@ -162,7 +166,7 @@ impl Adapters {
     /// The check cannot be done; the next one waits for tasks newer than `newest`, the ledger's newest.
     #[must_use]
     pub fn forget_check(&self, version: Option<String>, newest: i64) -> Vec<Effect> {
-        let active = ActiveAdapter { version, newest, checks: self.active.checks };
+        let active = ActiveAdapter { version, newest, ..self.active.clone() };
         vec![Commit { active: Some(active), ..Commit::default() }.into()]
     }
 

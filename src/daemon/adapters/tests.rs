@@ -7,7 +7,12 @@ const OLD: &str = "00000001-0a1b2c3d";
 const NEW: &str = "00000002-4e5f6071";
 
 fn active(version: Option<&str>) -> Adapters {
-    let active = ActiveAdapter { version: version.map(str::to_owned), newest: 40, checks: 2 };
+    let active = ActiveAdapter {
+        version: version.map(str::to_owned),
+        newest: 40,
+        checks: 2,
+        awaiting: None,
+    };
     Adapters { active, fresh_held_out: 60, ..Adapters::default() }
 }
 
@@ -45,7 +50,7 @@ fn a_switch_is_kept_with_its_hook_and_its_event_and_none_is_no_news() {
     let forward = adapters.switched(old.clone(), new.clone(), "chosen");
 
     let switch = Switch { kind: HookKind::Promoted, version: new.clone(), previous: old.clone() };
-    let kept = ActiveAdapter { version: new.clone(), newest: 40, checks: 0 };
+    let kept = ActiveAdapter { version: new.clone(), newest: 40, ..ActiveAdapter::default() };
     let commit = commits(&forward)[0];
     assert_eq!((commit.active.as_ref(), commit.hook.as_ref()), (Some(&kept), Some(&Some(switch))));
     assert!(matches!(commit.event, Some(Event::Switched { .. })));
@@ -71,7 +76,7 @@ fn an_adapter_that_is_as_good_as_before_stays_and_the_command_is_answered() {
     );
 
     let commit = commits(&effects)[0];
-    let kept = ActiveAdapter { version: Some(NEW.into()), newest: 70, checks: 3 };
+    let kept = ActiveAdapter { version: Some(NEW.into()), newest: 70, checks: 3, awaiting: None };
     assert_eq!(commit.active, Some(kept));
     assert!(matches!(&commit.commands[..], [CommandStep::Ended(id, _)] if id == "c"));
     assert!(matches!(commit.event, Some(Event::Checked { keep: true, .. })));

@@ -18,7 +18,7 @@ pub use folder::{Cycle, Snapshot, remove_folder, write_tasks};
 pub use record::{Baseline, Basis, CycleState, Record, Stage};
 
 use crate::config::CycleSettings;
-use crate::contract::event::{Event, Sentence};
+use crate::contract::event::{Event, Numbers, Sentence};
 use crate::contract::wire::finite;
 use crate::daemon::adapters::hook::HookKind;
 use crate::daemon::adapters::{ActiveAdapter, Adapters, Switch, decision_numbers};
@@ -26,7 +26,7 @@ use crate::daemon::effect::{AdapterEffect, Commit, CycleEffect, Effect};
 use crate::daemon::operator::OperatorState;
 use crate::daemon::scheduler::{Known, Work, plan};
 use crate::daemon::storage::Remembered;
-use crate::promotion::gate::{self, Decision, GateSettings, Paired, Verdict};
+use crate::promotion::gate::{self, Approval, Decision, GateSettings, Paired, Verdict};
 use crate::store::ledger::TaskCounts;
 
 /// What came of a cycle.
@@ -35,6 +35,8 @@ use crate::store::ledger::TaskCounts;
 pub enum CycleResult {
     /// Its candidate is the active adapter.
     Promoted,
+    /// Its candidate has proved better, and waits for an operator's approval.
+    AwaitingApproval,
     /// Its candidate did not prove better.
     Rejected,
     /// It did not come to a comparison.
@@ -47,6 +49,7 @@ impl CycleResult {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Promoted => "promoted",
+            Self::AwaitingApproval => "awaiting_approval",
             Self::Rejected => "rejected",
             Self::Failed => "failed",
         }
@@ -92,6 +95,19 @@ pub struct Published {
     pub rolled_back: bool,
     /// What the gate has said of it, if its manifest tells.
     pub decision: Option<Decision>,
+}
+
+impl Published {
+    /// Why it may be promoted.
+    fn why(&self) -> &str {
+        let why = "it has proved better on held-out questions";
+        self.decision.as_ref().map_or(why, |decision| &decision.reason)
+    }
+
+    /// The numbers that decided.
+    fn numbers(&self) -> Numbers {
+        self.decision.as_ref().map(decision_numbers).unwrap_or_default()
+    }
 }
 
 /// How the last cycle ended, and the tasks for the next one.
@@ -208,15 +224,80 @@ impl Cycles {
         vec![commit.into(), CycleEffect::End.into(), Effect::CountTasks]
     }
 
-    /// The candidate was published. From here on the cycle promotes this version, whatever is killed.
+    /// The candidate was published. From here on the cycle promotes this version, whatever is killed, or
+    /// leaves that to an operator; `active` is what it would replace.
     #[must_use]
-    pub fn published(&self, published: &Published) -> Vec<Effect> {
+    pub fn published(
+        &self,
+        record: &Record,
+        published: &Published,
+        approval: Approval,
+        active: &ActiveAdapter,
+        now: i64,
+    ) -> Vec<Effect> {
         if published.rolled_back {
             let why = "it has learned an adapter that was rolled back before";
             return vec![CycleEffect::Fail(why.into()).into()];
         }
         let version = published.version.clone();
-        vec![CycleEffect::Published(version.clone()).into(), CycleEffect::Promote(version).into()]
+        match approval {
+            Approval::Automatic => vec![
+                CycleEffect::Published(version.clone()).into(),
+                CycleEffect::Promote(version).into(),
+            ],
+            Approval::Operator => self.awaits_approval(record, published, active, now),
+        }
+    }
+
+    fn awaits_approval(
+        &self,
+        record: &Record,
+        published: &Published,
+        active: &ActiveAdapter,
+        now: i64,
+    ) -> Vec<Effect> {
+        let (version, why) = (published.version.clone(), published.why());
+        let last = LastCycle {
+            // Another candidate is another attempt at the same adapter.
+            attempts: self.last.attempts + 1,
+            result: Some(CycleResult::AwaitingApproval),
+            outcome: format!("{version} waits for an operator's approval: {why}"),
+            ..self.proven(record, published, now)
+        };
+        let event = Event::AwaitsApproval {
+            version: version.clone(),
+            sha256: published.sha256.clone(),
+            parent: active.version.clone(),
+            reason: Sentence::new(why),
+            numbers: published.numbers(),
+        };
+        let commit = Commit {
+            last_cycle: Some(last),
+            active: Some(ActiveAdapter { awaiting: Some(version), ..active.clone() }),
+            event: Some(event),
+            ..Commit::default()
+        };
+        vec![
+            commit.into(),
+            CycleEffect::End.into(),
+            AdapterEffect::Retain.into(),
+            Effect::CountTasks,
+        ]
+    }
+
+    /// How a cycle ended whose candidate has proved better.
+    fn proven(&self, record: &Record, published: &Published, now: i64) -> LastCycle {
+        LastCycle {
+            number: record.number,
+            newest: record.newest,
+            ended: Some(now),
+            failures: 0,
+            attempts: 0,
+            result: Some(CycleResult::Promoted),
+            outcome: format!("promoted as {}: {}", published.version, published.why()),
+            numbers: finite(published.numbers()),
+            trained: self.trained,
+        }
     }
 
     /// The published version has become the active one.
@@ -224,32 +305,19 @@ impl Cycles {
     pub fn promoted(&self, record: &Record, published: &Published, now: i64) -> Vec<Effect> {
         let parent = record.state.baseline().and_then(|baseline| baseline.0.clone());
         let version = Some(published.version.clone());
-        let numbers = published.decision.as_ref().map(decision_numbers).unwrap_or_default();
-        let why = "it has proved better on held-out questions";
-        let why = published.decision.as_ref().map_or(why, |decision| &decision.reason);
-        let last = LastCycle {
-            number: record.number,
-            newest: record.newest,
-            ended: Some(now),
-            failures: 0,
-            attempts: 0,
-            result: Some(CycleResult::Promoted),
-            outcome: format!("promoted as {}: {why}", published.version),
-            numbers: finite(numbers.clone()),
-            trained: self.trained,
-        };
         let switch =
             Switch { kind: HookKind::Promoted, version: version.clone(), previous: parent.clone() };
         let event = Event::Promoted {
             version: published.version.clone(),
             sha256: published.sha256.clone(),
             parent,
-            reason: Sentence::new(why),
-            numbers,
+            reason: Sentence::new(published.why()),
+            numbers: published.numbers(),
         };
+        let newest = record.newest;
         let commit = Commit {
-            last_cycle: Some(last),
-            active: Some(ActiveAdapter { version, newest: record.newest, checks: 0 }),
+            last_cycle: Some(self.proven(record, published, now)),
+            active: Some(ActiveAdapter { version, newest, ..ActiveAdapter::default() }),
             hook: Some(Some(switch)),
             event: Some(event),
             ..Commit::default()

@@ -48,6 +48,12 @@ fn published(rolled_back: bool) -> Published {
     Published { version: NEW.into(), sha256: "4e5f6071".into(), rolled_back, decision: None }
 }
 
+/// What follows once the candidate is published, where the adapter before it was checked twice.
+fn publish(rolled_back: bool, approval: Approval) -> Vec<Effect> {
+    let active = ActiveAdapter { version: Some(OLD.into()), newest: 40, checks: 2, awaiting: None };
+    cycles().published(&judging(), &published(rolled_back), approval, &active, NOW)
+}
+
 /// The commit that comes first, and the effects behind it.
 #[track_caller]
 fn committed(effects: &[Effect]) -> (&Commit, &[Effect]) {
@@ -65,7 +71,7 @@ fn a_better_candidate_is_published_and_that_is_noted_before_it_is_promoted() {
         panic!("{effects:?}")
     };
     assert_eq!(decision.attempt, 5, "four others were rejected before");
-    let next = cycles().published(&published(false));
+    let next = publish(false, Approval::Automatic);
     let version = NEW.to_owned();
     assert_eq!(
         next,
@@ -89,7 +95,8 @@ fn a_promotion_is_one_transaction_and_the_folder_goes_after_it() {
     let (commit, rest) = committed(&effects);
     let last = commit.last_cycle.as_ref().unwrap();
     assert_eq!((last.number, last.newest, last.failures, last.attempts), (3, 160, 0, 0));
-    let active = ActiveAdapter { version: Some(NEW.into()), newest: 160, checks: 0 };
+    let active =
+        ActiveAdapter { version: Some(NEW.into()), newest: 160, ..ActiveAdapter::default() };
     assert_eq!(commit.active, Some(active));
     let switch = commit.hook.clone().flatten().unwrap();
     assert_eq!((switch.kind, switch.previous.as_deref()), (HookKind::Promoted, Some(OLD)));
@@ -101,8 +108,28 @@ fn a_promotion_is_one_transaction_and_the_folder_goes_after_it() {
 
 #[test]
 fn what_was_rolled_back_is_not_promoted_again() {
-    let effects = cycles().published(&published(true));
-    assert!(matches!(&effects[..], [Effect::Cycle(CycleEffect::Fail(_))]), "{effects:?}");
+    for approval in [Approval::Automatic, Approval::Operator] {
+        let effects = publish(true, approval);
+        assert!(matches!(&effects[..], [Effect::Cycle(CycleEffect::Fail(_))]), "{effects:?}");
+    }
+}
+
+#[test]
+fn where_an_operator_has_the_last_word_it_waits_and_the_active_adapter_stays() {
+    let effects = publish(false, Approval::Operator);
+
+    let (commit, rest) = committed(&effects);
+    let last = commit.last_cycle.as_ref().unwrap();
+    assert_eq!((last.number, last.result), (3, Some(CycleResult::AwaitingApproval)));
+    assert_eq!(last.attempts, 5, "the next one must show more");
+    let active = commit.active.as_ref().unwrap();
+    assert_eq!((active.version.as_deref(), active.awaiting.as_deref()), (Some(OLD), Some(NEW)));
+    assert_eq!((active.newest, active.checks), (40, 2), "it was judged no further");
+    assert_eq!(commit.hook, None, "nothing has changed for who serves it");
+    assert!(matches!(&commit.event, Some(Event::AwaitsApproval { version, .. }) if version == NEW));
+    let expected: [Effect; 3] =
+        [CycleEffect::End.into(), AdapterEffect::Retain.into(), Effect::CountTasks];
+    assert_eq!(rest, expected);
 }
 
 #[test]

@@ -40,6 +40,7 @@ impl Driver {
         let settings = &self.settings;
         let facts = Facts {
             active: active.as_deref(),
+            awaiting: self.adapters.active.awaiting.as_deref(),
             settings: &|overrides| settings.with(overrides).map(|_| ()),
         };
         let effects = self.operator.command(command, &facts);

@@ -41,11 +41,16 @@ impl Driver {
         Ok(self.cycles.judge(&cycle.record, active.as_deref(), paired, settings, wall()))
     }
 
-    /// Publishes the candidate; the same one again is the same version. Then promotes it.
+    /// Publishes the candidate; the same one again is the same version. Then promotes it, or leaves that to
+    /// an operator.
     pub(super) fn publish(&mut self, decision: &Decision) -> Result<(), StorageError> {
         match self.publish_version(decision) {
             Ok(version) => {
-                let effects = self.cycles.published(&published(&version));
+                let Some(cycle) = &self.storage.cycle else { return Ok(()) };
+                let approval = self.settings.effective.promotion.approval;
+                let (published, active) = (published(&version), &self.adapters.active);
+                let effects =
+                    self.cycles.published(&cycle.record, &published, approval, active, wall());
                 self.carry_out(effects)
             }
             Err(error) => self.cannot_promote(error),

@@ -36,6 +36,9 @@ pub struct Status {
     pub worker: Option<WorkerStatus>,
     /// The active adapter; none while the base model serves alone.
     pub adapter: Option<String>,
+    /// The version that has proved better and waits for an operator's approval.
+    #[serde(default)]
+    pub awaiting: Option<String>,
     pub cycle: Option<CycleStatus>,
     /// Settings that an operator has put over the file's, by dotted name.
     pub settings: BTreeMap<String, String>,

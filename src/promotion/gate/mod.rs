@@ -42,7 +42,7 @@ use serde::{Deserialize, Serialize};
 use super::forget::Forget;
 use super::interval::{Interval, PairedCounts, mean_interval};
 
-pub use settings::GateSettings;
+pub use settings::{Approval, GateSettings};
 
 impl GateSettings {
     /// The probability of error at each end of each interval, for the `attempt`-th comparison with

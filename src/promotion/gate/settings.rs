@@ -2,7 +2,17 @@
 
 use std::path::PathBuf;
 
-use crate::settings::{Rule, Value, settings};
+use crate::settings::{Rule, Value, choices, settings};
+
+choices! {
+    /// Who has the last word on a candidate that has proved better.
+    pub enum Approval {
+        /// Nobody: it becomes the active adapter at once.
+        Automatic = "automatic",
+        /// An operator: it is published as a version, and waits for the command `approve`.
+        Operator = "operator",
+    }
+}
 
 settings! {
     /// What a candidate must show on held-out questions to replace the active adapter.
@@ -41,6 +51,8 @@ settings! {
         /// The general texts, as a file of JSON lines, read whenever a candidate is compared. Empty:
         /// the built-in ones.
         general_prompts: PathBuf = PathBuf::new() => Rule::Any,
+        /// Who has the last word on a candidate that has proved better.
+        approval: Approval = Approval::Automatic => Rule::Any,
     }
 }
 

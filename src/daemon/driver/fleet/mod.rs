@@ -63,6 +63,7 @@ impl Driver {
             last_trained_ms: self.cycles.trained.map(milliseconds),
             last_cycle: self.last_cycle(),
             versions: self.versions(),
+            awaiting: self.adapters.active.awaiting.clone(),
             overrides: status.settings.clone(),
             ..self.present(&status)
         };
@@ -120,6 +121,11 @@ impl Driver {
         if aside > 0 {
             let sentence = format!("{aside} tasks are set aside until an operator restores them");
             alarms.push(alarm("tasks_set_aside", Severity::Warning, sentence));
+        }
+        if let Some(version) = &self.adapters.active.awaiting {
+            let sentence =
+                format!("{version} has proved better and waits for an operator's approval");
+            alarms.push(alarm("awaits_approval", Severity::Info, sentence));
         }
         let last = &self.cycles.last;
         if last.failures > 0 {

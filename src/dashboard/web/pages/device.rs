@@ -168,7 +168,6 @@ pub fn curves_at(address: &str, first: u64) -> Markup {
 
 fn versions_part(state: Option<&State>, now_ms: u64) -> Markup {
     let versions = state.map(|state| state.versions.as_slice()).unwrap_or_default();
-    let active = state.and_then(|state| state.adapter.as_ref()).map(|adapter| &adapter.version);
     html! {
         section id="versions" data-part aria-label="Adapters" {
             h2 { "Adapters" }
@@ -179,18 +178,22 @@ fn versions_part(state: Option<&State>, now_ms: u64) -> Markup {
                 div class="scroll" { table class="cards" {
                     thead { tr {
                         th scope="col" { "Version" } th scope="col" { "Compared with" } th scope="col" { "Gain over that" }
-                        th scope="col" { "Evidence" } th scope="col" { "Promoted" } th scope="col" { "Now" }
+                        th scope="col" { "Evidence" } th scope="col" { "Published" } th scope="col" { "Now" }
                     } }
-                    tbody { @for version in versions.iter().rev() { (version_row(version, active, now_ms)) } }
+                    tbody { @for version in versions.iter().rev() { (version_row(version, state, now_ms)) } }
                 } }
             }
         }
     }
 }
 
-fn version_row(version: &VersionInfo, active: Option<&String>, now_ms: u64) -> Markup {
+fn version_row(version: &VersionInfo, state: Option<&State>, now_ms: u64) -> Markup {
+    let active = state.and_then(|state| state.adapter.as_ref()).map(|adapter| &adapter.version);
+    let awaiting = state.and_then(|state| state.awaiting.as_ref());
     let now = if Some(&version.version) == active {
         "active"
+    } else if Some(&version.version) == awaiting {
+        "waits for approval"
     } else if version.rolled_back {
         "rolled back"
     } else {
@@ -204,7 +207,7 @@ fn version_row(version: &VersionInfo, active: Option<&String>, now_ms: u64) -> M
             }
             td data-label="Gain over that" class="number" { (gain_of(version).map_or("–".to_owned(), words::points)) }
             td data-label="Evidence" { (evidence(&version.numbers).unwrap_or_default()) }
-            td data-label="Promoted" { (words::ago(version.published_ms, now_ms)) }
+            td data-label="Published" { (words::ago(version.published_ms, now_ms)) }
             td data-label="Now" { (now) }
         }
     }

@@ -11,7 +11,7 @@ use crate::dashboard::web::words;
 type Button = (&'static str, &'static str, &'static str);
 
 /// What can be asked of one device or of many, without more to say.
-const BUTTONS: [Button; 6] = [
+const BUTTONS: [Button; 7] = [
     ("pause", "Pause", "Stop training on {n} devices until they are resumed?"),
     ("resume", "Resume", "Let {n} devices train again?"),
     ("train_now", "Train now", "Begin a cycle on {n} devices as soon as they are idle?"),
@@ -19,6 +19,11 @@ const BUTTONS: [Button; 6] = [
         "check",
         "Check",
         "Compare the active adapters of {n} devices with their parents on new questions?",
+    ),
+    (
+        "approve",
+        "Approve",
+        "Make the adapters that wait for approval the active ones of {n} devices?",
     ),
     ("rollback", "Roll back", "Go back to the parents of the active adapters on {n} devices?"),
     (
