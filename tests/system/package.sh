@@ -45,7 +45,7 @@ installed() {
     mode /var/lib/latrod/models '750 latrod:latrod'
     mode /var/spool/latrod '2770 latrod:latrod'
     [ ! -e "$root/etc/systemd/system/latrod.service.d" ] || fail 'drop-ins are active although nobody asked for them'
-    [ -z "$(find "$root/etc/systemd/system" -name latrod.service)" ] || fail 'the service is enabled although nobody asked for it'
+    [ -z "$(find "$root/etc/systemd/system" -name 'latrod*.service')" ] || fail 'a service is enabled although nobody asked for it'
     [ "$(inside latrod --version)" = "latrod $(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)" ] || fail 'latrod --version prints a different version'
 }
 

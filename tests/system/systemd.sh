@@ -22,7 +22,7 @@ root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
 units=$root/usr/lib/systemd/system
 mkdir -p "$units" "$root"/{bin,etc,usr/bin,usr/lib/sysusers.d,usr/lib/tmpfiles.d}
-cp systemd/latrod.service "$units"
+cp systemd/latrod.service systemd/latrod-dashboard.service "$units"
 cp "$latrod" "$root/usr/bin/latrod"
 # The unit refers to these; their contents do not matter.
 cp "$(type -P true)" "$root/bin/kill"
@@ -31,24 +31,25 @@ for unit in sysinit.target basic.target shutdown.target multi-user.target networ
 done
 printf '[Service]\nExecStart=/bin/kill\n' >> "$units/nvidia-persistenced.service"
 
-# check NAME LIMIT [DROP-IN]: the unit has no faults, and its exposure is at most LIMIT tenths.
+# check NAME UNIT LIMIT [DROP-IN]: the unit has no faults, and its exposure is at most LIMIT tenths.
 check() {
-    local name=$1 limit=$2 dropins=$root/etc/systemd/system/latrod.service.d faults exposure
+    local name=$1 unit=$2 limit=$3 dropins=$root/etc/systemd/system/$2.d faults exposure
     rm -rf "$dropins"
     mkdir -p "$dropins"
-    [ $# -lt 3 ] || cp "$3" "$dropins"
+    [ $# -lt 4 ] || cp "$4" "$dropins"
     # Unknown keys only cause a message, so any output is a fault.
-    faults=$(systemd-analyze --root="$root" --man=no verify latrod.service 2>&1) || fail "$name: $faults"
+    faults=$(systemd-analyze --root="$root" --man=no verify "$unit" 2>&1) || fail "$name: $faults"
     [ -z "$faults" ] || fail "$name: $faults"
-    exposure=$(systemd-analyze security --root="$root" --offline=true --no-pager latrod.service | grep -F 'Overall exposure')
-    systemd-analyze security --root="$root" --offline=true --threshold="$limit" latrod.service > /dev/null \
+    exposure=$(systemd-analyze security --root="$root" --offline=true --no-pager "$unit" | grep -F 'Overall exposure')
+    systemd-analyze security --root="$root" --offline=true --threshold="$limit" "$unit" > /dev/null \
         || fail "$name: ${exposure#*→ }, which is above $limit tenths"
     printf '%s: %s\n' "$name" "${exposure#*→ }"
 }
 
-check 'the unit' 15
-check 'with a Jetson' 20 systemd/latrod.service.d/jetson.conf
-check 'with a discrete GPU' 20 systemd/latrod.service.d/nvidia.conf
+check 'the unit' latrod.service 15
+check 'with a Jetson' latrod.service 20 systemd/latrod.service.d/jetson.conf
+check 'with a discrete GPU' latrod.service 20 systemd/latrod.service.d/nvidia.conf
+check "the dashboard's unit" latrod-dashboard.service 15
 
 cp systemd/sysusers.d/latrod.conf "$root/usr/lib/sysusers.d"
 cp systemd/tmpfiles.d/latrod.conf "$root/usr/lib/tmpfiles.d"
@@ -64,9 +65,10 @@ else
     printf 'sysusers and tmpfiles: not tested, which needs root\n'
 fi
 
-# The program under the unit's filter: the daemon's check, and a step of training.
+# The program under the unit's filter: the daemon's check, a step of training, and a page.
+unit=systemd/latrod.service
 filtered() {
-    python3 tests/system/seccomp.py systemd/latrod.service "$@"
+    python3 tests/system/seccomp.py "$unit" "$@"
 }
 # The filter forbids choosing processors, which anyone may do without it.
 processors=$(taskset -p $$ | sed 's/.* //')
@@ -81,3 +83,15 @@ filtered "$latrod" train --model tests/fixtures/tiny.gguf --tasks "$root/tasks.j
 # The worker's priorities: nice 19, SCHED_IDLE (policy 5), idle I/O.
 filtered sh -c '[ "$(nice -n 19 nice)" = 19 ] && chrt --idle 0 true && ionice -c 3 true' || fail 'the filter keeps the worker from lowering its priorities'
 printf 'system calls: validate, train and the idle classes work under the filter\n'
+unit=systemd/latrod-dashboard.service
+if "$latrod" dashboard --help > /dev/null 2>&1; then
+    # No broker is there: the page is served all the same.
+    printf '[page]\nlisten = "127.0.0.1:0"\n[history]\nstate_dir = "%s/history"\n[mqtt]\nbroker = "mqtt://127.0.0.1:1"\n' \
+        "$root" > "$root/dashboard.toml"
+    coproc DASHBOARD { exec python3 tests/system/seccomp.py "$unit" "$latrod" dashboard --config "$root/dashboard.toml" 2> "$root/log"; }
+    read -r _ page <&"${DASHBOARD[0]}" || fail "the dashboard under the filter: $(cat "$root/log")"
+    python3 -c 'import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1]).status)' "${page%/login*}/health" \
+        > "$root/answer" || fail "the page under the filter: $(cat "$root/log")"
+    kill "$DASHBOARD_PID"
+    printf "the dashboard's page under its filter: %s\n" "$(cat "$root/answer")"
+fi
