@@ -118,7 +118,10 @@ if $package; then
     step 'installed package' tests/system/package.sh
     step 'booted service' tests/system/boot.sh
 fi
-if $page; then step 'page in a browser' page_tests; fi
+if $page; then
+    step 'page in a browser' page_tests
+    step 'metrics for Prometheus' tests/system/prometheus.sh
+fi
 if $arm; then step 'tests on ARM' arm_tests; fi
 if $model; then step 'tests on the real model' model_tests; fi
 printf 'all checks: %s s\n' "$SECONDS"

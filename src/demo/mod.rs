@@ -232,6 +232,7 @@ fn page(settings: &Settings, folder: &Folder, broker: &Broker) -> dashboard::Set
     let mut page = dashboard::Settings::default();
     page.page.listen.clone_from(&settings.listen);
     page.page.operator_key = Some(folder.private_key());
+    page.page.device_metrics = true;
     page.history.state_dir = folder.path().join("dashboard");
     page.mqtt.broker = broker.url();
     page.mqtt.protocol = Protocol::V311;
