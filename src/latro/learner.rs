@@ -238,7 +238,7 @@ impl<E: Engine> Learner<'_, E> {
         for rollout in rollouts {
             let rewards = totals(&sampled_rewards(rollout, settings)?);
             let teaches = match self.warms_up() {
-                true => rollout.shortest_right().is_some(),
+                true => rollout.worked || rollout.shortest_right().is_some(),
                 false => !self.is_level(&rewards),
             };
             teaching += usize::from(rewards.is_empty() || teaches);
@@ -319,9 +319,9 @@ impl<E: Engine> Learner<'_, E> {
             tally.add_rewards(rollout, &rewards, sampled_guess(rollout, settings)?);
         }
         let Part { rollout: part, mut is_flat } = match (self.warms_up(), known) {
-            (true, _) => right_part(rollout),
-            (false, true) => self.part_of(rollout, &totals(&rewards), flat),
-            (false, false) => Part { rollout: Cow::Borrowed(rollout), is_flat: false },
+            (true, _) if !rollout.worked => right_part(rollout),
+            (_, true) => self.part_of(rollout, &totals(&rewards), flat),
+            (_, false) => Part { rollout: Cow::Borrowed(rollout), is_flat: false },
         };
         if is_flat && !with_reference {
             tally.skip(known);
@@ -363,7 +363,7 @@ impl<E: Engine> Learner<'_, E> {
     }
 
     /// Whether the next step belongs to the warm start.
-    fn warms_up(&self) -> bool {
+    pub(in crate::latro) fn warms_up(&self) -> bool {
         let settings = self.settings;
         settings.method.samples() && self.state.progress.step < settings.warm_start_steps
     }

@@ -44,6 +44,9 @@ pub struct RolloutGroup {
     /// part of log p(z|x); without it (an empty list) log p(z|x) covers the rationale's tokens alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stops: Vec<Option<u32>>,
+    /// Whether the rationale is one that the task comes with, and not the model's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub worked: bool,
 }
 
 /// The right answer behind one rationale.
@@ -94,6 +97,7 @@ impl RolloutGroup {
             guess_scores: self.guess_scores.clone(),
             truncated: of(&self.truncated, chosen),
             stops: of(&self.stops, chosen),
+            worked: self.worked,
         }
     }
 

@@ -25,7 +25,7 @@ use crate::latro::learner::{LearnerState, Sampled, TrainerState};
 use crate::latro::metrics::MetricLine;
 use crate::latro::optimizer::AdamW;
 use crate::latro::sentinel::Sentinel;
-use crate::latro::settings::{Method, TrainSettings};
+use crate::latro::settings::{Method, TrainSettings, WarmStart};
 use crate::settings::Choice;
 use crate::store::adapter::WEIGHTS_FILE;
 use crate::store::{
@@ -79,7 +79,8 @@ impl RunIdentity {
                 hash.update(kind.word());
             }
         }
-        if settings.method == Method::SftRationale {
+        let worked = settings.warm_start_steps > 0 && settings.warm_start == WarmStart::Worked;
+        if worked || settings.method == Method::SftRationale {
             tasks.iter().flat_map(|t| &t.rationale).for_each(|text| hash.update(text));
         }
         Self {

@@ -137,10 +137,8 @@ fn a_run_ends_with_the_adapter_that_did_best() {
     assert!(adapter_bytes(&best) == adapter_bytes(&last));
 }
 
-#[test]
-fn worked_rationales_are_learned_from() {
-    let folder = tempfile::tempdir().unwrap();
-    let tasks = folder.path().join("tasks.jsonl");
+/// Sixty sums with worked rationales, in GSM8K's form.
+fn worked(tasks: &std::path::Path) {
     let line = |i: usize| {
         let (a, b) = (i % 9, i / 9);
         let sum = a + b;
@@ -150,7 +148,14 @@ fn worked_rationales_are_learned_from() {
         })
     };
     let all: String = (0..60).map(|i| format!("{}\n", line(i))).collect();
-    fs::write(&tasks, all).unwrap();
+    fs::write(tasks, all).unwrap();
+}
+
+#[test]
+fn worked_rationales_are_learned_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let tasks = folder.path().join("tasks.jsonl");
+    worked(&tasks);
     let dir = folder.path().join("run");
     let train = Train::quick(&dir)
         .with("--method", "sft_rationale")
@@ -182,6 +187,31 @@ fn a_warm_start_learns_from_right_rationales_before_it_compares_any() {
     assert!(spread[..3].iter().all(|s| *s == 0.0) && spread[3] > 0.0, "{spread:?}");
     let norms = numbers(&metrics(folder.path()), "grad_norm");
     assert!(norms.iter().all(|norm| *norm > 0.0), "{norms:?}");
+}
+
+#[test]
+fn a_warm_start_takes_worked_rationales_where_tasks_have_some() {
+    let folder = tempfile::tempdir().unwrap();
+    let tasks = folder.path().join("tasks.jsonl");
+    worked(&tasks);
+    let train = |name: &str| {
+        Train::quick(&folder.path().join(name))
+            .with("--tasks", text(&tasks))
+            .with("--warm-start-steps", "6")
+            .with("--prompts-per-step", "8")
+            .with("--max-new-tokens", "64")
+            .with("--steps", "8")
+    };
+
+    train("worked").run().done();
+    train("own").with("--warm-start", "own").run().done();
+
+    let lines = metrics(&folder.path().join("worked"));
+    let (loss, tokens) = (numbers(&lines, "loss"), numbers(&lines, "rollout_tokens"));
+    assert!(loss[4] + loss[5] < loss[0] + loss[1], "{loss:?}");
+    assert!(tokens[..6].iter().all(|n| *n == 0.0) && tokens[6] > 0.0, "{tokens:?}");
+    let own = numbers(&metrics(&folder.path().join("own")), "rollout_tokens");
+    assert!(own[..6].iter().all(|n| *n > 0.0), "{own:?}");
 }
 
 #[test]

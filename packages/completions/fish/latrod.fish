@@ -109,7 +109,9 @@ false\t''"
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l flat-share -d 'A prompt is flat if its rewards\' standard deviation is below this share of the moving average [default: 0.25]' -r
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l flat-spread -d 'A prompt is flat as well if its rewards\' standard deviation is below this [default: 0.01]' -r
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l update-generations -d 'Learn from so many rationales of a prompt only, those whose rewards differ the most. 0: all [default: 4; paper: 0]' -r
-complete -c latrod -n "__fish_latrod_using_subcommand train" -l warm-start-steps -d 'First steps that learn from the shortest right rationale of each question, supervised, instead of comparing rationales (expert iteration). 0: none [default: 0]' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l warm-start-steps -d 'First steps that learn from one right rationale of each question, supervised, instead of comparing rationales. 0: none [default: 0]' -r
+complete -c latrod -n "__fish_latrod_using_subcommand train" -l warm-start -d 'Which rationale these first steps learn from [default: worked]' -r -f -a "worked\t'The worked rationales that tasks come with, as in GSM8K; own where they have none'
+own\t'The shortest right one that the model has sampled (expert iteration)'"
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l scale-rewards -d 'Divide advantages by the standard deviation of their group [default: false]' -r -f -a "true\t''
 false\t''"
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l rank -d 'Rank of the LoRA update [default: 16]' -r

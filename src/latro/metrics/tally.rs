@@ -65,8 +65,11 @@ impl Tally {
         self.branches += k;
         let sum: f64 = rewards.iter().map(|r| r.reward).sum();
         self.reward += sum;
-        self.earned.push((k, sum / k.max(1) as f64));
-        let earned = rollout.rationales.iter().zip(rewards).filter(|(_, r)| r.reward > 0.0);
+        // What others have written says nothing of what the model can do.
+        let own = if rollout.worked { 0 } else { k };
+        self.earned.push((own, sum / k.max(1) as f64));
+        let earned =
+            rollout.rationales.iter().take(own).zip(rewards).filter(|(_, r)| r.reward > 0.0);
         self.rewarded.extend(earned.map(|(rationale, _)| rationale.len()));
         self.log_p_answer += rewards.iter().map(|r| r.log_p_answer).sum::<f64>();
         let ids = |k: usize| match rollout.answers.get(k) {

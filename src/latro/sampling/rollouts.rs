@@ -13,7 +13,7 @@ use crate::latro::sampling::branch::{Continuation, Generated, Stop};
 use crate::latro::sampling::generate::{Limits, Policy, generate_scored};
 use crate::latro::sampling::repetition::{Repetition, UnlessRepeating};
 use crate::latro::sampling::sampler::{Pick, stream};
-use crate::latro::settings::{Method, Seam};
+use crate::latro::settings::{Method, Seam, WarmStart};
 
 /// Watches a branch of the policy's own seam, and has its answer scored in its place.
 struct Scored<'p> {
@@ -66,6 +66,9 @@ impl<E: Engine> Learner<'_, E> {
         match (self.settings.method, self.settings.seam) {
             (Method::Sft, _) => tasks.iter().map(|task| self.direct(task)).collect(),
             (Method::SftRationale, _) => tasks.iter().map(|task| self.worked(task)).collect(),
+            (Method::Latro | Method::Auto, _) if self.warms_up() => {
+                self.warm_start(tasks, before, progress)
+            }
             (Method::Latro | Method::Auto, Seam::Phrase) => self.by_phrase(tasks, before, progress),
             (Method::Latro | Method::Auto, Seam::Policy) => self.by_policy(tasks, before, progress),
         }
@@ -92,9 +95,41 @@ impl<E: Engine> Learner<'_, E> {
             answer: self.prompter.answer(&task.answer)?,
             answer_span: Some(self.prompter.answer_span(&task.answer)?),
             rationales: vec![self.prompter.rationale(rationale)?],
+            worked: true,
             ..RolloutGroup::default()
         };
         Ok((group, 0))
+    }
+
+    /// Worked rationales where tasks come with some that are no longer than the model's may be, and
+    /// sampled ones of the others.
+    fn warm_start(
+        &self,
+        tasks: &[&Task],
+        before: usize,
+        progress: impl FnMut(usize),
+    ) -> Result<Vec<Counted>, LearnError> {
+        let mut groups = Vec::with_capacity(tasks.len());
+        let mut without = Vec::new();
+        for (place, task) in tasks.iter().enumerate() {
+            let most = self.settings.max_new_tokens;
+            let worked = match (self.settings.warm_start, &task.rationale) {
+                (WarmStart::Worked, Some(text)) => self.prompter.rationale(text)?.len() <= most,
+                _ => false,
+            };
+            if worked {
+                groups.push((place, self.worked(task)?));
+            } else {
+                without.push(place);
+            }
+        }
+        if !without.is_empty() {
+            let asked: Vec<&Task> = without.iter().map(|place| tasks[*place]).collect();
+            let sampled = self.by_policy(&asked, before, progress)?;
+            groups.extend(without.into_iter().zip(sampled));
+            groups.sort_by_key(|(place, _)| *place);
+        }
+        Ok(groups.into_iter().map(|(_, group)| group).collect())
     }
 
     /// Rationales that our own words follow; and how many tokens were sampled for each task.

@@ -98,6 +98,16 @@ choices! {
 }
 
 choices! {
+    /// What the first steps learn from, supervised.
+    pub enum WarmStart {
+        /// The worked rationales that tasks come with, as in GSM8K; `own` where they have none.
+        Worked = "worked",
+        /// The shortest right one that the model has sampled (expert iteration).
+        Own = "own",
+    }
+}
+
+choices! {
     /// What the learning rate does after the warm-up.
     pub enum Schedule {
         /// Falls in a straight line to 0 at the end of the run.

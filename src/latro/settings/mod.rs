@@ -14,7 +14,7 @@ mod presets;
 #[cfg(test)]
 mod tests;
 
-pub use choices::{Method, RewardKind, Schedule, Seam, Span, TaskOrder, Truncation};
+pub use choices::{Method, RewardKind, Schedule, Seam, Span, TaskOrder, Truncation, WarmStart};
 pub use presets::Preset;
 
 /// AdamW's own numbers; see [`crate::latro::optimizer`].
@@ -144,11 +144,13 @@ settings! {
         /// Passing through the model forwards and backwards costs more than sampling, and the middling
         /// say little.
         update_generations: usize = 4 => Rule::Whole(0, 1024),
-        /// First steps that learn from the shortest right rationale of each question, supervised, instead
-        /// of comparing rationales (expert iteration). 0: none.
+        /// First steps that learn from one right rationale of each question, supervised, instead of
+        /// comparing rationales. 0: none.
         ///
         /// Only with seam `policy`, where rationales announce answers of their own.
         warm_start_steps: u64 = 0 => Rule::Any,
+        /// Which rationale these first steps learn from.
+        warm_start: WarmStart = WarmStart::Worked => Rule::Any,
         /// Divide advantages by the standard deviation of their group.
         ///
         /// Neither the paper nor RLOO does, and it magnifies prompts that are nearly flat.
