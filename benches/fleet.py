@@ -2,9 +2,11 @@
 """The dashboard before a fleet of made-up devices: what it shows, how soon, and at what cost.
 
 Starts a mosquitto with many messages per client, a dashboard and `latrod simulate` on this machine, and compares what
-the dashboard says of each device with the simulator's own report. Needs a release build, mosquitto and Linux.
+the dashboard says of each device with the simulator's own report. A probe changes its state once a second and looks when
+the page says so. With --restart the broker is killed and started anew at the end, and all devices connect again. Needs a
+release build, mosquitto with its clients, and Linux.
 
-    benches/fleet.py [--devices 10000] [--seconds 120] [--program target/release/latrod]
+    benches/fleet.py [--devices 10000] [--seconds 120] [--speed 10] [--restart] [--program target/release/latrod]
 
 Prints one JSON object.
 """
@@ -58,6 +60,65 @@ class Dashboard:
         return body, time.perf_counter() - start
 
 
+class Probe:
+    """A device that changes its state, and how long the page takes to say so."""
+
+    def __init__(self, dashboard, port):
+        self.dashboard, self.number, self.lags = dashboard, 0, []
+        self.publisher = subprocess.Popen(['mosquitto_pub', '-h', '127.0.0.1', '-p', str(port), '-l', '-q', '1', '-t',
+                                           'latro/v2/bench/probe/state'], stdin=subprocess.PIPE, text=True)
+
+    def change(self):
+        self.number += 1
+        reason = f'probe {self.number}.'
+        message = {'v': 2, 'id': f'probe-{self.number}', 'connection': 1, 'seq': self.number,
+                   'time_ms': int(time.time() * 1000), 'state': 'waiting_for_idle', 'reason': reason}
+        start = time.perf_counter()
+        self.publisher.stdin.write(json.dumps(message) + '\n')
+        self.publisher.stdin.flush()
+        while reason.encode() not in self.dashboard.get('/devices.json?q=probe')[0]:
+            if time.perf_counter() > start + 60:
+                break
+            time.sleep(0.02)
+        self.lags.append(time.perf_counter() - start)
+
+    def result(self):
+        self.publisher.kill()
+        self.publisher.wait()
+        ordered = sorted(self.lags)
+        return {'median': round(statistics.median(ordered), 3), 'p95': round(ordered[int(len(ordered) * 0.95)], 3),
+                'most': round(ordered[-1], 3), 'changes': len(ordered)}
+
+
+def online(dashboard):
+    return len(json.loads(dashboard.get('/devices.json?status=online')[0]))
+
+
+def sent(report):
+    return sum(sum(d['sent'].values()) for d in json.loads(report.read_text())['devices'].values())
+
+
+def dropped(dashboard):
+    """Records that the history could not take."""
+    lines = dashboard.get('/metrics')[0].decode().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith('latrod_history_dropped_records_total ')))
+
+
+def restart(broker, start_broker, dashboard, devices):
+    """Seconds from the end of the broker until all devices are shown as online again."""
+    broker.kill()
+    broker.wait()
+    start = time.time()
+    children = [start_broker()]
+    while time.time() < start + 600:
+        time.sleep(1)
+        # Those that the page has not noticed to be away are not back yet.
+        heard = [d['heard_ms'] for d in json.loads(dashboard.get('/devices.json?status=online')[0])]
+        if sum(ms > start * 1000 for ms in heard) >= devices:
+            break
+    return children[0], round(time.time() - start, 1)
+
+
 def compare(dashboard, truth):
     """Devices that the dashboard shows otherwise than they are, and why."""
     shown = {f'{d["fleet"]}/{d["device"]}': d for d in json.loads(dashboard.get('/devices.json')[0])}
@@ -81,13 +142,15 @@ def main():
     parser.add_argument('--devices', type=int, default=10_000)
     parser.add_argument('--seconds', type=int, default=120, help='how long the devices live once all are there')
     parser.add_argument('--speed', type=float, default=10)
+    parser.add_argument('--restart', action='store_true', help='restart the broker at the end')
     parser.add_argument('--program', default='target/release/latrod')
     args = parser.parse_args()
     folder, port = tempfile.mkdtemp(prefix='latrod-fleet-'), free_port()
     config = Path(folder, 'mosquitto.conf')
     config.write_text(f'listener {port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 100000\n')
     mosquitto = shutil.which('mosquitto', path=os.environ['PATH'] + ':/usr/sbin')
-    children = [subprocess.Popen([mosquitto, '-c', config], stderr=subprocess.DEVNULL)]
+    start_broker = lambda: subprocess.Popen([mosquitto, '-c', config], stderr=subprocess.DEVNULL)
+    children = [start_broker()]
     try:
         time.sleep(1)
         dashboard = Dashboard(args.program, folder, port)
@@ -98,18 +161,25 @@ def main():
              '--speed', str(args.speed), '--report', report], stdout=subprocess.DEVNULL)
         children.append(crowd)
         start = time.time()
-        while json.loads(dashboard.get('/devices.json?status=online')[0]).__len__() < args.devices:
+        while online(dashboard) < args.devices:
             if time.time() > start + 600:
                 break
             time.sleep(1)
         all_there_s = time.time() - start
-        pages, before = [], usage(dashboard.child.pid)
-        end = time.time() + args.seconds
-        while time.time() < end:
+        probe = Probe(dashboard, port)
+        children.append(probe.publisher)
+        sent_before, pages, before = sent(report), [], usage(dashboard.child.pid)
+        begin = time.time()
+        while time.time() < begin + args.seconds:
             pages.append(dashboard.get('/')[1])
             pages.append(dashboard.get('/?sort=-gain&state=training')[1])
+            probe.change()
             time.sleep(1)
-        after = usage(dashboard.child.pid)
+        after, took = usage(dashboard.child.pid), time.time() - begin
+        rate = (sent(report) - sent_before) / took
+        lags = probe.result()
+        if args.restart:
+            children[0], back_s = restart(children[0], start_broker, dashboard, args.devices)
         crowd.send_signal(signal.SIGTERM)
         crowd.wait(120)
         truth, start = json.loads(report.read_text()), time.time()
@@ -120,17 +190,17 @@ def main():
                 break
             time.sleep(1)
         name = next(iter(truth['devices']))
-        sent = sum(sum(d['sent'].values()) for d in truth['devices'].values())
         print(json.dumps({
             'devices': args.devices, 'shown': shown, 'wrong': len(wrong), 'settled_s': round(settled_s, 1),
             'all_there_s': round(all_there_s, 1),
-            'messages_sent': sent,
+            'messages_per_s': round(rate), 'change_shown_s': lags, 'back_after_restart_s': back_s if args.restart else None,
             'page_s': {'median': round(statistics.median(pages), 3), 'most': round(max(pages), 3)},
             'device_page_s': round(dashboard.get(f'/devices/{name}')[1], 3),
             'curves_s': round(dashboard.get(f'/devices/{name}/curves')[1], 3),
-            'dashboard': {'cores': round((after[0] - before[0]) / args.seconds, 2),
+            'dashboard': {'cores': round((after[0] - before[0]) / took, 2),
                           'mib': round(after[1]), 'most_mib': round(after[2])},
             'broker_mib': round(usage(children[0].pid)[1]),
+            'history_dropped': dropped(dashboard),
             'history_mib': round(sum(f.stat().st_size for f in Path(folder).glob('history*')) / 2**20, 1),
             'examples': dict(list(wrong.items())[:5]),
         }, indent=1))

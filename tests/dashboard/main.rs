@@ -8,6 +8,7 @@ mod demo;
 mod neighbors;
 mod page;
 mod program;
+mod shares;
 #[expect(dead_code, reason = "the daemon's tests use the rest")]
 #[path = "../daemon/support.rs"]
 mod support;

@@ -11,6 +11,16 @@ use crate::broker::Broker;
 use crate::client::Client;
 use crate::support::program;
 
+/// What a killed dashboard has left.
+pub struct Killed(TempDir);
+
+impl Killed {
+    /// Starts it again.
+    pub fn start(self) -> Dashboard {
+        Dashboard::run(self.0)
+    }
+}
+
 /// A running dashboard. Killed when dropped.
 pub struct Dashboard {
     child: Child,
@@ -76,6 +86,13 @@ impl Dashboard {
         let log = || fs::read_to_string(dir.path().join("log")).unwrap_or_default();
         let way_in = way_in.unwrap_or_else(|| panic!("it does not start:\n{}", log()));
         Self { child, dir, way_in }
+    }
+
+    /// Kills it; what it had kept is left.
+    pub fn kill(mut self) -> Killed {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        Killed(std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap()))
     }
 
     /// Ends it and starts it again with what it had kept.
