@@ -11,6 +11,7 @@ mod commands;
 #[path = "../common/mod.rs"]
 mod common;
 mod device;
+mod home_assistant;
 mod hostile;
 mod outages;
 mod presence;

@@ -38,6 +38,7 @@
 
 mod backoff;
 pub mod connection;
+mod home_assistant;
 mod link;
 #[cfg(feature = "operator")]
 pub mod operator;

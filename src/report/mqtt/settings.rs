@@ -88,6 +88,11 @@ settings! {
         /// Take commands without a signature from anybody whom the broker lets publish them: for a
         /// closed test bench only.
         allow_unsigned: bool = false => Rule::Any,
+        /// The topic below which Home Assistant looks for devices, as it is set there: homeassistant unless
+        /// somebody has changed it. Empty: the device does not announce itself.
+        ///
+        /// The broker must let the device write to device/+/config below it and read status below it.
+        home_assistant: String = String::new() => Rule::Custom(topic_prefix),
     }
     check MqttSettings::conflicts
 }
@@ -96,6 +101,16 @@ fn one_line(value: Value<'_>) -> Option<String> {
     let Value::Text(text) = value else { return None };
     let is_odd = text.len() > 256 || text.chars().any(char::is_control);
     is_odd.then(|| "must be one line of at most 256 bytes".into())
+}
+
+fn topic_prefix(value: Value<'_>) -> Option<String> {
+    let Value::Text(text) = value else { return None };
+    let odd = |c: char| c.is_control() || matches!(c, '+' | '#');
+    let is_odd = text.len() > 128
+        || text.chars().any(odd)
+        || text.starts_with(['/', '$'])
+        || text.ends_with('/');
+    is_odd.then(|| "must be a topic without + and #, such as homeassistant".into())
 }
 
 /// Where the broker is.

@@ -29,6 +29,7 @@ use crate::contract::topics::Kind;
 use crate::contract::wire::{Birth, Message, Presence, State, Status, StepProgress, wall_clock_ms};
 use crate::report::inbox::{Accepted, CommandOutcome, Inbox};
 use crate::report::mqtt::connection::{Connection, Incoming, Signal};
+use crate::report::mqtt::home_assistant::Discovery;
 use crate::report::mqtt::retained::{Retained, Which};
 use crate::report::mqtt::settings::{Broker, MqttSettings};
 use crate::report::mqtt::{backoff, tls};
@@ -72,6 +73,8 @@ pub struct Link {
     last_heard: Instant,
     ready: VecDeque<LinkEvent>,
     retained: Retained,
+    /// What Home Assistant is told of the device.
+    discovery: Option<Discovery>,
     volatile: VecDeque<Volatile>,
     progress: VecDeque<Vec<u8>>,
     held: VecDeque<Held>,
@@ -127,6 +130,7 @@ impl Link {
             last_heard: now,
             ready: VecDeque::new(),
             retained: Retained::default(),
+            discovery: None,
             volatile: VecDeque::new(),
             progress: VecDeque::new(),
             held: VecDeque::new(),
@@ -207,6 +211,13 @@ impl Link {
     pub fn set_birth(&mut self, mut birth: Birth) {
         birth.boot_id.clone_from(&self.identity.boot_id);
         birth.memory_plan_mib.retain(|_, mib| mib.is_finite());
+        let prefix = &self.settings.home_assistant;
+        let discovery =
+            (!prefix.is_empty()).then(|| Discovery::new(prefix, &self.identity.topics, &birth));
+        if discovery != self.discovery {
+            self.discovery = discovery;
+            self.announce();
+        }
         let result = self.retained.set(Which::Birth, &birth);
         self.log(result);
     }

@@ -14,6 +14,7 @@ use crate::contract::event::Sentence;
 use crate::contract::topics::{CommandTopic, Kind, is_version_1};
 use crate::contract::wire::{Ack, AckState, VERSION};
 use crate::report::inbox::Receipt;
+use crate::report::mqtt::home_assistant::is_birth;
 
 /// Commands that are held at most; brokers deliver some 20 without acknowledgement.
 const MAX_HELD: usize = 64;
@@ -36,6 +37,10 @@ impl Link {
             return;
         }
         let Some(topic) = self.identity.topics.command(&message.topic) else {
+            let prefix = &self.settings.home_assistant;
+            if !prefix.is_empty() && is_birth(prefix, &message.topic, &message.payload) {
+                self.announce();
+            }
             if is_version_1(&message.topic) {
                 self.report_refusal(Sentence::new(format_args!(
                     "it came on a topic of version 1 of the contract, this latrod speaks version \

@@ -14,6 +14,7 @@ use crate::report::ReportError;
 use crate::report::mqtt::backoff;
 use crate::report::mqtt::backoff::seconds;
 use crate::report::mqtt::connection::{ConnectOptions, Connection, Lost, Will};
+use crate::report::mqtt::home_assistant::birth_topic;
 use crate::report::outbox::{encode, head};
 
 /// A connection that lasted this long counts as good: the next delay is short again. One that the
@@ -88,11 +89,16 @@ impl Link {
         self.sent_up_to = 0;
         self.retained.begin();
         self.set_status(Presence::Online, "connected");
+        self.announce();
         if let Phase::Open { connection, since, up } = &mut self.phase {
             *up = true;
             *since = Instant::now();
             // It fails only if the connection is over already; that is the next thing we hear.
             let _ = connection.subscribe(&self.identity.topics.command_filter());
+            let prefix = &self.settings.home_assistant;
+            if !prefix.is_empty() {
+                let _ = connection.subscribe(&birth_topic(prefix));
+            }
         }
         self.ready.push_back(LinkEvent::Connected { connection: number });
     }

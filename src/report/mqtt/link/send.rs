@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::{Link, LinkEvent, Phase, Which};
 use crate::contract::wire::{Head, Message};
 use crate::report::mqtt::connection::Refusal;
+use crate::report::mqtt::home_assistant::Discovery;
 use crate::report::mqtt::retained::Due;
 use crate::report::outbox::{self, encode, head};
 
@@ -30,6 +31,7 @@ pub(super) struct Volatile {
     number: u64,
     topic: String,
     payload: Vec<u8>,
+    retain: bool,
     /// Whether it was sent on this connection.
     pub(super) sent: bool,
 }
@@ -47,13 +49,25 @@ impl Link {
         let number = head.seq;
         match encode(&topic, &Message { head, body }) {
             Ok(payload) => {
-                self.volatile.push_back(Volatile { number, topic, payload, sent: false });
-                if self.volatile.len() > MAX_VOLATILE {
-                    self.volatile.pop_front();
-                }
+                self.keep(Volatile { number, topic, payload, retain: false, sent: false });
             }
             Err(e) => self.log(Err(e)),
         }
+    }
+
+    fn keep(&mut self, message: Volatile) {
+        self.volatile.push_back(message);
+        if self.volatile.len() > MAX_VOLATILE {
+            self.volatile.pop_front();
+        }
+    }
+
+    /// Tells Home Assistant what this device is, if it is to know.
+    pub(super) fn announce(&mut self) {
+        let Some(Discovery { topic, payload }) = self.discovery.clone() else { return };
+        self.volatile.retain(|message| message.topic != topic);
+        self.seq += 1;
+        self.keep(Volatile { number: self.seq, topic, payload, retain: true, sent: false });
     }
 
     /// Hands over as much as the window allows: retained messages first, then those in memory, then
@@ -107,7 +121,8 @@ impl Link {
             }
             let (topic, payload) = (message.topic.clone(), message.payload.clone());
             let token = Token::Volatile(message.number);
-            self.volatile[index].sent = self.publish(token, &topic, false, payload);
+            let retain = message.retain;
+            self.volatile[index].sent = self.publish(token, &topic, retain, payload);
         }
     }
 
