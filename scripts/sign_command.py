@@ -53,7 +53,7 @@ def main():
     parser.add_argument("--device", required=True)
     parser.add_argument("--id", default=secrets.token_hex(16))
     parser.add_argument("--valid", type=int, default=3600, help="seconds")
-    parser.add_argument("command", help="pause, resume, train_now, check, promote, approve, rollback, set, restore_tasks")
+    parser.add_argument("command", help="pause, resume, train_now, check, promote, rollback, set, restore_tasks")
     parser.add_argument("arguments", nargs="*", metavar="NAME=VALUE", help="version=…, or key=… value=…")
     args = parser.parse_args()
     now = int(time.time())

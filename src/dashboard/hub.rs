@@ -8,10 +8,9 @@ use tokio::sync::mpsc;
 use super::Settings;
 use super::fleet::{DeviceId, Fleet, Seen};
 use super::history::{Batch, HistoryError, Reader};
-use super::orders::{Giver, Outgoing};
+use super::orders::{Giver, Outgoing, Wish};
 use super::rollout::Rollout;
 use super::web::access::Access;
-use crate::contract::wire::Action;
 pub use crate::contract::wire::wall_clock_ms as now_ms;
 
 /// Batches that wait for the disk, at most. Beyond, they are dropped and counted.
@@ -157,18 +156,23 @@ impl Hub {
         self.orders.try_send(outgoing).map_err(|_| "too many commands wait for the broker")
     }
 
-    /// Gives a command to a device; its id.
+    /// Gives a device the command for what is wanted of it; its id.
     ///
     /// # Errors
-    /// A sentence: there is no such device, no key, or no room.
+    /// A sentence: there is no such device, nothing to approve there, no key, or no room.
     pub fn give(
         &self,
         who: &str,
         device: &DeviceId,
-        action: &Action,
+        wish: &Wish,
         now_ms: u64,
     ) -> Result<String, String> {
-        let (outgoing, order) = self.giver.make(device, action.clone(), who, now_ms)?;
+        let action = self
+            .fleet()
+            .get(device)
+            .ok_or("there is no such device")
+            .map_or_else(|why| Err(why.to_owned()), |known| wish.of(known))?;
+        let (outgoing, order) = self.giver.make(device, action, who, now_ms)?;
         let id = order.id.clone();
         let known = self.fleet().get_mut(device).map(|device| device.orders.give(order));
         let sent = known.ok_or("there is no such device").and_then(|()| self.send(outgoing));

@@ -6,13 +6,13 @@ use std::sync::{Mutex, PoisonError};
 use ed25519_dalek::SigningKey;
 
 use super::DashboardError;
-use super::fleet::DeviceId;
 use super::fleet::orders::Order;
+use super::fleet::{Device, DeviceId};
 use super::settings::PageSettings;
 use crate::contract::envelope::Envelope;
 use crate::contract::keys::load_signing_key;
 use crate::contract::topics::Topics;
-use crate::contract::wire::{Action, Command};
+use crate::contract::wire::{Action, Command, action};
 
 /// Something to send.
 #[derive(Debug)]
@@ -116,9 +116,59 @@ impl Giver {
     }
 }
 
+/// What an operator wants of devices.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wish {
+    /// The same of each.
+    Action(Action),
+    /// That each promotes the version that waits for approval there, as the page knows it.
+    Approve,
+}
+
+impl Wish {
+    /// Reads what a form asks for.
+    ///
+    /// # Errors
+    /// A sentence, if it is nothing.
+    pub fn read(
+        command: &str,
+        version: Option<String>,
+        key: Option<String>,
+        value: Option<String>,
+    ) -> Result<Self, String> {
+        match command {
+            "approve" => Ok(Self::Approve),
+            _ => action(command, version, key, value).map(Self::Action),
+        }
+    }
+
+    /// What that is for a device.
+    ///
+    /// # Errors
+    /// A sentence, if there is nothing to approve.
+    pub fn of(&self, device: &Device) -> Result<Action, String> {
+        match self {
+            Self::Action(action) => Ok(action.clone()),
+            Self::Approve => {
+                let version = device.state().and_then(|state| state.awaiting.clone());
+                let version = version.ok_or("no adapter waits for approval there")?;
+                Ok(Action::Promote { version })
+            }
+        }
+    }
+
+    /// As the audit log has it.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        match self {
+            Self::Action(action) => in_words(action),
+            Self::Approve => "approve".to_owned(),
+        }
+    }
+}
+
 /// An action as the audit log has it.
-#[must_use]
-pub fn in_words(action: &Action) -> String {
+fn in_words(action: &Action) -> String {
     match action {
         Action::Promote { version } => format!("promote {version}"),
         Action::Set { key, value } => format!("set {key}={value}"),

@@ -50,7 +50,7 @@ settings! {
         command_valid_s: u64 = 3600 => Rule::Whole(10, crate::contract::wire::MAX_LIFE_S),
         /// Show every device in /metrics, too, instead of the fleet in sums alone.
         ///
-        /// That is some ten series a device: for thousands, ask whoever runs Prometheus.
+        /// That is up to nine series a device: for thousands, ask whoever runs Prometheus.
         device_metrics: bool = false => Rule::Any,
         /// Pages that may be open at once; each is kept up to date.
         max_open_pages: u32 = 100 => Rule::Whole(1, 10_000),

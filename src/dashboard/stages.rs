@@ -39,10 +39,10 @@ fn turn(hub: &Hub) {
 
 /// Commands the devices of a stage. One that cannot be commanded has failed.
 fn give(hub: &Hub, rollout: &mut Rollout, devices: &[String], now_ms: u64) {
-    let Ok(action) = rollout.plan.action() else { return rollout.stop("its command is none") };
+    let Ok(wish) = rollout.plan.wish() else { return rollout.stop("its command is none") };
     for device in devices {
         let id = DeviceId::parse(device);
-        let given = id.map(|id| hub.give(&rollout.who, &id, &action, now_ms));
+        let given = id.map(|id| hub.give(&rollout.who, &id, &wish, now_ms));
         rollout.gave(device, &given.and_then(Result::ok).unwrap_or_default());
     }
 }

@@ -7,13 +7,10 @@ use std::time::{Duration, Instant};
 
 use rumqttd::{Config, ConnectionSettings, RouterConfig, ServerSettings};
 
-use super::DemoError;
+use super::{DemoError, PATIENCE};
 
 /// Largest message, as `configs/mosquitto/` has it.
 const MAX_MESSAGE_BYTES: usize = 262_144;
-/// How long it may take until it listens.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 /// A broker that speaks MQTT 3.1.1; it ends with the process.
 pub struct Broker {
     address: SocketAddr,

@@ -1,13 +1,15 @@
 //! The device that learns: its model, its tasks, and settings with which that is quick and never waits for the
 //! machine to be idle, since somebody sits there and looks.
 
-use std::fs;
+use std::fs::{self, DirEntry, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::folder::Folder;
 use super::{DEVICE, DemoError, Settings};
 use crate::config::sections::idle::Users;
 use crate::config::{ActivitySettings, Config, CycleSettings, DeviceSettings, StatusSettings};
+use crate::data::records::Format;
 use crate::intake::SpoolSettings;
 use crate::latro::settings::TrainSettings;
 use crate::promotion::gate::GateSettings;
@@ -31,27 +33,41 @@ pub fn fill(settings: &Settings, folder: &Folder) -> Result<(), DemoError> {
     }
 }
 
-/// Copies a task file, or those of a folder: what is in the spool is consumed.
-fn copy(from: &Path, spool: &Path) -> Result<(), DemoError> {
-    let is_file = |path: &PathBuf| {
-        let known = path.extension().is_some_and(|ending| ending == "jsonl" || ending == "csv");
-        path.is_file() && (known || path == from)
-    };
+/// Whether the files that settings name can be used, as far as that is quickly told.
+///
+/// # Errors
+/// No model, no task files.
+pub fn check(settings: &Settings) -> Result<(), DemoError> {
+    if let Some(model) = &settings.model {
+        let mut magic = [0; 4];
+        let read = File::open(model).and_then(|mut file| file.read_exact(&mut magic));
+        if read.is_err() || magic != *b"GGUF" {
+            return Err(DemoError::NoModel(model.clone()));
+        }
+    }
+    settings.tasks.as_deref().map_or(Ok(()), |tasks| task_files(tasks).map(drop))
+}
+
+/// The task files of a folder, or the one.
+fn task_files(from: &Path) -> Result<Vec<PathBuf>, DemoError> {
     let mut files = vec![from.to_owned()];
     if from.is_dir() {
         let entries = fs::read_dir(from).map_err(DemoError::file(from))?;
-        files = entries
-            .map(|entry| entry.map(|entry| entry.path()))
-            .collect::<Result<_, _>>()
-            .map_err(DemoError::file(from))?;
+        let entries: Result<Vec<_>, _> = entries.collect();
+        files = entries.map_err(DemoError::file(from))?.iter().map(DirEntry::path).collect();
     }
-    files.retain(is_file);
-    if files.is_empty() {
-        return Err(DemoError::NoTasks(from.to_owned()));
-    }
-    for file in files {
-        let name = file.file_name().unwrap_or_default();
-        fs::copy(&file, spool.join(name)).map_err(DemoError::file(&file))?;
+    files.retain(|file| Format::of(file).is_some());
+    files.sort();
+    if files.is_empty() { Err(DemoError::NoTasks(from.to_owned())) } else { Ok(files) }
+}
+
+/// Copies task files into the spool, which consumes what is in it.
+fn copy(from: &Path, spool: &Path) -> Result<(), DemoError> {
+    for file in task_files(from)? {
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        // Hidden files are not read there.
+        let to = spool.join(name.trim_start_matches('.'));
+        fs::copy(&file, &to).map_err(DemoError::file(&file))?;
     }
     Ok(())
 }
@@ -101,7 +117,7 @@ pub fn config(settings: &Settings, folder: &Folder, broker: String) -> Config {
             state_every_s: 10,
             ..MqttSettings::default()
         },
-        status: StatusSettings { socket: at("status.sock") },
+        status: StatusSettings { socket: folder.socket() },
         ..Config::default()
     }
 }

@@ -10,6 +10,9 @@ use crate::config::Config;
 use crate::contract::keys::{new_key_pair, random_hex};
 
 const CONFIG: &str = "latrod.toml";
+const SOCKET: &str = "status.sock";
+/// Longest path of a socket (`sun_path` of sockaddr_un, macOS).
+const MAX_SOCKET_BYTES: usize = 103;
 const PRIVATE_KEY: &str = "operator.pem";
 const PUBLIC_KEY: &str = "operator.pem.pub";
 
@@ -22,9 +25,13 @@ impl Folder {
     /// # Errors
     /// If it cannot be made.
     pub fn new() -> Result<Self, DemoError> {
-        // Programs may have no home, and a socket's path must be short.
         let word = random_hex::<4>().map_err(DemoError::Key)?;
-        let path = std::env::temp_dir().join(format!("latrod-demo-{word}"));
+        let place = std::env::temp_dir();
+        let place = std::path::absolute(&place).map_err(DemoError::file(&place))?;
+        let path = place.join(format!("latrod-demo-{word}"));
+        if path.join(SOCKET).as_os_str().len() > MAX_SOCKET_BYTES {
+            return Err(DemoError::TooLong(place));
+        }
         DirBuilder::new().mode(0o700).create(&path).map_err(DemoError::file(&path))?;
         let folder = Self(path);
         for name in ["spool", "state", "dashboard"] {
@@ -68,6 +75,11 @@ impl Folder {
     /// The file with the operator's public key.
     pub fn public_key(&self) -> String {
         self.0.join(PUBLIC_KEY).to_string_lossy().into_owned()
+    }
+
+    /// Where the daemon answers questions about its status.
+    pub fn socket(&self) -> PathBuf {
+        self.0.join(SOCKET)
     }
 
     /// Writes the device's configuration.

@@ -12,15 +12,20 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, getpid, kill_process};
+use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::config::ConfigErrors;
 use crate::contract::ContractError;
 use crate::contract::keys::OperatorKeys;
 use crate::daemon::driver::{Driver, Start, StartError};
+use crate::daemon::status::{Status, socket};
 use crate::dashboard::{self, DashboardError, serve};
 use crate::report::mqtt::{MqttSettings, Protocol};
 use crate::simulator::{self, Shares, SimulatorError, Trust, simulate};
@@ -38,6 +43,11 @@ pub const DEVICE: (&str, &str) = ("demo", "this-machine");
 const NEIGHBORS: (&str, &str) = ("made-up", "neighbor");
 /// How many times as fast as real devices the neighbors live, so that something happens while one looks.
 const SPEED: f64 = 20.0;
+
+/// Open files besides those of the neighbors' connections.
+const OTHER_FILES: u64 = 512;
+/// How long a part of the demo may take to start.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What is shown.
 #[derive(Debug, Clone)]
@@ -75,8 +85,14 @@ pub enum DemoError {
         source: io::Error,
     },
     /// Task files that the daemon would not take.
-    #[error("{0}: no *.jsonl or *.csv file; see `latrod train --help`")]
+    #[error("{0}: no file that ends in .jsonl, .ndjson, .json or .csv")]
     NoTasks(PathBuf),
+    /// Something that is no model.
+    #[error("{0}: no GGUF file")]
+    NoModel(PathBuf),
+    /// The folder for temporary files.
+    #[error("{0} is too long for a socket's path; set TMPDIR to a shorter one")]
+    TooLong(PathBuf),
     /// The system refuses something.
     #[error("{what}: {source}")]
     System {
@@ -119,11 +135,15 @@ impl DemoError {
     }
 }
 
-/// Runs until SIGTERM or SIGINT; `ready` is told once the page can be opened.
+/// Runs until SIGTERM or SIGINT; `ready` is told once the page can be opened and the device listens.
 ///
 /// # Errors
 /// [`DemoError`].
 pub fn run(settings: &Settings, ready: impl FnOnce(Running<'_>)) -> Result<(), DemoError> {
+    let stop = Stop::listen()?;
+    device::check(settings)?;
+    // The broker's ends of the connections are in this process as well.
+    simulator::allow_connections(2 * settings.devices as u64 + OTHER_FILES)?;
     let folder = Folder::new()?;
     folder.write_keys()?;
     device::fill(settings, &folder)?;
@@ -132,7 +152,9 @@ pub fn run(settings: &Settings, ready: impl FnOnce(Running<'_>)) -> Result<(), D
     let daemon = start_daemon(&config_path)?;
     let neighbors = start_neighbors(settings.devices, &folder, &broker)?;
     let shown = |page: &str| {
+        wait_for_link(&folder.socket());
         ready(Running { page, broker: broker.url(), folder: folder.path() });
+        stop.pass_on();
     };
     let served = serve(page(settings, &folder, &broker), shown);
     if served.is_err() {
@@ -145,6 +167,41 @@ pub fn run(settings: &Settings, ready: impl FnOnce(Running<'_>)) -> Result<(), D
         Some(Ok(ended)) => Ok(ended?),
         _ => Ok(()),
     }
+}
+
+/// Whether somebody has asked the demo to stop before all of its parts listen for that.
+struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// From now on a signal ends the demo in good order.
+    fn listen() -> Result<Self, DemoError> {
+        let asked = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM] {
+            let registered = signal_hook::flag::register(signal, Arc::clone(&asked));
+            registered.map_err(DemoError::system("signals cannot be handled"))?;
+        }
+        Ok(Self(asked))
+    }
+
+    /// Tells all parts, which listen by now.
+    fn pass_on(&self) {
+        if self.0.load(Ordering::Relaxed) {
+            let _ = kill_process(getpid(), Signal::TERM);
+        }
+    }
+}
+
+/// Waits until the device takes commands: the broker keeps none for a device that it doesn't know.
+fn wait_for_link(socket: &Path) {
+    let end = Instant::now() + PATIENCE;
+    while Instant::now() < end {
+        let status = socket::ask(socket).ok().and_then(|text| serde_json::from_str(&text).ok());
+        if status.is_some_and(|status: Status| status.broker.connected) {
+            return;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    log::warn!("the device is not connected yet; commands may get lost");
 }
 
 /// The daemon, in a thread of its own, once it has what it needs.
@@ -215,8 +272,21 @@ fn start_neighbors(
         .connect_options(String::new(), None)
         .map_err(|error| DemoError::Broker(error.to_string()))?;
     let trust = Trust { keys, unsigned: false };
-    let body = move || simulate(crowd, options, trust, |_, _, _| ());
-    Ok(Some(spawn("neighbors", body)?))
+    let (told, started) = sync_channel(1);
+    let body = move || {
+        // The first totals are told once signals are listened for.
+        let tell = |_, _, _: Option<&str>| {
+            let _ = told.try_send(());
+        };
+        let ended = simulate(crowd, options, trust, tell);
+        if let Err(error) = &ended {
+            log::error!("the made-up devices: {error}");
+        }
+        ended
+    };
+    let thread = spawn("neighbors", body)?;
+    let _ = started.recv_timeout(PATIENCE);
+    Ok(Some(thread))
 }
 
 fn spawn<T: Send + 'static>(

@@ -26,6 +26,7 @@ use crate::store::{StoreError, write_atomic};
 use crowd::{Crowd, TURN};
 pub use device::Trust;
 use device::{MAX_INFLIGHT, Surroundings};
+pub use open_files::allow as allow_connections;
 pub use truth::Totals;
 
 /// How often the totals are told and the truth is written.

@@ -208,12 +208,13 @@ fn where_operators_have_the_last_word_a_better_adapter_waits_for_theirs() {
     assert_eq!(daemon.stop(), 0);
     let daemon = device.start();
     let mut arguments = device.command(&broker);
-    arguments.push("approve".to_owned());
+    arguments.extend(["promote".to_owned(), version.to_owned()]);
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     Device::latrod(&arguments);
 
     let active = state(&observer, "approval", |s| s["adapter"]["version"] == version);
     assert_eq!((&active["awaiting"], &active["alarms"]), (&Value::Null, &json!([])));
+    assert_eq!(active["last_cycle"]["result"], "promoted", "{active:#}");
     let current = current_of(&device.state("adapters")).unwrap().expect("an active adapter");
     assert_eq!(current.id.to_string(), version);
     assert_eq!(daemon.stop(), 0);

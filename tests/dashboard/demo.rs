@@ -3,10 +3,11 @@
 use std::io::{BufRead, BufReader, Lines};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::client::Client;
+use crate::client::{Client, PATIENCE};
 use crate::support::program;
 
 /// A running demo. Killed when dropped.
@@ -91,6 +92,32 @@ fn a_folder_without_task_files_is_refused() {
 
     let arguments = ["--model", model, "--tasks", empty];
     let mut demo = Demo::start(&arguments, temporary.path());
+
+    assert_eq!(demo.child.wait().unwrap().code(), Some(64));
+    assert_eq!(entries(temporary.path()), 0);
+}
+
+#[test]
+fn a_signal_ends_it_in_good_order_however_early_it_comes() {
+    let temporary = tempfile::tempdir().unwrap();
+    for delay_ms in [0, 10, 20, 30, 50, 100, 300] {
+        let mut demo = Demo::start(&["--devices", "2"], temporary.path());
+        std::thread::sleep(Duration::from_millis(delay_ms));
+        demo.interrupt();
+
+        let end = Instant::now() + PATIENCE;
+        while demo.child.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < end, "after {delay_ms} ms the signal is lost");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(entries(temporary.path()), 0, "after {delay_ms} ms something stays behind");
+    }
+}
+
+#[test]
+fn what_is_no_model_is_refused() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut demo = Demo::start(&["--model", "Cargo.toml"], temporary.path());
 
     assert_eq!(demo.child.wait().unwrap().code(), Some(64));
     assert_eq!(entries(temporary.path()), 0);

@@ -46,9 +46,9 @@ impl Neighbors {
         Self { client, commands }
     }
 
-    /// The id of the command that a device was given; waits for it.
+    /// The id of the command that was given below `device`, a device or a kind of its commands; waits for it.
     pub fn command_of(&self, device: &str) -> String {
-        let (begin, end) = (format!("latro/v2/{device}/cmd/"), Instant::now() + PATIENCE);
+        let (begin, end) = (format!("latro/v2/{device}/"), Instant::now() + PATIENCE);
         loop {
             let commands = self.commands.lock().unwrap().clone();
             if let Some(topic) = commands.iter().find(|topic| topic.starts_with(&begin)) {

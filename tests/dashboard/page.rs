@@ -287,3 +287,30 @@ fn gone(client: &Client, name: &str) {
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
 }
+
+#[test]
+fn approving_promotes_what_waits_on_each_device() {
+    let broker = open_broker();
+    let neighbors = Neighbors::new(&broker);
+    let key = tempfile::tempdir().unwrap();
+    let pem = key.path().join("operator.pem");
+    Device::latrod(&["command", "--new-key", pem.to_str().unwrap()]);
+    let dashboard = Dashboard::start(&broker, Some(pem), &[]);
+    let operator = dashboard.operator();
+    neighbors.appear("press/d1", 1);
+    let waits = json!({"state": "paused", "reason": "r", "awaiting": "00000002-0a1b2c3d",
+        "versions": [{"version": "00000002-0a1b2c3d"}]});
+    neighbors.say("press/d1", "state", 9, &waits);
+    neighbors.appear("press/d2", 1);
+    operator.wait("/devices/press/d1", "waits for approval");
+    operator.wait("/", "press/d2");
+
+    let both = [("device", "press/d1"), ("device", "press/d2")];
+    let answer = operator.act("approve", &both);
+
+    assert_eq!(answer.status, 409);
+    assert!(answer.body.contains("no adapter waits for approval there"), "{}", answer.body);
+    neighbors.command_of("press/d1/cmd/promote");
+    operator.wait("/devices/press/d1", "promote 00000002-0a1b2c3d");
+    operator.wait("/audit", "approve");
+}

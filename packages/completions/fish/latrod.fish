@@ -42,7 +42,7 @@ complete -c latrod -n "__fish_latrod_needs_command" -f -a "validate" -d 'Check a
 complete -c latrod -n "__fish_latrod_needs_command" -f -a "debug" -d 'Raw numbers, in the file formats of the PyTorch and llama.cpp references'
 complete -c latrod -n "__fish_latrod_using_subcommand demo" -l devices -d 'Made-up devices beside the one that learns' -r
 complete -c latrod -n "__fish_latrod_using_subcommand demo" -l model -d 'A GGUF model to learn with, instead of the built-in tiny one' -r -F
-complete -c latrod -n "__fish_latrod_using_subcommand demo" -l tasks -d 'Task files to learn from, instead of sums: a file, or a folder of *.jsonl and *.csv files' -r -F
+complete -c latrod -n "__fish_latrod_using_subcommand demo" -l tasks -d 'Task files to learn from, instead of sums: a file, or a folder of *.jsonl, *.json and *.csv files' -r -F
 complete -c latrod -n "__fish_latrod_using_subcommand demo" -l listen -d 'Address and port of the page; port 0 is any that is free' -r
 complete -c latrod -n "__fish_latrod_using_subcommand demo" -s h -l help -d 'Print help'
 complete -c latrod -n "__fish_latrod_using_subcommand train" -l model -d 'The GGUF model' -r -F

@@ -29,8 +29,6 @@ enum Action {
     Check,
     /// Make VERSION the active adapter
     Promote,
-    /// Make the version that waits for approval the active adapter
-    Approve,
     /// Go back to the parent of the active adapter
     Rollback,
     /// Override a setting of the configuration file with KEY=VALUE; KEY= restores the file's value
@@ -167,7 +165,6 @@ fn action(action: Action, argument: Option<String>) -> Result<wire::Action, CliE
         Action::TrainNow => ("train_now", None, None),
         Action::Check => ("check", None, None),
         Action::Promote => ("promote", argument.clone(), None),
-        Action::Approve => ("approve", None, None),
         Action::Rollback => ("rollback", None, None),
         Action::Set => ("set", None, argument.clone()),
         Action::RestoreTasks => ("restore_tasks", None, None),

@@ -9,10 +9,10 @@ use crate::demo::{DEVICE, DemoError, Running, Settings, run as show};
 /// Show the whole system on this machine: a device that learns, a broker, and the fleet's page
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Starts a broker, the daemon with a tiny model and sums to learn from, made-up devices beside it, and the page,
-and prints the address to open. The device learns within a minute or two, and its first adapter is promoted.
-Training does not wait for the machine to be idle here, as `latrod run` does. Ctrl-C ends everything; nothing
-stays behind.
+Starts a broker, the daemon with a tiny model and sums to learn from, made-up devices beside it,
+and the page, and prints the address to open. The device learns within a minute or two, and its
+first adapter is promoted. Training does not wait for the machine to be idle here, as that of
+`latrod run` does. Ctrl-C ends everything; nothing stays behind.
 
 Examples:
   latrod demo
@@ -26,7 +26,7 @@ pub struct Args {
     /// A GGUF model to learn with, instead of the built-in tiny one
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
-    /// Task files to learn from, instead of sums: a file, or a folder of *.jsonl and *.csv files
+    /// Task files to learn from, instead of sums: a file, or a folder of *.jsonl, *.json and *.csv files
     #[arg(long, value_name = "PATH", requires = "model")]
     tasks: Option<PathBuf>,
     /// Address and port of the page; port 0 is any that is free
@@ -40,7 +40,8 @@ pub struct Args {
 /// Files that cannot be used (exit code 64); a system that does not let it start (1).
 pub fn run(args: Args) -> Result<(), CliError> {
     let absolute = |path: PathBuf| {
-        path.canonicalize().map_err(|error| usage(format!("{}: {error}", path.display())))
+        // Links keep their names, which say what kind of file it is.
+        std::path::absolute(&path).map_err(|error| usage(format!("{}: {error}", path.display())))
     };
     let settings = Settings {
         devices: args.devices as usize,
@@ -52,7 +53,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
         let _ = say(text(&settings, &running));
     })
     .map_err(|error| match error {
-        DemoError::NoTasks(_) => usage(error),
+        DemoError::NoTasks(_) | DemoError::NoModel(_) => usage(error),
         _ => failed(error),
     })
 }

@@ -265,12 +265,8 @@ impl fmt::Display for Event {
                 write!(f, "checked adapter {version}, which {}: {reason}", verdict(*keep))
             }
             Self::Switched { from, to, reason } => {
-                write!(
-                    f,
-                    "switched from {} to {}: {reason}",
-                    name(from.as_ref()),
-                    name(to.as_ref())
-                )
+                let (from, to) = (name(from.as_ref()), name(to.as_ref()));
+                write!(f, "switched from {from} to {to}: {reason}")
             }
             Self::Promoted { version: v, reason: r, .. } => write!(f, "promoted adapter {v}: {r}"),
             Self::AwaitsApproval { version: v, reason: r, .. } => {

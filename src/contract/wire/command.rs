@@ -31,8 +31,6 @@ pub enum Action {
         /// The version's folder name.
         version: String,
     },
-    /// Make the version that waits for approval the active adapter.
-    Approve,
     /// Go back to the parent of the active adapter.
     Rollback,
     /// Override a setting of the configuration file, or restore the file's value.
@@ -48,17 +46,8 @@ pub enum Action {
 
 impl Action {
     /// Names of all actions, as the wire and the command line write them.
-    pub const NAMES: [&str; 9] = [
-        "pause",
-        "resume",
-        "train_now",
-        "check",
-        "promote",
-        "approve",
-        "rollback",
-        "set",
-        "restore_tasks",
-    ];
+    pub const NAMES: [&str; 8] =
+        ["pause", "resume", "train_now", "check", "promote", "rollback", "set", "restore_tasks"];
 
     /// Its name on the wire.
     #[must_use]
@@ -69,7 +58,6 @@ impl Action {
             Self::TrainNow => "train_now",
             Self::Check => "check",
             Self::Promote { .. } => "promote",
-            Self::Approve => "approve",
             Self::Rollback => "rollback",
             Self::Set { .. } => "set",
             Self::RestoreTasks => "restore_tasks",
@@ -220,7 +208,6 @@ pub fn action(
         "promote" => {
             Action::Promote { version: version.clone().ok_or_else(|| missing("a version"))? }
         }
-        "approve" => Action::Approve,
         "rollback" => Action::Rollback,
         "set" => Action::Set {
             key: key.clone().ok_or_else(|| missing("a key"))?,

@@ -30,8 +30,20 @@ pub struct ActiveAdapter {
     pub newest: i64,
     /// How often it was checked.
     pub checks: u32,
-    /// The version that has proved better than it and waits for an operator's approval.
-    pub awaiting: Option<String>,
+    /// What has proved better than it and waits for an operator's approval.
+    pub awaiting: Option<Awaiting>,
+}
+
+/// A version that waits for an operator's approval.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Awaiting {
+    /// The version.
+    pub version: String,
+    /// The number of its cycle.
+    pub cycle: u64,
+    /// The newest task that it was judged on.
+    pub newest: i64,
 }
 
 impl Remembered for ActiveAdapter {

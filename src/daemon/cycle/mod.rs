@@ -21,7 +21,7 @@ use crate::config::CycleSettings;
 use crate::contract::event::{Event, Numbers, Sentence};
 use crate::contract::wire::finite;
 use crate::daemon::adapters::hook::HookKind;
-use crate::daemon::adapters::{ActiveAdapter, Adapters, Switch, decision_numbers};
+use crate::daemon::adapters::{ActiveAdapter, Adapters, Awaiting, Switch, decision_numbers};
 use crate::daemon::effect::{AdapterEffect, Commit, CycleEffect, Effect};
 use crate::daemon::operator::OperatorState;
 use crate::daemon::scheduler::{Known, Work, plan};
@@ -102,6 +102,11 @@ impl Published {
     fn why(&self) -> &str {
         let why = "it has proved better on held-out questions";
         self.decision.as_ref().map_or(why, |decision| &decision.reason)
+    }
+
+    /// How the cycle ended that it was promoted by.
+    fn outcome(&self) -> String {
+        format!("promoted as {}: {}", self.version, self.why())
     }
 
     /// The numbers that decided.
@@ -271,9 +276,10 @@ impl Cycles {
             reason: Sentence::new(why),
             numbers: published.numbers(),
         };
+        let awaiting = Awaiting { version, cycle: record.number, newest: record.newest };
         let commit = Commit {
             last_cycle: Some(last),
-            active: Some(ActiveAdapter { awaiting: Some(version), ..active.clone() }),
+            active: Some(ActiveAdapter { awaiting: Some(awaiting), ..active.clone() }),
             event: Some(event),
             ..Commit::default()
         };
@@ -294,7 +300,7 @@ impl Cycles {
             failures: 0,
             attempts: 0,
             result: Some(CycleResult::Promoted),
-            outcome: format!("promoted as {}: {}", published.version, published.why()),
+            outcome: published.outcome(),
             numbers: finite(published.numbers()),
             trained: self.trained,
         }
@@ -304,30 +310,37 @@ impl Cycles {
     #[must_use]
     pub fn promoted(&self, record: &Record, published: &Published, now: i64) -> Vec<Effect> {
         let parent = record.state.baseline().and_then(|baseline| baseline.0.clone());
-        let version = Some(published.version.clone());
-        let switch =
-            Switch { kind: HookKind::Promoted, version: version.clone(), previous: parent.clone() };
-        let event = Event::Promoted {
-            version: published.version.clone(),
-            sha256: published.sha256.clone(),
-            parent,
-            reason: Sentence::new(published.why()),
-            numbers: published.numbers(),
-        };
-        let newest = record.newest;
-        let commit = Commit {
-            last_cycle: Some(self.proven(record, published, now)),
-            active: Some(ActiveAdapter { version, newest, ..ActiveAdapter::default() }),
-            hook: Some(Some(switch)),
-            event: Some(event),
-            ..Commit::default()
-        };
-        vec![
-            commit.into(),
-            CycleEffect::End.into(),
-            AdapterEffect::Retain.into(),
-            AdapterEffect::Changed.into(),
-        ]
+        let last = self.proven(record, published, now);
+        let mut effects = promotion(published, parent, record.newest, last);
+        effects.insert(1, CycleEffect::End.into());
+        effects
+    }
+
+    /// What has waited for approval has become the active one in place of `parent`.
+    #[must_use]
+    pub fn approved(
+        &self,
+        waited: &Awaiting,
+        published: &Published,
+        parent: Option<String>,
+    ) -> Vec<Effect> {
+        let mut last = LastCycle { attempts: 0, ..self.last.clone() };
+        if last.number == waited.cycle {
+            last.result = Some(CycleResult::Promoted);
+            last.outcome = published.outcome();
+        }
+        promotion(published, parent, waited.newest, last)
+    }
+
+    /// Another version is active, other than by a promotion: the next candidate is the first to be compared
+    /// with it.
+    #[must_use]
+    pub fn switched(&self) -> Vec<Effect> {
+        if self.last.attempts == 0 {
+            return Vec::new();
+        }
+        let last = LastCycle { attempts: 0, ..self.last.clone() };
+        vec![Commit { last_cycle: Some(last), ..Commit::default() }.into()]
     }
 
     /// The cycle has come to nothing.
@@ -348,6 +361,33 @@ impl Cycles {
         let commit = Commit { last_cycle: Some(last), event: Some(event), ..Commit::default() };
         vec![commit.into(), CycleEffect::End.into(), Effect::CountTasks]
     }
+}
+
+/// What follows once a version has proved better than `parent` and taken its place.
+fn promotion(
+    published: &Published,
+    parent: Option<String>,
+    newest: i64,
+    last: LastCycle,
+) -> Vec<Effect> {
+    let version = Some(published.version.clone());
+    let switch =
+        Switch { kind: HookKind::Promoted, version: version.clone(), previous: parent.clone() };
+    let event = Event::Promoted {
+        version: published.version.clone(),
+        sha256: published.sha256.clone(),
+        parent,
+        reason: Sentence::new(published.why()),
+        numbers: published.numbers(),
+    };
+    let commit = Commit {
+        last_cycle: Some(last),
+        active: Some(ActiveAdapter { version, newest, ..ActiveAdapter::default() }),
+        hook: Some(Some(switch)),
+        event: Some(event),
+        ..Commit::default()
+    };
+    vec![commit.into(), AdapterEffect::Retain.into(), AdapterEffect::Changed.into()]
 }
 
 #[cfg(test)]

@@ -123,13 +123,43 @@ fn where_an_operator_has_the_last_word_it_waits_and_the_active_adapter_stays() {
     assert_eq!((last.number, last.result), (3, Some(CycleResult::AwaitingApproval)));
     assert_eq!(last.attempts, 5, "the next one must show more");
     let active = commit.active.as_ref().unwrap();
-    assert_eq!((active.version.as_deref(), active.awaiting.as_deref()), (Some(OLD), Some(NEW)));
+    let waits = Awaiting { version: NEW.into(), cycle: 3, newest: 160 };
+    assert_eq!((active.version.as_deref(), active.awaiting.as_ref()), (Some(OLD), Some(&waits)));
     assert_eq!((active.newest, active.checks), (40, 2), "it was judged no further");
     assert_eq!(commit.hook, None, "nothing has changed for who serves it");
     assert!(matches!(&commit.event, Some(Event::AwaitsApproval { version, .. }) if version == NEW));
     let expected: [Effect; 3] =
         [CycleEffect::End.into(), AdapterEffect::Retain.into(), Effect::CountTasks];
     assert_eq!(rest, expected);
+}
+
+#[test]
+fn an_approval_is_a_promotion_on_the_questions_that_it_has_answered() {
+    let waits = Awaiting { version: NEW.into(), cycle: 2, newest: 160 };
+    let effects = cycles().approved(&waits, &published(false), Some(OLD.into()));
+
+    let (commit, rest) = committed(&effects);
+    let last = commit.last_cycle.as_ref().unwrap();
+    assert_eq!((last.result, last.attempts), (Some(CycleResult::Promoted), 0));
+    assert!(last.outcome.starts_with("promoted as"), "{}", last.outcome);
+    let active =
+        ActiveAdapter { version: Some(NEW.into()), newest: 160, ..ActiveAdapter::default() };
+    assert_eq!(commit.active, Some(active), "older questions are no news for a check");
+    assert!(matches!(&commit.event, Some(Event::Promoted { version, .. }) if version == NEW));
+    let expected: [Effect; 2] = [AdapterEffect::Retain.into(), AdapterEffect::Changed.into()];
+    assert_eq!(rest, expected);
+
+    // A later cycle that came to nothing stays the last one.
+    let earlier = Awaiting { cycle: 1, ..waits };
+    let effects = cycles().approved(&earlier, &published(false), Some(OLD.into()));
+    assert_eq!(committed(&effects).0.last_cycle.as_ref().unwrap().result, None);
+}
+
+#[test]
+fn the_first_candidate_after_a_switch_is_the_first_against_that_adapter() {
+    let effects = cycles().switched();
+    assert_eq!(committed(&effects).0.last_cycle.as_ref().unwrap().attempts, 0);
+    assert_eq!(Cycles::default().switched(), []);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Commands and the broker's other news, carried out.
 
+use super::promotion::published;
 use super::{Driver, wall};
 use crate::contract::event::Event as Told;
 use crate::daemon::effect::{CommandEffect, CommandStep};
@@ -40,7 +41,6 @@ impl Driver {
         let settings = &self.settings;
         let facts = Facts {
             active: active.as_deref(),
-            awaiting: self.adapters.active.awaiting.as_deref(),
             settings: &|overrides| settings.with(overrides).map(|_| ()),
         };
         let effects = self.operator.command(command, &facts);
@@ -105,8 +105,17 @@ impl Driver {
         }
         let previous = versions.active().map_err(|e| e.to_string())?.map(|id| id.to_string());
         versions.reinstate(id).map_err(sentence)?;
-        versions.activate(id).map_err(sentence)?;
-        let switched = self.adapter_switched(previous, "an operator has chosen it");
+        let version = versions.activate(id).map_err(sentence)?;
+        let waited = self.adapters.active.awaiting.as_ref();
+        let switched = match waited.filter(|waited| waited.version == id.to_string()) {
+            Some(waited) => {
+                // After a kill between the switch and this, the ledger still knows what was active before.
+                let parent = self.adapters.active.version.clone();
+                let effects = self.cycles.approved(waited, &published(&version), parent);
+                self.carry_out(effects)
+            }
+            None => self.adapter_switched(previous, "an operator has chosen it"),
+        };
         switched.map_err(|error| error.sentence)
     }
 

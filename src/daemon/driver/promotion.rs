@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{Driver, wall};
 use crate::contract::event::Event as Told;
-use crate::daemon::adapters::CheckFolder;
+use crate::daemon::adapters::{ActiveAdapter, CheckFolder};
 use crate::daemon::cycle::Published;
 use crate::daemon::effect::{Commit, Effect};
 use crate::daemon::faults::FaultKind;
@@ -173,7 +173,8 @@ impl Driver {
         };
         let id = version.parse().map_err(|e| StorageError::new(FaultKind::Disk, e))?;
         let to = versions.roll_back(id, reason, unix_s)?.to.map(|id| id.to_string());
-        let effects = self.adapters.rolled_back(version.to_owned(), to, reason);
+        let mut effects = self.adapters.rolled_back(version.to_owned(), to, reason);
+        effects.extend(self.cycles.switched());
         self.carry_out(effects)
     }
 
@@ -186,7 +187,10 @@ impl Driver {
     ) -> Result<(), StorageError> {
         let Some(versions) = &self.storage.versions else { return Ok(()) };
         let to = versions.active()?.map(|id| id.to_string());
-        let effects = self.adapters.switched(previous, to, reason);
+        let mut effects = self.adapters.switched(previous, to, reason);
+        if !effects.is_empty() {
+            effects.extend(self.cycles.switched());
+        }
         self.carry_out(effects)
     }
 
@@ -231,6 +235,7 @@ impl Driver {
     /// Makes the newest adapter for the model at hand the active one; without one, the base model serves
     /// alone. What was learned on another model is kept, in case that one returns.
     fn switch_base(&mut self) -> Result<(), StorageError> {
+        self.forget_awaiting()?;
         let Some(versions) = &mut self.storage.versions else { return Ok(()) };
         let Some(active) = versions.active()? else { return Ok(()) };
         let sha256 = &self.supervisor.model.known.sha256;
@@ -245,6 +250,23 @@ impl Driver {
             None => versions.deactivate()?,
         }
         self.adapter_switched(Some(active.to_string()), "the model is another one")
+    }
+
+    /// What waits for approval waits no more if it is gone, or was made for another model.
+    fn forget_awaiting(&mut self) -> Result<(), StorageError> {
+        let (Some(waited), Some(versions)) =
+            (&self.adapters.active.awaiting, &self.storage.versions)
+        else {
+            return Ok(());
+        };
+        let sha256 = &self.supervisor.model.known.sha256;
+        let version = waited.version.parse().ok().and_then(|id| versions.get(id).ok());
+        if version.is_some_and(|version| version.manifest.adapter.base_sha256 == *sha256) {
+            return Ok(());
+        }
+        log::warn!(event = "approval_void", adapter = waited.version.as_str(); "{} no longer waits for approval: it is gone, or was made for another model", waited.version);
+        let active = ActiveAdapter { awaiting: None, ..self.adapters.active.clone() };
+        self.commit(Commit { active: Some(active), ..Commit::default() })
     }
 
     /// The active version, if it was made for the model that is loaded.
@@ -269,7 +291,7 @@ impl Driver {
 }
 
 /// A version as the cycle sees it.
-fn published(version: &Version) -> Published {
+pub(super) fn published(version: &Version) -> Published {
     Published {
         version: version.id.to_string(),
         sha256: version.manifest.weights_sha256().to_owned(),

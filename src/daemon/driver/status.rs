@@ -32,7 +32,7 @@ impl Driver {
             },
             worker: self.worker_status(),
             adapter: active.map(|id| id.to_string()),
-            awaiting: self.adapters.active.awaiting.clone(),
+            awaiting: self.adapters.active.awaiting.as_ref().map(|waited| waited.version.clone()),
             cycle: self.cycle_status(),
             settings: self.operator.state().settings.clone(),
             cycles: self.cycles.last.number,

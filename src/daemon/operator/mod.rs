@@ -27,8 +27,6 @@ type Overrides = BTreeMap<String, String>;
 pub struct Facts<'a> {
     /// The active version of the adapter.
     pub active: Option<&'a str>,
-    /// The version that waits for approval.
-    pub awaiting: Option<&'a str>,
     /// Whether settings that override the file's can be used; if not, why.
     pub settings: &'a dyn Fn(&Overrides) -> Result<(), String>,
 }
@@ -78,13 +76,6 @@ impl Operator {
             Action::Promote { version } => {
                 vec![CommandEffect::Promote { id: id.into(), version: version.clone() }.into()]
             }
-            Action::Approve => match facts.awaiting {
-                Some(version) => {
-                    let (id, version) = (id.into(), version.into());
-                    vec![CommandEffect::Promote { id, version }.into()]
-                }
-                None => ended(None, CommandStep::refused(id, "no adapter waits for approval")),
-            },
             Action::Rollback => match facts.active {
                 Some(active) => {
                     let version = Some((active.to_owned(), id.to_owned()));

@@ -7,7 +7,7 @@ fn command(id: &str, action: Action) -> Accepted {
 }
 
 fn facts(active: Option<&str>) -> Facts<'_> {
-    Facts { active, awaiting: None, settings: &|_| Ok(()) }
+    Facts { active, settings: &|_| Ok(()) }
 }
 
 /// The only commit among `effects`.
@@ -81,20 +81,6 @@ fn a_check_fails_where_there_is_nothing_to_check() {
 }
 
 #[test]
-fn what_waits_for_approval_is_promoted_and_where_nothing_does_that_is_refused() {
-    let operator = Operator::default();
-    let approve = command("a", Action::Approve);
-
-    let effects = operator.command(&approve, &Facts { awaiting: Some("3"), ..facts(Some("2")) });
-    let promote = CommandEffect::Promote { id: "a".into(), version: "3".into() };
-    assert_eq!(effects, [promote.into()]);
-
-    let refused = operator.command(&approve, &facts(Some("2")));
-    let step = CommandStep::refused("a", "no adapter waits for approval");
-    assert_eq!(commit(&refused).commands, [step]);
-}
-
-#[test]
 fn a_rollback_names_its_version_once() {
     let mut operator = Operator::default();
     let refused = operator.command(&command("a", Action::Rollback), &facts(None));
@@ -118,8 +104,7 @@ fn a_setting_that_cannot_be_used_is_refused_and_an_empty_one_goes_back_to_the_fi
     let set =
         |value: &str| command("a", Action::Set { key: "learn.steps".into(), value: value.into() });
     let unusable = |_: &BTreeMap<String, String>| Err("steps is not a number".to_owned());
-    let refused = operator
-        .command(&set("many"), &Facts { active: None, awaiting: None, settings: &unusable });
+    let refused = operator.command(&set("many"), &Facts { active: None, settings: &unusable });
     assert_eq!(commit(&refused).commands, [CommandStep::refused("a", "steps is not a number")]);
     assert_eq!(commit(&refused).operator, None);
 

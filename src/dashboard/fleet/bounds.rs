@@ -46,6 +46,7 @@ pub fn state(state: &mut State) {
         name(&mut adapter.version);
         name(&mut adapter.sha256);
     }
+    state.awaiting.iter_mut().for_each(name);
     map(&mut state.counts);
     map(&mut state.dropped);
     map(&mut state.signals);

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::fleet::DeviceId;
-use crate::contract::wire::{self, Action};
+use super::orders::Wish;
 
 /// Stages of a roll-out, at most.
 pub const MAX_STAGES: usize = 20;
@@ -96,12 +96,12 @@ impl Plan {
         if grow && fits && shares.len() <= MAX_STAGES { Ok(shares) } else { Err(form.to_owned()) }
     }
 
-    /// The command.
+    /// What is wanted.
     ///
     /// # Errors
-    /// A sentence, if it is none.
-    pub fn action(&self) -> Result<Action, String> {
-        wire::action(&self.command, self.version.clone(), self.key.clone(), self.value.clone())
+    /// A sentence, if it is nothing.
+    pub fn wish(&self) -> Result<Wish, String> {
+        Wish::read(&self.command, self.version.clone(), self.key.clone(), self.value.clone())
     }
 }
 

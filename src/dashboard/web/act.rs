@@ -11,11 +11,10 @@ use super::access::Session;
 use super::pages::{MAX_COMPARED, compare_query, confirmation};
 use super::query::ListQuery;
 use super::{Failure, Shared, words};
-use crate::contract::wire::{Action, action};
 use crate::dashboard::fleet::{DeviceId, Seen, alarms};
 use crate::dashboard::history::{Acknowledgment, Batch, Deed};
 use crate::dashboard::hub::{Hub, Line, now_ms};
-use crate::dashboard::orders::{Outgoing, in_words};
+use crate::dashboard::orders::{Outgoing, Wish};
 use crate::dashboard::rollout::{Plan, Rollout};
 
 /// Devices that one form may name.
@@ -110,9 +109,9 @@ impl Form {
     }
 
     /// What is to be done.
-    fn action(&self) -> Result<Action, Failure> {
+    fn wish(&self) -> Result<Wish, Failure> {
         let [version, key, value] = self.arguments();
-        action(&self.command, version, key, value).map_err(|why| bad(&why))
+        Wish::read(&self.command, version, key, value).map_err(|why| bad(&why))
     }
 }
 
@@ -150,18 +149,18 @@ pub async fn act(
     if compares {
         return Ok(Redirect::to(&compared(&form.devices)?).into_response());
     }
-    let action = form.action()?;
+    let wish = form.wish()?;
     let back = form.back(&headers);
     if form.all {
         // What is confirmed is what is done: these devices, whichever the filter takes by then.
-        let (what, fields) = (in_words(&action), form.fields());
+        let (what, fields) = (wish.in_words(), form.fields());
         return Ok(confirmation(&session, &what, &back, &fields, &form.devices).into_response());
     }
     if !form.stages.is_empty() {
-        begin(&hub, &session, &form, &action, now_ms)?;
+        begin(&hub, &session, &form, &wish, now_ms)?;
         return Ok(Redirect::to("/rollouts").into_response());
     }
-    give(&hub, &session, &form.devices, &action, now_ms)?;
+    give(&hub, &session, &form.devices, &wish, now_ms)?;
     Ok(Redirect::to(&back).into_response())
 }
 
@@ -170,12 +169,12 @@ fn give(
     hub: &Hub,
     session: &Session,
     devices: &[DeviceId],
-    action: &Action,
+    wish: &Wish,
     now_ms: u64,
 ) -> Result<(), Failure> {
     let (mut refused, mut why) = (0, String::new());
     for device in devices {
-        let outcome = match hub.give(&session.user, device, action, now_ms) {
+        let outcome = match hub.give(&session.user, device, wish, now_ms) {
             Ok(_) => "given".to_owned(),
             Err(reason) => {
                 refused += 1;
@@ -183,7 +182,7 @@ fn give(
                 format!("not given: {reason}")
             }
         };
-        note(hub, session, in_words(action), device.to_string(), outcome, now_ms);
+        note(hub, session, wish.in_words(), device.to_string(), outcome, now_ms);
     }
     if refused == 0 {
         return Ok(());
@@ -206,7 +205,7 @@ fn begin(
     hub: &Hub,
     session: &Session,
     form: &Form,
-    action: &Action,
+    wish: &Wish,
     now_ms: u64,
 ) -> Result<(), Failure> {
     if !hub.giver.can() {
@@ -228,7 +227,7 @@ fn begin(
     };
     hub.begin(Rollout::new(plan, &session.user, &form.devices, now_ms));
     let target = format!("{} in stages {} %", words::devices(form.devices.len()), form.stages);
-    note(hub, session, in_words(action), target, "begun".to_owned(), now_ms);
+    note(hub, session, wish.in_words(), target, "begun".to_owned(), now_ms);
     Ok(())
 }
 

@@ -38,7 +38,7 @@ pub struct Limits {
 impl Limits {
     /// For so many open pages, which each keep a connection.
     pub fn of(open_pages: u32) -> Self {
-        Self { connections: 256 + open_pages as usize, head_within: Duration::from_secs(60) }
+        Self { connections: 256 + open_pages as usize, head_within: Duration::from_secs(15) }
     }
 }
 

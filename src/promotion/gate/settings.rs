@@ -9,7 +9,7 @@ choices! {
     pub enum Approval {
         /// Nobody: it becomes the active adapter at once.
         Automatic = "automatic",
-        /// An operator: it is published as a version, and waits for the command `approve`.
+        /// An operator: it is published as a version, and waits until an operator promotes it.
         Operator = "operator",
     }
 }

@@ -66,56 +66,36 @@ fn id(topics: &Topics) -> String {
     format!("latrod_{}_{}", topics.fleet(), topics.device()).chars().map(plain).collect()
 }
 
-/// The entities: each with its name, and how its value follows from `state`.
-fn components(id: &str) -> Value {
-    let cut = format!("[:{MAX_STATE}]");
-    let sensor = |name: &str, value: &str, more: Value| (name.to_owned(), value.to_owned(), more);
-    let entities = [
-        ("state", sensor("State", "{{ value_json.state }}", json!({"icon": "mdi:school"}))),
-        (
-            "reason",
-            sensor(
-                "Reason",
-                &format!("{{{{ value_json.reason{cut} }}}}"),
-                json!({"icon": "mdi:help-circle"}),
-            ),
-        ),
-        (
-            "run",
-            sensor(
-                "Run",
-                "{{ (100 * value_json.step / value_json.steps) | round if value_json.steps else 0 }}",
-                json!({"unit_of_measurement": "%", "icon": "mdi:progress-clock"}),
-            ),
-        ),
-        (
-            "adapter",
-            sensor(
-                "Adapter",
-                "{{ value_json.adapter.version if value_json.adapter else 'base model' }}",
-                json!({"icon": "mdi:certificate"}),
-            ),
-        ),
+/// A sensor: its key, its name, how its value follows from `state`, and what else Home Assistant is told.
+type Sensor = (&'static str, &'static str, String, Value);
+
+fn sensors() -> [Sensor; 6] {
+    let trained = "{{ (value_json.last_trained_ms / 1000) \
+                   | timestamp_custom('%Y-%m-%dT%H:%M:%SZ', false) \
+                   if value_json.last_trained_ms else none }}";
+    let run = "{{ (100 * value_json.step / value_json.steps) | round if value_json.steps else 0 }}";
+    let adapter = "{{ value_json.adapter.version if value_json.adapter else 'base model' }}";
+    let reason = format!("{{{{ value_json.reason[:{MAX_STATE}] }}}}");
+    let icon = |name: &str| json!({ "icon": name });
+    [
+        ("state", "State", "{{ value_json.state }}".into(), icon("mdi:school")),
+        ("reason", "Reason", reason, icon("mdi:help-circle")),
+        ("run", "Run", run.into(), json!({"unit_of_measurement": "%"})),
+        ("adapter", "Adapter", adapter.into(), icon("mdi:certificate")),
         (
             "tasks",
-            sensor(
-                "Tasks",
-                "{{ value_json.counts.train_tasks }}",
-                json!({"state_class": "measurement"}),
-            ),
+            "Tasks",
+            "{{ value_json.counts.train_tasks }}".into(),
+            json!({"state_class": "measurement"}),
         ),
-        (
-            "trained",
-            sensor(
-                "Last trained",
-                "{{ (value_json.last_trained_ms / 1000) | timestamp_custom('%Y-%m-%dT%H:%M:%SZ', false) \
-                 if value_json.last_trained_ms else none }}",
-                json!({"device_class": "timestamp"}),
-            ),
-        ),
-    ];
+        ("trained", "Last trained", trained.into(), json!({"device_class": "timestamp"})),
+    ]
+}
+
+/// The entities by their keys.
+fn components(id: &str) -> Value {
     let mut all = serde_json::Map::new();
-    for (key, (name, template, more)) in entities {
+    for (key, name, template, more) in sensors() {
         let mut entity = json!({
             "platform": "sensor",
             "name": name,
@@ -127,6 +107,8 @@ fn components(id: &str) -> Value {
         }
         all.insert(key.to_owned(), entity);
     }
+    let problem =
+        "{{ 'ON' if value_json.alarms | rejectattr('severity', 'eq', 'info') | list else 'OFF' }}";
     all.insert(
         "problem".to_owned(),
         json!({
@@ -134,7 +116,7 @@ fn components(id: &str) -> Value {
             "name": "Problem",
             "unique_id": format!("{id}_problem"),
             "device_class": "problem",
-            "value_template": "{{ 'ON' if value_json.alarms | rejectattr('severity', 'eq', 'info') | list else 'OFF' }}",
+            "value_template": problem,
         }),
     );
     Value::Object(all)

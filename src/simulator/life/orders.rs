@@ -33,9 +33,6 @@ impl Life {
             Action::Pause => self.paused = true,
             Action::Resume => self.paused = false,
             Action::Promote { version } => return self.promote(version),
-            Action::Approve => {
-                return (AckState::Refused, Some("no adapter waits for approval".to_owned()));
-            }
             Action::Rollback => {
                 return match self.roll_back("an operator wants it") {
                     Some(version) => (AckState::Done, Some(format!("{version} was rolled back"))),

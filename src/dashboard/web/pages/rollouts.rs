@@ -4,7 +4,6 @@ use maud::{Markup, html};
 
 use super::{Piece, may_act, word};
 use crate::dashboard::hub::Hub;
-use crate::dashboard::orders::in_words;
 use crate::dashboard::rollout::{Progress, Rollout};
 use crate::dashboard::web::access::Session;
 use crate::dashboard::web::words;
@@ -28,7 +27,7 @@ pub fn pieces(hub: &Hub, session: &Session, now_ms: u64) -> Vec<Piece> {
 }
 
 fn row(rollout: &Rollout, session: Option<&Session>, now_ms: u64) -> Markup {
-    let what = rollout.plan.action().map_or_else(|why| why, |action| in_words(&action));
+    let what = rollout.plan.wish().map_or_else(|why| why, |wish| wish.in_words());
     let (done, failed, worse) = rollout.tally;
     let (given, all) = (rollout.given.len(), rollout.devices.len());
     html! {
