@@ -11,7 +11,7 @@ use crate::contract::keys::{new_key_pair, random_hex};
 
 const CONFIG: &str = "latrod.toml";
 const SOCKET: &str = "status.sock";
-/// Longest path of a socket (`sun_path` of sockaddr_un, macOS).
+/// Longest path of a socket (`sun_path` of `sockaddr_un` on a Mac).
 const MAX_SOCKET_BYTES: usize = 103;
 const PRIVATE_KEY: &str = "operator.pem";
 const PUBLIC_KEY: &str = "operator.pem.pub";
