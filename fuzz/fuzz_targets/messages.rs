@@ -10,7 +10,8 @@ use latrod::dashboard::fleet::summary::Summary;
 use latrod::dashboard::fleet::{Arrival, Fleet, alarms};
 use libfuzzer_sys::fuzz_target;
 
-const KINDS: [&str; 7] = ["status", "birth", "state", "progress", "event", "ack/c1", "cmd/pause/c1"];
+const KINDS: [&str; 7] =
+    ["status", "birth", "state", "progress", "event", "ack/c1", "cmd/pause/c1"];
 /// 2026.
 const START_MS: u64 = 1_780_000_000_000;
 
