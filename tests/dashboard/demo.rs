@@ -36,8 +36,8 @@ impl Demo {
         first.strip_prefix("open ").expect("an address").to_owned()
     }
 
-    fn interrupt(&mut self) {
-        kill_process(Pid::from_child(&self.child), Signal::INT).unwrap();
+    fn signal(&mut self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 }
 
@@ -64,7 +64,7 @@ fn a_device_learns_and_is_promoted_beside_its_neighbors_and_nothing_stays_behind
     let gain = client.json("/devices.json?q=this-machine")[0]["gain"].clone();
     assert!(gain.as_f64().is_some_and(|gain| gain > 0.2), "{gain}");
     assert_eq!(entries(temporary.path()), 1);
-    demo.interrupt();
+    demo.signal(Signal::INT);
 
     assert!(demo.child.wait().unwrap().success());
     assert_eq!(entries(temporary.path()), 0);
@@ -103,7 +103,8 @@ fn a_signal_ends_it_in_good_order_however_early_it_comes() {
     for delay_ms in [0, 10, 20, 30, 50, 100, 300] {
         let mut demo = Demo::start(&["--devices", "2"], temporary.path());
         std::thread::sleep(Duration::from_millis(delay_ms));
-        demo.interrupt();
+        // Programs in the background may be started with SIGINT ignored.
+        demo.signal(Signal::TERM);
 
         let end = Instant::now() + PATIENCE;
         while demo.child.try_wait().unwrap().is_none() {
