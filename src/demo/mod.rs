@@ -152,7 +152,7 @@ pub fn run(settings: &Settings, ready: impl FnOnce(Running<'_>)) -> Result<(), D
     let daemon = start_daemon(&config_path)?;
     let neighbors = start_neighbors(settings.devices, &folder, &broker)?;
     let shown = |page: &str| {
-        wait_for_link(&folder.socket());
+        wait_for_link(&folder.socket(), &stop);
         ready(Running { page, broker: broker.url(), folder: folder.path() });
         stop.pass_on();
     };
@@ -183,18 +183,25 @@ impl Stop {
         Ok(Self(asked))
     }
 
+    fn is_asked(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
     /// Tells all parts, which listen by now.
     fn pass_on(&self) {
-        if self.0.load(Ordering::Relaxed) {
+        if self.is_asked() {
             let _ = kill_process(getpid(), Signal::TERM);
         }
     }
 }
 
 /// Waits until the device takes commands: the broker keeps none for a device that it doesn't know.
-fn wait_for_link(socket: &Path) {
+fn wait_for_link(socket: &Path, stop: &Stop) {
     let end = Instant::now() + PATIENCE;
     while Instant::now() < end {
+        if stop.is_asked() {
+            return;
+        }
         let status = socket::ask(socket).ok().and_then(|text| serde_json::from_str(&text).ok());
         if status.is_some_and(|status: Status| status.broker.connected) {
             return;
