@@ -167,11 +167,8 @@ impl Hub {
         wish: &Wish,
         now_ms: u64,
     ) -> Result<String, String> {
-        let action = self
-            .fleet()
-            .get(device)
-            .ok_or("there is no such device")
-            .map_or_else(|why| Err(why.to_owned()), |known| wish.of(known))?;
+        let wanted = self.fleet().get(device).map(|device| wish.of(device));
+        let action = wanted.ok_or("there is no such device")??;
         let (outgoing, order) = self.giver.make(device, action, who, now_ms)?;
         let id = order.id.clone();
         let known = self.fleet().get_mut(device).map(|device| device.orders.give(order));

@@ -11,6 +11,7 @@ use super::{DemoError, PATIENCE};
 
 /// Largest message, as `configs/mosquitto/` has it.
 const MAX_MESSAGE_BYTES: usize = 262_144;
+
 /// A broker that speaks MQTT 3.1.1; it ends with the process.
 pub struct Broker {
     address: SocketAddr,

@@ -69,8 +69,12 @@ pub struct Running<'a> {
     pub page: &'a str,
     /// The broker.
     pub broker: String,
-    /// The folder with the configuration, the operator's key and the daemon's socket.
+    /// The folder of everything.
     pub folder: &'a Path,
+    /// The daemon's socket.
+    pub socket: PathBuf,
+    /// The operator's private key.
+    pub key: PathBuf,
 }
 
 /// Why the demo does not start, or ended.
@@ -153,7 +157,13 @@ pub fn run(settings: &Settings, ready: impl FnOnce(Running<'_>)) -> Result<(), D
     let neighbors = start_neighbors(settings.devices, &folder, &broker)?;
     let shown = |page: &str| {
         wait_for_link(&folder.socket(), &stop);
-        ready(Running { page, broker: broker.url(), folder: folder.path() });
+        ready(Running {
+            page,
+            broker: broker.url(),
+            folder: folder.path(),
+            socket: folder.socket(),
+            key: folder.private_key(),
+        });
         stop.pass_on();
     };
     let served = serve(page(settings, &folder, &broker), shown);

@@ -60,7 +60,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
 
 /// What there is to look at, and to try.
 fn text(settings: &Settings, running: &Running<'_>) -> String {
-    let Running { page, broker, folder } = running;
+    let Running { page, broker, .. } = running;
     let (fleet, device) = DEVICE;
     let model = settings.model.as_deref().and_then(Path::file_name);
     let model = model.map_or("a tiny model".into(), |name| name.to_string_lossy().into_owned());
@@ -69,12 +69,13 @@ fn text(settings: &Settings, running: &Running<'_>) -> String {
         1 => ", and a made-up device is beside it".into(),
         n => format!(", and {n} made-up devices are beside it"),
     };
-    let folder = folder.display();
+    let (folder, socket) = (running.folder.display(), running.socket.display());
+    let key = running.key.display();
     format!(
         "open {page}\n\n\
          {fleet}/{device} learns with {model}{neighbors}. In another terminal:\n\
-         \x20 latrod status --socket {folder}/status.sock\n\
-         \x20 latrod command --broker {broker} --fleet {fleet} --device {device} --key {folder}/operator.pem pause\n\
+         \x20 latrod status --socket {socket}\n\
+         \x20 latrod command --broker {broker} --fleet {fleet} --device {device} --key {key} pause\n\
          Ctrl-C ends it and removes {folder}."
     )
 }

@@ -311,9 +311,12 @@ impl Cycles {
     pub fn promoted(&self, record: &Record, published: &Published, now: i64) -> Vec<Effect> {
         let parent = record.state.baseline().and_then(|baseline| baseline.0.clone());
         let last = self.proven(record, published, now);
-        let mut effects = promotion(published, parent, record.newest, last);
-        effects.insert(1, CycleEffect::End.into());
-        effects
+        vec![
+            promotion(published, parent, record.newest, last).into(),
+            CycleEffect::End.into(),
+            AdapterEffect::Retain.into(),
+            AdapterEffect::Changed.into(),
+        ]
     }
 
     /// What has waited for approval has become the active one in place of `parent`.
@@ -329,7 +332,11 @@ impl Cycles {
             last.result = Some(CycleResult::Promoted);
             last.outcome = published.outcome();
         }
-        promotion(published, parent, waited.newest, last)
+        vec![
+            promotion(published, parent, waited.newest, last).into(),
+            AdapterEffect::Retain.into(),
+            AdapterEffect::Changed.into(),
+        ]
     }
 
     /// Another version is active, other than by a promotion: the next candidate is the first to be compared
@@ -363,13 +370,13 @@ impl Cycles {
     }
 }
 
-/// What follows once a version has proved better than `parent` and taken its place.
+/// What is kept once a version has proved better than `parent` and taken its place.
 fn promotion(
     published: &Published,
     parent: Option<String>,
     newest: i64,
     last: LastCycle,
-) -> Vec<Effect> {
+) -> Commit {
     let version = Some(published.version.clone());
     let switch =
         Switch { kind: HookKind::Promoted, version: version.clone(), previous: parent.clone() };
@@ -380,14 +387,13 @@ fn promotion(
         reason: Sentence::new(published.why()),
         numbers: published.numbers(),
     };
-    let commit = Commit {
+    Commit {
         last_cycle: Some(last),
         active: Some(ActiveAdapter { version, newest, ..ActiveAdapter::default() }),
         hook: Some(Some(switch)),
         event: Some(event),
         ..Commit::default()
-    };
-    vec![commit.into(), AdapterEffect::Retain.into(), AdapterEffect::Changed.into()]
+    }
 }
 
 #[cfg(test)]

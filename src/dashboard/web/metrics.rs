@@ -79,15 +79,15 @@ impl Text {
     }
 
     /// Every device that is known; one that was retired is gone.
-    fn devices(&mut self, fleet: &Fleet, now_ms: u64) {
-        let names = |id: &DeviceId| [("fleet", id.fleet.clone()), ("device", id.device.clone())];
+    fn devices<'a>(&mut self, fleet: &'a Fleet, now_ms: u64) {
+        let named = |(id, device): (&DeviceId, &'a Device)| {
+            (labels(&[("fleet", &id.fleet), ("device", &id.device)]), device)
+        };
+        let devices: Vec<(String, &Device)> = fleet.iter().map(named).collect();
         let of = |value: &dyn Fn(&Device) -> Option<f64>| -> Vec<(String, f64)> {
-            let sample = |(id, device): (&DeviceId, &Device)| {
-                let names = names(id);
-                let names: Vec<_> = names.iter().map(|(name, v)| (*name, v.as_str())).collect();
-                Some((labels(&names), value(device)?))
-            };
-            fleet.iter().filter_map(sample).collect()
+            let sample =
+                |(labels, device): &(String, &Device)| Some((labels.clone(), value(device)?));
+            devices.iter().filter_map(sample).collect()
         };
         let is = |holds: bool| Some(f64::from(u8::from(holds)));
         let seconds = |ms: u64| ms as f64 / 1000.0;

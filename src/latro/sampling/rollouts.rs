@@ -114,13 +114,12 @@ impl<E: Engine> Learner<'_, E> {
         for (place, task) in tasks.iter().enumerate() {
             let most = self.settings.max_new_tokens;
             let worked = match (self.settings.warm_start, &task.rationale) {
-                (WarmStart::Worked, Some(text)) => self.prompter.rationale(text)?.len() <= most,
-                _ => false,
+                (WarmStart::Worked, Some(_)) => Some(self.worked(task)?),
+                _ => None,
             };
-            if worked {
-                groups.push((place, self.worked(task)?));
-            } else {
-                without.push(place);
+            match worked.filter(|(group, _)| group.rationale_tokens() <= most) {
+                Some(group) => groups.push((place, group)),
+                None => without.push(place),
             }
         }
         if !without.is_empty() {

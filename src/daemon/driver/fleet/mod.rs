@@ -11,7 +11,6 @@ use super::{Driver, wall};
 use crate::contract::event::{Event as Told, Severity};
 use crate::contract::wire::{self, AdapterInfo, Alarm, Blocker, CycleInfo, VersionInfo, finite};
 use crate::daemon::activity::Verdict;
-use crate::daemon::adapters::Awaiting;
 use crate::daemon::adapters::decision_numbers;
 use crate::daemon::faults::FaultKind;
 use crate::daemon::scheduler::State;
@@ -64,7 +63,7 @@ impl Driver {
             last_trained_ms: self.cycles.trained.map(milliseconds),
             last_cycle: self.last_cycle(),
             versions: self.versions(),
-            awaiting: self.adapters.active.awaiting.as_ref().map(|waited| waited.version.clone()),
+            awaiting: status.awaiting.clone(),
             overrides: status.settings.clone(),
             ..self.present(&status)
         };
@@ -123,7 +122,7 @@ impl Driver {
             let sentence = format!("{aside} tasks are set aside until an operator restores them");
             alarms.push(alarm("tasks_set_aside", Severity::Warning, sentence));
         }
-        if let Some(Awaiting { version, .. }) = &self.adapters.active.awaiting {
+        if let Some(version) = &status.awaiting {
             let sentence =
                 format!("{version} has proved better and waits for an operator's approval");
             alarms.push(alarm("awaits_approval", Severity::Info, sentence));

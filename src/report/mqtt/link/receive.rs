@@ -37,8 +37,7 @@ impl Link {
             return;
         }
         let Some(topic) = self.identity.topics.command(&message.topic) else {
-            let prefix = &self.settings.home_assistant;
-            if !prefix.is_empty() && is_birth(prefix, &message.topic, &message.payload) {
+            if is_birth(&self.settings.home_assistant, &message.topic, &message.payload) {
                 self.announce();
             }
             if is_version_1(&message.topic) {
